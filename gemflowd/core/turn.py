@@ -1,0 +1,195 @@
+"""The working set of one turn: the rows that its facts name, and everything that was decided about them.
+
+A turn is thrown away whole when its transaction fails. It does no I/O: the engine fills it and writes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from gemflowd.model.attempt import AttemptRecord, HandlerInfo
+from gemflowd.model.errors import Refused
+from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
+from gemflowd.model.facts import Reply
+from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import TRANSITIONS, FlowState, State
+from gemflowd.model.task import Dependency, Flow, Task
+
+
+class IllegalTransition(Exception):
+    """A decision that the table of transitions doesn't know: a defect, never a user's mistake."""
+
+
+class CursorKind(IntEnum):
+    """Work that may be larger than a turn. The numbers are stored."""
+
+    SETTLE = 1  # tell the dependents of a task that ended; target: the task
+    CANCEL = 2  # cancel what is left of a flow; target: the flow
+    RETRY = 3  # retry what failed in a flow; target: the flow
+    DISCARD = 4  # remove an open flow; target: the flow
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Durable progress of such work. `position` is the last number that is done."""
+
+    kind: CursorKind
+    target: int
+    position: int = 0
+    again: bool = False  # not stored: this round put something back
+    stored: bool = False  # whether the store knows of it
+
+
+@dataclass(slots=True, frozen=True)
+class Chunk:
+    """One request of a submission, kept so that its repeat is recognised."""
+
+    flow: int
+    offset: int
+    count: int
+    first: int
+    complete: bool
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn's rows and decisions. `now` in seconds since the epoch."""
+
+    now: float
+    rng: random.Random
+    rules: Rules
+    lanes: dict[int, Lane]
+    lane_by_key: dict[LaneKey, Lane]
+    buckets: dict[str, Bucket]
+    cursors: dict[tuple[CursorKind, int], Cursor]  # all that are open
+    # Rows, loaded or new.
+    tasks: dict[int, Task] = field(default_factory=dict)
+    flows: dict[int, Flow] = field(default_factory=dict)
+    # Decisions about rows.
+    new_tasks: list[tuple[Task, bytes]] = field(default_factory=list)
+    new_flows: list[Flow] = field(default_factory=list)
+    changed: dict[int, Task] = field(default_factory=dict)
+    changed_flows: dict[int, Flow] = field(default_factory=dict)
+    new_lanes: list[Lane] = field(default_factory=list)
+    changed_lanes: dict[int, Lane] = field(default_factory=dict)
+    changed_buckets: dict[str, Bucket] = field(default_factory=dict)
+    dependencies: list[Dependency] = field(default_factory=list)
+    settled_edges: list[tuple[int, int, int]] = field(default_factory=list)  # parent, after child, up to child
+    reopened_edges: list[tuple[int, int]] = field(default_factory=list)  # parent, child: to be settled again
+    chunks: list[Chunk] = field(default_factory=list)
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    results: list[tuple[int, bytes]] = field(default_factory=list)
+    dropped_results: list[int] = field(default_factory=list)
+    logs: list[tuple[int, int, float, str, str]] = field(default_factory=list)  # task, attempt, at, stream, text
+    moved_cursors: dict[tuple[CursorKind, int], Cursor] = field(default_factory=dict)  # begun or moved on
+    done_cursors: list[Cursor] = field(default_factory=list)
+    deleted_tasks: list[int] = field(default_factory=list)
+    deleted_flows: list[int] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)  # changed at run time; None: reset
+    catalogue: list[HandlerInfo] | None = None
+    counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # (queue, state) -> change
+    events: list[Event] = field(default_factory=list)
+    # Decisions for outside, to be carried out after the commit.
+    replies: list[tuple[Reply, dict[str, Any] | Refused]] = field(default_factory=list)
+    cancel_requests: list[tuple[int, int]] = field(default_factory=list)  # task, token
+    became_ready: list[Task] = field(default_factory=list)
+    settled: list[Task] = field(default_factory=list)  # ended in this turn
+    seconds: dict[int, float] = field(default_factory=dict)  # running time of attempts that ended in this turn
+    log_lines: list[tuple[int, int, float, str, str]] = field(default_factory=list)  # as `logs`, for those who listen
+    started: list[Task] = field(default_factory=list)
+    refused_outcomes: int = 0
+
+    def add_task(self, task: Task, body: bytes) -> None:
+        """A task of a submission, in its first state."""
+        if task.state not in TRANSITIONS[None]:
+            raise IllegalTransition(f"a task can't begin as {task.state.word}")
+        self.tasks[task.number] = task
+        self.new_tasks.append((task, body))
+        self._entered(task, self.flows[task.flow])
+
+    def move(self, task: Task, to: State, reason: str | None = None) -> None:
+        """The only way in which a task's state changes.
+
+        Raises:
+            IllegalTransition: the table doesn't allow it.
+        """
+        if to not in TRANSITIONS[task.state]:
+            raise IllegalTransition(f"task {task.number}: {task.state.word} -> {to.word}")
+        flow = self.flows[task.flow]
+        flow.counts[task.state] -= 1
+        self.counts[self.lanes[task.lane].key.queue, task.state] -= 1
+        task.state = to
+        task.reason = reason
+        self.changed[task.number] = task
+        self._entered(task, flow)
+
+    def _entered(self, task: Task, flow: Flow) -> None:
+        state = task.state
+        flow.counts[state] = flow.counts.get(state, 0) + 1
+        self.changed_flows[flow.number] = flow
+        self.counts[self.lanes[task.lane].key.queue, state] += 1
+        fields: dict[str, Any] = {"task": task.number, "flow": task.flow, "id": task.id, "type": task.type}
+        if task.reason is not None:
+            fields["reason"] = task.reason
+        self.events.append(Event(_TASK_TOPICS[state], fields))
+        if state is State.READY:
+            self.became_ready.append(task)
+        elif state is State.RUNNING:
+            self.started.append(task)
+        elif state.terminal:
+            task.finished = self.now
+            self.settled.append(task)
+            if task.dependents:
+                self.cursor(CursorKind.SETTLE, task.number)
+
+    def cursor(self, kind: CursorKind, target: int) -> None:
+        """Begin work that may be larger than a turn."""
+        cursor = self.cursors.setdefault((kind, target), Cursor(kind, target))
+        self.moved_cursors[kind, target] = cursor
+
+    def move_flow(self, flow: Flow, to: FlowState) -> None:
+        flow.state = to
+        flow.finished = self.now if to.terminal else None
+        self.changed_flows[flow.number] = flow
+        self.events.append(Event(FLOW_TOPIC + to.word, {"flow": flow.number, "name": flow.name}))
+
+    def forget_decisions(self) -> None:
+        """What was decided about rows is in the store's transaction now; events and effects stay."""
+        for decided in (
+            self.new_tasks, self.new_flows, self.changed, self.changed_flows, self.new_lanes, self.changed_lanes,
+            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.chunks, self.attempts,
+            self.results, self.dropped_results, self.logs, self.deleted_tasks, self.deleted_flows,
+            self.settings, self.counts, self.became_ready,
+        ):  # fmt: skip
+            decided.clear()
+        self.catalogue = None
+
+    def wake_flows(self) -> None:
+        """Close the flows that have nothing left to do, and reopen those that have again (a retry)."""
+        for flow in list(self.changed_flows.values()):
+            if flow.state == FlowState.OPEN:
+                continue
+            left = sum(count for state, count in flow.counts.items() if count and not State(state).terminal)
+            if left:
+                if flow.state != FlowState.ACTIVE:
+                    self.move_flow(flow, FlowState.ACTIVE)
+            elif flow.state == FlowState.ACTIVE:
+                self.move_flow(flow, _verdict(flow))
+
+
+_TASK_TOPICS = {state: TASK_TOPIC + state.word for state in State}
+
+
+def _verdict(flow: Flow) -> FlowState:
+    """How a flow ended: failed before cancelled before succeeded. A skipped task alone is no failure: its cause is one."""
+    if flow.counts.get(State.FAILED) or flow.counts.get(State.QUARANTINED):
+        return FlowState.FAILED
+    if flow.cancelled or flow.counts.get(State.CANCELLED):
+        return FlowState.CANCELLED
+    return FlowState.SUCCEEDED

@@ -1,0 +1,156 @@
+"""Hand ready tasks to free slots: lanes in order, limits asked, bodies and inputs fetched, tokens given."""
+
+from __future__ import annotations
+
+import msgpack
+
+from gemflowd.core import limits, machine
+from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
+from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
+from gemflowd.core.turn import Turn
+from gemflowd.engine.memory import Memory
+from gemflowd.engine.rows import Rows
+from gemflowd.model.attempt import Ended, Kind, Outcome, Start
+from gemflowd.model.lane import Lane
+from gemflowd.model.states import State
+from gemflowd.model.task import Task
+
+#: Tasks taken from the windows in one go.
+_MOST = 512
+
+
+def enqueue(turn: Turn, memory: Memory) -> None:
+    """Tell the windows of everything that became ready in this turn, in order."""
+    for task in turn.became_ready:
+        if task.state is State.READY:
+            machine.give_tag(turn, task, memory.virtual_time)
+            turn.changed[task.number] = task
+            window = memory.windows.get(task.lane)
+            if window is None:
+                window = memory.windows[task.lane] = Window()
+            window.push(key_of(task))
+
+
+def dispatch(rows: Rows, budget: int) -> list[Start]:
+    """Start what can be started, at most about `budget` tasks."""
+    starts: list[Start] = []
+    for kind in Kind:
+        slots = [slot for slot in rows.memory.slots.values() if slot.kind is kind and not slot.stopping]
+        if slots:
+            _fill(rows, kind, slots, starts, budget)
+    return starts
+
+
+def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget: int) -> None:
+    turn, memory = rows.turn, rows.memory
+    lanes = {
+        number: lane
+        for number, lane in turn.lanes.items()
+        if lane.key.kind is kind and limits.may_start(turn.buckets, lane, turn.now)
+    }
+    placing = Placing(slots)
+    while lanes and len(starts) < budget:
+        for number in lanes:
+            _refill(rows, number)
+        mean = min((memory.lane_means.get(number, HAND_OVER_SECONDS) for number in lanes), default=HAND_OVER_SECONDS)
+        room = min(sum(slot.room(mean) for slot in slots), _MOST, budget - len(starts))
+        if not turn.rules.enabled:
+            room = min(room, 1 - len(memory.running))
+        if room <= 0:
+            return
+        taken = pick(memory.windows, lanes, room)
+        if not taken:
+            return
+        if not _start(rows, taken, lanes, placing, starts):
+            return
+
+
+def _refill(rows: Rows, lane: int) -> None:
+    """Fill an empty window from the store, which has all of this turn but what was started just now."""
+    memory = rows.memory
+    window = memory.windows.setdefault(lane, Window())
+    if window.must_fill:
+        stored = rows.store.ready(lane, WINDOW + len(memory.running))
+        complete = len(stored) < WINDOW + len(memory.running)
+        window.fill([key for key in stored if key[2] not in memory.running], None if complete else stored[-1])
+
+
+def _is_ready(task: Task, lane: int) -> bool:
+    return task.state is State.READY and task.lane == lane
+
+
+def _start(
+    rows: Rows, taken: list[tuple[int, Key]], lanes: dict[int, Lane], placing: Placing, starts: list[Start]
+) -> bool:
+    """Place and start what was taken. Returns False when the slots are full; what is left goes back to its window."""
+    turn, memory = rows.turn, rows.memory
+    found = rows.tasks([key[2] for _, key in taken])
+    placed: list[tuple[Task, Slot]] = []
+    full = False
+    for index, (lane, key) in enumerate(taken):
+        task = found.get(key[2])
+        if task is None or not _is_ready(task, lane):
+            continue  # ended or moved since the window was filled
+        mean = memory.lane_means[lane] = memory.means.of(task.type)
+        slot = placing.place(task.number, mean)
+        if slot is None:
+            for back_lane, back in taken[index:]:
+                memory.windows[back_lane].push(back)
+            full = True
+            break
+        machine.start(turn, task, slot.name)
+        memory.running[task.number] = task
+        memory.virtual_time = max(memory.virtual_time, task.tag)
+        placed.append((task, slot))
+    if placed:
+        _orders(rows, placed, starts)
+    return not full
+
+
+def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) -> None:
+    rules = rows.turn.rules
+    bodies = rows.store.bodies([task.number for task, _ in placed])
+    with_inputs = [task.number for task, _ in placed if task.inputs]
+    inputs = rows.store.inputs(with_inputs) if with_inputs else {}
+    for task, slot in placed:
+        packed = None
+        if task.inputs:
+            its = inputs[task.number]
+            size = sum(len(value) for _, _, value in its)
+            if size > rules.max_inputs_bytes:
+                _refuse_inputs(rows, task, slot, size)
+                continue
+            packed = _pack_inputs(its)
+        starts.append(
+            Start(
+                task=task.number,
+                token=task.token,
+                attempt=task.attempts + 1,
+                flow=task.flow,
+                id=task.id,
+                type=task.type,
+                slot=slot.name,
+                body=bodies[task.number],
+                inputs=packed,
+                timeout=task.timeout or rows.memory.timeout_of(task.type) or rules.timeout,
+            )
+        )
+
+
+def _pack_inputs(its: list[tuple[int, str | None, bytes]]) -> bytes:
+    """{id or number: result}, put together from results as they are stored, without decoding them."""
+    packer = msgpack.Packer()
+    parts = [packer.pack_map_header(len(its))]
+    for number, name, value in its:
+        parts.append(packer.pack(str(number) if name is None else name))
+        parts.append(value)
+    return b"".join(parts)
+
+
+def _refuse_inputs(rows: Rows, task: Task, slot: Slot, size: int) -> None:
+    limit = rows.turn.rules.max_inputs_bytes
+    message = f"the results of its dependencies have {size} bytes; the setting max_inputs_mb allows {limit}"
+    error = {"class": "InputsTooLarge", "code": "inputs_too_large", "message": message}
+    machine.outcome(rows.turn, task, Ended(task.number, task.token, Outcome.PERMANENT, msgpack.packb(error)))
+    slot.remove(task.number)
+    del rows.memory.running[task.number]

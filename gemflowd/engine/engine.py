@@ -1,0 +1,385 @@
+"""The turn: facts → load → decide → write → commit → effects. Everything that must not be decided twice is decided here.
+
+The engine runs on a thread of its own, owns the store, and talks to the rest through two doors: `post` (facts in) and
+`deliver` (effects out, called after the commit). It sleeps until its inbox or the next deadline. Nothing polls.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple
+
+from gemflowd.core import machine
+from gemflowd.core.placement import Slot
+from gemflowd.core.turn import Turn
+from gemflowd.engine.dispatch import dispatch, enqueue
+from gemflowd.engine.memory import Memory
+from gemflowd.engine.rows import Rows
+from gemflowd.engine.steering import Steering
+from gemflowd.engine.submission import submit
+from gemflowd.model import facts
+from gemflowd.model.attempt import Ended, HandlerInfo, Outcome, Start
+from gemflowd.model.effects import Effects, TaskEnded
+from gemflowd.model.errors import Refused, StoreError, StoreFull
+from gemflowd.model.event import WORKER_TOPIC, Event, EventBatch
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import State
+from gemflowd.store.base import Store
+
+log = logging.getLogger("gemflow.queue")
+
+#: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
+TURN_ROWS: Final = 2_000
+#: Seconds between two tries while the disk is full.
+_FULL_PAUSE: Final = 1.0
+
+
+class Opened(NamedTuple):
+    """What the store remembered, for the rest of the daemon."""
+
+    settings: dict[str, Any]  # changed at run time
+    catalogue: list[HandlerInfo]
+
+
+class Engine:
+    """Owns the queue.
+
+    Args:
+        open_store: opens the store, on the engine's thread.
+        rules: figures for decisions; `Configure` replaces them.
+        now: seconds since the epoch.
+        deliver: takes the effects of each turn, in order. Called on the engine's thread.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        rules: Rules,
+        now: Callable[[], float],
+        deliver: Callable[[Effects], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._open_store = open_store
+        self._rules = rules
+        self._now = now
+        self._deliver = deliver
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._inbox: queue.SimpleQueue[facts.Fact] = queue.SimpleQueue()
+        self._left: list[facts.Fact] = []  # taken from the inbox, for a later turn
+        self._memory = Memory()
+        self._steering = Steering()
+        self._draining = False
+        self._stopping = False
+        self.opened: Future[Opened] = Future()
+        self.refused_outcomes = 0
+        self.turns = 0
+
+    # The two doors
+
+    def post(self, fact: facts.Fact) -> None:
+        """Tell the engine something; from any thread, never blocks."""
+        self._inbox.put(fact)
+
+    def start(self) -> threading.Thread:
+        thread = threading.Thread(target=self.run, name="engine", daemon=True)
+        thread.start()
+        return thread
+
+    def run(self) -> None:
+        """The thread: open, recover, turn by turn until `Stop`, close."""
+        failure: BaseException | None = None
+        try:
+            self.open()
+            while not self._stopping:
+                self._deliver(self.turn(self._take()))
+            self._store.note_end()
+        except StoreError as error:
+            failure = error
+            log.critical("the queue stops: %s", error)
+        except Exception as error:
+            failure = error
+            log.critical("the queue stops because of a defect", exc_info=True)
+        finally:
+            if not self.opened.done():
+                self.opened.set_exception(failure or StoreError("the queue could not be opened"))
+            if hasattr(self, "_store"):
+                self._store.close()
+        self._deliver(Effects(stopped=True, failure=failure))
+
+    def open(self) -> None:
+        """Open the store and take up what an earlier daemon left: what was running is lost, and ready again."""
+        self._store = self._open_store()
+        unclean = self._store.note_start()
+        snapshot = self._store.load()
+        self._memory.load(snapshot)
+        self._memory.handlers = {info.type: info for info in snapshot.catalogue}
+        lost = [
+            Ended(task.number, task.token, Outcome.LOST, b"", cause="the daemon ended")
+            for task in self._memory.running.values()
+        ]
+        if lost:
+            log.warning("%d attempts were running when the last daemon ended; their tasks are ready again", len(lost))
+            rows = Rows(self._new_turn(), self._store, self._memory)
+            self._store.begin()
+            self._end_attempts(rows, lost, unclean=unclean)
+            self._conclude(rows)
+            self._store.commit()
+        self.opened.set_result(Opened(snapshot.settings, snapshot.catalogue))
+
+    # One turn
+
+    def _take(self) -> list[facts.Fact]:
+        """Everything that arrived meanwhile, up to what one turn may touch; waits when there is nothing to do."""
+        taken = self._left
+        self._left = []
+        if not taken and not self._memory.cursors:
+            try:
+                taken.append(self._inbox.get(timeout=self._patience()))
+            except queue.Empty:
+                return taken
+        rows = sum(_size(fact) for fact in taken)
+        while rows < TURN_ROWS:
+            try:
+                fact = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            taken.append(fact)
+            rows += _size(fact)
+        return taken
+
+    def _patience(self) -> float | None:
+        """Seconds until the next deadline: a task that falls due, a limit that wakes up."""
+        now = self._now()
+        times = [bucket.asleep_until for bucket in self._memory.buckets.values() if bucket.asleep_until > now]
+        due = self._next_due()
+        if due is not None:
+            times.append(due)
+        return max(0.0, min(times) - now) if times else None
+
+    def _next_due(self) -> float | None:
+        memory = self._memory
+        if not memory.due_known:
+            memory.next_due, memory.due_known = self._store.next_due(), True
+        return memory.next_due
+
+    def turn(self, taken: Sequence[facts.Fact]) -> Effects:
+        """Decide some facts in one transaction.
+
+        When something goes wrong everything is as before the turn, in memory too, and the facts are tried one by one, so
+        that one of them can't keep the others from being decided.
+        """
+        try:
+            return self._try(taken)
+        except StoreFull as error:
+            return self._when_full(taken, error)
+        except StoreError:
+            raise
+        except Exception:
+            log.exception("a turn with %d facts failed; trying them one by one", len(taken))
+            self._forget()
+            if len(taken) == 1:
+                return self._give_up(taken[0])
+            if not taken:
+                raise  # nothing to blame but ourselves
+            for fact in taken:
+                self._deliver(self.turn([fact]))
+            return Effects(running=len(self._memory.running))
+
+    def _try(self, taken: Sequence[facts.Fact]) -> Effects:
+        turn = self._new_turn()
+        rows = Rows(turn, self._store, self._memory)
+        self._store.begin()
+        for fact in taken:
+            self._decide(rows, fact)
+        starts, batch = self._conclude(rows)
+        self._store.commit()
+        self.turns += 1
+        self.refused_outcomes += turn.refused_outcomes
+        return Effects(
+            starts=starts,
+            cancels=turn.cancel_requests,
+            events=batch,
+            logs=turn.log_lines,
+            ended=[TaskEnded(t.number, t.flow, t.state, turn.seconds.get(t.number, 0.0)) for t in turn.settled],
+            replies=turn.replies,
+            running=len(self._memory.running),
+        )
+
+    def _new_turn(self) -> Turn:
+        memory = self._memory
+        return Turn(
+            self._now(), self._rng, self._rules, memory.lanes, memory.lane_by_key, memory.buckets, memory.cursors
+        )
+
+    def _write(self, turn: Turn) -> None:
+        """Put what is decided so far into the transaction, so that what follows can read it there."""
+        turn.wake_flows()
+        enqueue(turn, self._memory)
+        if turn.changed or turn.new_tasks or turn.deleted_tasks:
+            self._memory.due_known = False
+        self._store.write(turn)
+        turn.forget_decisions()
+
+    def _conclude(self, rows: Rows) -> tuple[list[Start], EventBatch | None]:
+        """What follows from what was decided: cursors, due times, starts; and the events of all of it."""
+        turn, memory = rows.turn, self._memory
+        self._write(turn)
+        self._steering.advance(rows, TURN_ROWS)
+        due = self._next_due()
+        if due is not None and due <= turn.now:
+            for task in rows.adopt(self._store.due(turn.now, TURN_ROWS)):
+                machine.due(turn, task)
+            memory.due_known = False
+        self._write(turn)
+        starts = [] if self._draining else dispatch(rows, TURN_ROWS)
+        self._write(turn)
+        batch = None
+        if turn.events:
+            batch = EventBatch(memory.next_event, turn.now, turn.events, memory.ordinals)
+            memory.next_event += len(turn.events)
+            memory.ordinals = batch.ordinals_after()
+        self._store.conclude(turn, batch, memory.virtual_time)
+        return starts, batch
+
+    # Deciding
+
+    def _decide(self, rows: Rows, fact: facts.Fact) -> None:
+        turn = rows.turn
+        match fact:
+            case facts.AttemptsEnded(ended):
+                self._end_attempts(rows, ended)
+            case facts.Submit():
+                self._submit(rows, fact)
+            case facts.TakenBack(attempts):
+                for number, token in attempts:
+                    task = rows.tasks([number]).get(number)
+                    if task is not None:
+                        machine.take_back(turn, task, token)
+                        self._left_slot(task.number, task.state)
+            case facts.LogLines(lines):
+                turn.logs.extend(lines)
+                turn.log_lines.extend(lines)
+            case facts.Cancel():
+                self._answer(rows, fact.reply, lambda: self._steering.cancel(rows, fact))
+            case facts.Retry():
+                self._answer(rows, fact.reply, lambda: self._steering.retry(rows, fact))
+            case facts.Discard():
+                self._answer(rows, fact.reply, lambda: self._steering.discard(rows, fact))
+            case facts.Configure(reply, changes, rules):
+                turn.settings.update(changes)
+                self._rules = turn.rules = rules
+                turn.replies.append((reply, {}))
+            case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
+                self._slot(turn, fact)
+            case facts.Catalogue(handlers):
+                self._memory.handlers = {handler.type: handler for handler in handlers}
+                turn.catalogue = handlers
+            case facts.Drain():
+                self._draining = True
+            case facts.Ping(reply):
+                turn.replies.append((reply, {}))
+            case facts.Stop():
+                self._stopping = True
+
+    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], dict[str, int] | None]) -> None:
+        try:
+            body = decide()
+        except Refused as refused:
+            rows.turn.replies.append((reply, refused))
+        else:
+            if body is not None:
+                rows.turn.replies.append((reply, body))
+
+    def _submit(self, rows: Rows, fact: facts.Submit) -> None:
+        if self._draining:
+            rows.turn.replies.append(
+                (fact.reply, Refused("draining", "the daemon is stopping; submit again when it is back"))
+            )
+            return
+        try:
+            rows.turn.replies.append((fact.reply, submit(rows, fact)))
+        except Refused as refused:
+            rows.turn.replies.append((fact.reply, refused))
+            if refused.code in ("unknown_dependency", "duplicate_id"):
+                # Stored whole or not at all: what came before of this flow goes too.
+                self._steering.discard_open(rows, fact.submission)
+
+    def _end_attempts(self, rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -> None:
+        turn, memory = rows.turn, self._memory
+        rows.tasks([outcome.task for outcome in ended])
+        for outcome in ended:
+            task = turn.tasks.get(outcome.task)
+            before = turn.refused_outcomes
+            machine.outcome(turn, task, outcome, unclean=unclean)
+            if turn.refused_outcomes > before:
+                log.warning(
+                    "outcome %s of task %d refused: its attempt is not the live one", outcome.outcome.word, outcome.task
+                )
+            elif task is not None:
+                self._left_slot(task.number, task.state)
+                turn.seconds[task.number] = outcome.seconds
+                if outcome.outcome is Outcome.DONE:
+                    memory.means.note(task.type, outcome.seconds)
+
+    def _left_slot(self, number: int, state: State) -> None:
+        if state is not State.RUNNING:
+            task = self._memory.running.pop(number, None)
+            slot = self._memory.slots.get(task.slot or "") if task is not None else None
+            if slot is not None:
+                slot.remove(number)
+
+    def _slot(self, turn: Turn, fact: facts.SlotUp | facts.SlotStopping | facts.SlotDown) -> None:
+        slots = self._memory.slots
+        if isinstance(fact, facts.SlotUp):
+            slots[fact.name] = Slot(fact.name, fact.kind, fact.size)
+            turn.events.append(Event(WORKER_TOPIC, {"worker": fact.name, "state": "up", "pid": fact.pid}))
+        elif isinstance(fact, facts.SlotStopping):
+            if fact.name in slots:
+                slots[fact.name].stopping = True
+        elif slots.pop(fact.name, None) is not None:
+            fields: dict[str, object] = {"worker": fact.name, "state": "down", "pid": fact.pid}
+            if fact.cause:
+                fields["cause"] = fact.cause
+            turn.events.append(Event(WORKER_TOPIC, fields))
+
+    # When something goes wrong
+
+    def _forget(self) -> None:
+        self._store.rollback()
+        self._steering.forget()
+        self._memory.load(self._store.load())
+
+    def _give_up(self, fact: facts.Fact) -> Effects:
+        log.error("a %s could not be decided and is dropped", type(fact).__name__)
+        reply = getattr(fact, "reply", None)
+        refused = Refused("internal", "a defect of the daemon; its log has the traceback")
+        return Effects(replies=[(reply, refused)] if reply is not None else [], running=len(self._memory.running))
+
+    def _when_full(self, taken: Sequence[facts.Fact], error: StoreFull) -> Effects:
+        """Refuse what would add to the queue, keep the rest for when there is room."""
+        log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
+        self._forget()
+        effects = Effects(running=len(self._memory.running))
+        for fact in taken:
+            if isinstance(fact, facts.Submit):
+                effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
+            elif isinstance(fact, facts.Ping):
+                effects.replies.append((fact.reply, {}))
+            else:
+                self._left.append(fact)
+        threading.Event().wait(_FULL_PAUSE)
+        return effects
+
+
+def _size(fact: facts.Fact) -> int:
+    """About how many rows a fact touches."""
+    if isinstance(fact, facts.Submit):
+        return 1 + len(fact.tasks)
+    if isinstance(fact, facts.AttemptsEnded):
+        return len(fact.ended)
+    return 1

@@ -1,0 +1,78 @@
+"""What the engine keeps between turns: windows, slots, running tasks, caches. Small, whatever is in the queue.
+
+All of it can be made again from the store, and is, after a turn that failed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gemflowd.core.lanes import Window
+from gemflowd.core.placement import Means, Slot
+from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.task import Flow, Task
+from gemflowd.store.base import Snapshot
+
+_MOST_FLOWS: Final = 4096
+
+
+class Memory:
+    """The engine's view of the store and of the slots."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, Slot] = {}
+        self.means = Means()
+        self.lane_means: dict[int, float] = {}  # of the type that was started last
+        self.handlers: dict[str, HandlerInfo] = {}
+        self.lanes: dict[int, Lane] = {}
+        self.lane_by_key: dict[LaneKey, Lane] = {}
+        self.buckets: dict[str, Bucket] = {}
+        self.windows: dict[int, Window] = {}
+        self.cursors: dict[tuple[CursorKind, int], Cursor] = {}
+        self.running: dict[int, Task] = {}
+        self.flows: dict[int, Flow] = {}
+        self.next_task = 1
+        self.next_flow = 1
+        self.next_event = 1
+        self.ordinals: dict[str, int] = {}
+        self.virtual_time = 0.0
+        self.next_due: float | None = None
+        self.due_known = False
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take the store's word for everything; the slots stay, what runs in them is counted anew."""
+        self.lanes = snapshot.lanes
+        self.lane_by_key = {lane.key: lane for lane in snapshot.lanes.values()}
+        self.buckets = snapshot.buckets
+        self.windows = {number: Window() for number in snapshot.lanes}
+        self.cursors = {(cursor.kind, cursor.target): cursor for cursor in snapshot.cursors}
+        self.running = {task.number: task for task in snapshot.running}
+        self.flows = {}
+        self.next_task = snapshot.next_task
+        self.next_flow = snapshot.next_flow
+        self.next_event = snapshot.next_event
+        self.ordinals = snapshot.ordinals
+        self.virtual_time = snapshot.virtual_time
+        self.due_known = False
+        for slot in self.slots.values():
+            slot.tasks.clear()
+            slot.load = 0.0
+        for task in snapshot.running:
+            bucket = self.lanes[task.lane].key.bucket
+            if bucket is not None:
+                self.buckets.setdefault(bucket, Bucket(bucket)).in_flight += 1
+            running_in = self.slots.get(task.slot or "")
+            if running_in is not None:
+                running_in.put(task.number, self.means.of(task.type))
+
+    def timeout_of(self, task_type: str) -> float | None:
+        """Seconds that the handler asks for one attempt, if it does."""
+        handler = self.handlers.get(task_type)
+        return handler.timeout if handler else None
+
+    def remember_flow(self, flow: Flow) -> None:
+        if len(self.flows) >= _MOST_FLOWS:
+            self.flows.clear()
+        self.flows[flow.number] = flow

@@ -1,0 +1,230 @@
+"""What people do to tasks and flows (cancel, retry, discard), and the work that goes on over many turns.
+
+A cursor is durable: it is written in the turn that begins it, moves on in later ones, also after a crash.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gemflowd.core import graph, machine
+from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.engine.rows import Rows
+from gemflowd.model.errors import Refused
+from gemflowd.model.facts import Cancel, Discard, Reply, Retry
+from gemflowd.model.states import FlowState, State
+from gemflowd.model.task import Flow, Task
+
+#: Rows that a cursor touches in one go.
+STEP: Final = 500
+#: Tasks that one `retry --downstream` reaches.
+_MOST_DOWNSTREAM: Final = 2_000
+
+Counts = dict[str, int]
+
+
+class Steering:
+    """Carries out cancel, retry and discard, and advances the cursors.
+
+    Replies of requests that need several turns wait here; when the daemon dies meanwhile the client asks again.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[CursorKind, int], list[tuple[Reply, Counts, set[tuple[CursorKind, int]]]]] = {}
+
+    def forget(self) -> None:
+        self._waiting.clear()
+
+    def cancel(self, rows: Rows, fact: Cancel) -> Counts | None:
+        """Returns the reply's body, None when it comes later."""
+        tasks, flows = rows.resolve(fact.refs)
+        counts = {"cancelled": 0, "requested": 0, "unchanged": 0}
+        for task in tasks:
+            counts[machine.cancel(rows.turn, task)] += 1
+        kinds = []
+        for flow in flows:
+            if flow.state == FlowState.OPEN:
+                kinds.append((CursorKind.DISCARD, flow.number))
+            else:
+                counts["unchanged"] += sum(count for state, count in flow.counts.items() if state.terminal)
+                flow.cancelled = flow.cancelled or machine.flow_left(flow) > 0
+                rows.turn.changed_flows[flow.number] = flow
+                kinds.append((CursorKind.CANCEL, flow.number))
+        return self._begin(rows, fact.reply, counts, kinds)
+
+    def retry(self, rows: Rows, fact: Retry) -> Counts | None:
+        tasks, flows = rows.resolve(fact.refs)
+        counts = {"retried": 0, "unchanged": 0}
+        for task in tasks:
+            counts["retried" if self._retry(rows, task) else "unchanged"] += 1
+        if fact.downstream and tasks:
+            counts["retried"] += self._downstream(rows, tasks)
+        kinds = []
+        for flow in flows:
+            if flow.state == FlowState.OPEN:
+                raise Refused("conflict", f"flow f{flow.number} is still being received")
+            counts["unchanged"] += flow.counts.get(State.SUCCEEDED, 0)
+            kinds.append((CursorKind.RETRY, flow.number))
+        return self._begin(rows, fact.reply, counts, kinds)
+
+    def discard(self, rows: Rows, fact: Discard) -> Counts | None:
+        found = rows.store.flow_of(fact.submission)
+        flow = None if found is None else rows.flow(found.number)
+        if flow is None:
+            raise Refused("not_found", "there is no such submission", "submission")
+        if flow.state != FlowState.OPEN:
+            raise Refused("conflict", f"flow f{flow.number} is complete; cancel it instead")
+        return self._begin(rows, fact.reply, {"flow": flow.number}, [(CursorKind.DISCARD, flow.number)])
+
+    def discard_open(self, rows: Rows, submission: str) -> None:
+        """A chunk was refused for its content: what came of its flow before goes too."""
+        found = rows.store.flow_of(submission)
+        if found is not None and found.state == FlowState.OPEN:
+            rows.turn.cursor(CursorKind.DISCARD, found.number)
+
+    def _begin(self, rows: Rows, reply: Reply, counts: Counts, kinds: list[tuple[CursorKind, int]]) -> Counts | None:
+        if not kinds:
+            return counts
+        open_ones = set(kinds)
+        for key in kinds:
+            rows.turn.cursor(*key)
+            self._waiting.setdefault(key, []).append((reply, counts, open_ones))
+        return None
+
+    def _retry(self, rows: Rows, task: Task) -> bool:
+        """Put one task back, unless it is not ended, succeeded, or a dependency makes it impossible."""
+        if not task.state.terminal or task.state is State.SUCCEEDED:
+            return False
+        if (CursorKind.DISCARD, task.flow) in rows.turn.cursors:
+            return False
+        edges = (
+            [(rows.tasks([edge.parent])[edge.parent], edge) for edge in rows.store.parents([task.number])]
+            if task.inputs
+            else []
+        )
+        waiting = graph.blocked_by((parent.state, edge.on) for parent, edge in edges)
+        if waiting is None or not machine.retry(rows.turn, task, waiting):
+            return False
+        for parent, _ in edges:
+            if parent.state.terminal:
+                rows.turn.settled_edges.append((parent.number, task.number - 1, task.number))
+            else:
+                rows.turn.reopened_edges.append((parent.number, task.number))
+        flow = rows.turn.flows[task.flow]
+        flow.cancelled = False
+        return True
+
+    def _downstream(self, rows: Rows, tasks: list[Task]) -> int:
+        """Also what waited for these and did not succeed, as long as anything can be put back."""
+        reached: dict[int, Task] = {}
+        frontier = [task.number for task in tasks if task.dependents]
+        while frontier:
+            children = [number for number in rows.store.children(frontier) if number not in reached]
+            if len(reached) + len(children) > _MOST_DOWNSTREAM:
+                raise Refused(
+                    "invalid_value", f"more than {_MOST_DOWNSTREAM} tasks are downstream; retry the flow instead"
+                )
+            found = rows.tasks(children)
+            reached.update(found)
+            frontier = [number for number, task in found.items() if task.dependents]
+        retried = 0
+        again = True
+        while again:
+            done = sum(self._retry(rows, task) for task in reached.values())
+            retried += done
+            again = done > 0
+        return retried
+
+    # Cursors
+
+    def advance(self, rows: Rows, budget: int) -> None:
+        """Move the open cursors on by about `budget` rows in all, taking turns, so that a huge one starves nobody."""
+        turn = rows.turn
+        used = 0
+        while turn.cursors and used < budget:
+            key = next(iter(turn.cursors))
+            cursor = turn.cursors.pop(key)
+            touched, done = self._step(rows, cursor, STEP)
+            used += max(touched, 1)
+            if done:
+                turn.moved_cursors.pop(key, None)
+                if cursor.stored:
+                    turn.done_cursors.append(cursor)
+                self._finished(rows, cursor)
+            else:
+                turn.cursors[key] = turn.moved_cursors[key] = cursor
+
+    def _step(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
+        """Returns how many rows were touched, and whether the cursor is through."""
+        if cursor.kind is CursorKind.SETTLE:
+            return self._settle(rows, cursor, limit)
+        tasks = rows.adopt(rows.store.flow_tasks(cursor.target, cursor.position, limit))
+        if cursor.kind is CursorKind.DISCARD:
+            return self._discard(rows, cursor, tasks, limit)
+        for task in tasks:
+            if cursor.kind is CursorKind.CANCEL:
+                result = machine.cancel(rows.turn, task)
+                if result != "unchanged":
+                    self._count(cursor, result)
+            elif self._retry(rows, task):
+                self._count(cursor, "retried")
+                cursor.again = True
+        if tasks:
+            cursor.position = tasks[-1].number
+        if len(tasks) == limit:
+            return len(tasks), False
+        if cursor.again:  # what was put back may make it possible for others: one more round
+            cursor.again, cursor.position = False, 0
+            return len(tasks), False
+        return len(tasks), True
+
+    def _settle(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
+        parent = rows.tasks([cursor.target]).get(cursor.target)
+        if parent is None or not parent.state.terminal:
+            return 0, True  # removed, or retried meanwhile: its next end settles what is open
+        edges = rows.store.open_edges(parent.number, cursor.position, limit)
+        children = rows.tasks([edge.child for edge in edges])
+        for edge in edges:
+            machine.settle_dependency(rows.turn, parent, children[edge.child], edge.on)
+        if edges:
+            rows.turn.settled_edges.append((parent.number, cursor.position, edges[-1].child))
+            cursor.position = edges[-1].child
+        return len(edges), len(edges) < limit
+
+    def _discard(self, rows: Rows, cursor: Cursor, tasks: list[Task], limit: int) -> tuple[int, bool]:
+        turn = rows.turn
+        for task in tasks:
+            flow = turn.flows[task.flow]
+            flow.counts[task.state] -= 1
+            turn.changed_flows[flow.number] = flow
+            turn.counts[turn.lanes[task.lane].key.queue, task.state] -= 1
+            turn.deleted_tasks.append(task.number)
+            turn.changed.pop(task.number, None)
+        if tasks:
+            cursor.position = tasks[-1].number
+        if len(tasks) == limit:
+            return len(tasks), False
+        gone = turn.flows.get(cursor.target) or rows.flow(cursor.target)
+        if gone is not None:
+            self._forget_flow(rows, gone)
+        return len(tasks), True
+
+    def _forget_flow(self, rows: Rows, flow: Flow) -> None:
+        turn, memory = rows.turn, rows.memory
+        turn.deleted_flows.append(flow.number)
+        turn.changed_flows.pop(flow.number, None)
+        memory.flows.pop(flow.number, None)
+        for lane in [lane for lane in turn.lanes.values() if lane.key.gate == flow.number]:
+            del memory.lanes[lane.number], memory.lane_by_key[lane.key]
+            memory.windows.pop(lane.number, None)
+
+    def _count(self, cursor: Cursor, what: str) -> None:
+        for _, counts, _ in self._waiting.get((cursor.kind, cursor.target), ()):
+            counts[what] += 1
+
+    def _finished(self, rows: Rows, cursor: Cursor) -> None:
+        key = (cursor.kind, cursor.target)
+        for reply, counts, open_ones in self._waiting.pop(key, ()):
+            open_ones.discard(key)
+            if not open_ones:
+                rows.turn.replies.append((reply, counts))

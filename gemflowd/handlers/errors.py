@@ -1,0 +1,62 @@
+"""What a handler raises to say how its attempt ended.
+
+    HandlerError
+    ├── Permanent      trying again is useless: the task fails at once
+    ├── Transient      trying again may help; as any other exception, but with a code of the handler's choice
+    └── RateLimited    a quota is used up: costs no try, the bucket sleeps for `retry_after` seconds
+
+Any other exception is an `error`: it is retried with backoff.
+"""
+
+from __future__ import annotations
+
+
+class HandlerError(Exception):
+    """Root of the above.
+
+    Args:
+        message: a sentence for a person. Never put a secret in it.
+        code: a short stable word, shown as `error.code`.
+        usage: what the attempt cost although it failed, kept with the attempt.
+    """
+
+    default_code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None, usage: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.usage = usage
+
+
+class Permanent(HandlerError):
+    default_code = "permanent"
+
+
+class Transient(HandlerError):
+    default_code = "transient"
+
+
+class RateLimited(HandlerError):
+    """A quota is used up. `retry_after` in seconds, None when the server did not say."""
+
+    default_code = "rate_limited"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        code: str | None = None,
+        usage: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, usage=usage)
+        self.retry_after = retry_after
+
+
+class AttemptCancelled(BaseException):
+    """Raised inside a blocking handler that is asked to stop (cancel or timeout).
+
+    Not an `Exception`, so that `except Exception` in a handler does not swallow it. A coroutine gets
+    `asyncio.CancelledError` instead.
+    """

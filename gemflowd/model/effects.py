@@ -1,0 +1,32 @@
+"""What a turn wants done outside, after its commit: act, publish, reply, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gemflowd.model.attempt import Start
+from gemflowd.model.errors import Refused
+from gemflowd.model.event import EventBatch
+from gemflowd.model.facts import Reply
+from gemflowd.model.states import State
+
+
+class TaskEnded(NamedTuple):
+    task: int
+    flow: int
+    state: State
+    seconds: float  # of the last attempt, 0 where there was none
+
+
+@dataclass(slots=True)
+class Effects:
+    starts: list[Start] = field(default_factory=list)
+    cancels: list[tuple[int, int]] = field(default_factory=list)  # task, token
+    events: EventBatch | None = None
+    logs: list[tuple[int, int, float, str, str]] = field(default_factory=list)
+    ended: list[TaskEnded] = field(default_factory=list)
+    replies: list[tuple[Reply, dict[str, Any] | Refused]] = field(default_factory=list)
+    running: int = 0  # attempts in flight after this turn
+    stopped: bool = False  # the engine's thread has ended
+    failure: BaseException | None = None  # and why, if not asked to

@@ -1,0 +1,39 @@
+"""Events: what happened, with a number. Stored as one blob per turn, published per topic."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+TASK_TOPIC = "task."
+FLOW_TOPIC = "flow."
+WORKER_TOPIC = "worker"
+LIMIT_TOPIC = "limit"
+STATS_TOPIC = "stats"
+LOG_TOPIC = "log."
+
+
+class Event(NamedTuple):
+    """One event; `fields` are those of `docs/protocol.md` without `seq`, `at` and `topic`."""
+
+    topic: str
+    fields: dict[str, Any]
+
+
+class EventBatch(NamedTuple):
+    """The events of one turn, in order: event i has the number `first + i`."""
+
+    first: int
+    at: float
+    events: list[Event]
+    ordinals: dict[str, int]  # per topic: how many events it had before this batch
+
+    def ordinals_after(self) -> dict[str, int]:
+        """The ordinals of all topics once these events have happened."""
+        ordinals = dict(self.ordinals)
+        for event in self.events:
+            ordinals[event.topic] = ordinals.get(event.topic, 0) + 1
+        return ordinals
+
+    def on_wire(self, index: int) -> dict[str, Any]:
+        event = self.events[index]
+        return {"seq": self.first + index, "at": self.at, "topic": event.topic, **event.fields}

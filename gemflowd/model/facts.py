@@ -1,0 +1,163 @@
+"""What the engine is told. A fact is put into its inbox and decided in one of its next turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gemflowd.model.attempt import Ended, HandlerInfo, Kind
+from gemflowd.model.errors import Refused
+from gemflowd.model.lane import LaneKey
+from gemflowd.model.refs import NamedTask, Ref
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import On
+
+#: Called on the loop's thread, after the commit, with the reply's body or the refusal.
+Reply = Callable[[dict[str, Any] | Refused], None]
+
+
+@dataclass(slots=True, frozen=True)
+class NewDependency:
+    """What a new task waits for: an index into the same chunk, an id of an earlier chunk, or a task elsewhere."""
+
+    target: int | str | NamedTask | TaskNumber
+    on: On
+    path: str
+
+
+@dataclass(slots=True, frozen=True)
+class TaskNumber:
+    number: int
+
+
+@dataclass(slots=True, frozen=True)
+class NewTask:
+    """A validated task of a submission."""
+
+    id: str | None
+    type: str
+    priority: int
+    lane: LaneKey  # gate 0; the engine puts the flow's gate in
+    due: float | None
+    timeout: float | None
+    retries: int | None
+    backoff: float | None
+    body: bytes
+    deps: tuple[NewDependency, ...] = ()
+
+
+@dataclass(slots=True)
+class Submit:
+    reply: Reply
+    submission: str
+    name: str | None
+    metadata: bytes | None
+    weight: float
+    offset: int
+    complete: bool
+    digest: bytes
+    tasks: list[NewTask]
+
+
+@dataclass(slots=True)
+class Discard:
+    reply: Reply
+    submission: str
+
+
+@dataclass(slots=True)
+class Cancel:
+    reply: Reply
+    refs: list[Ref]
+
+
+@dataclass(slots=True)
+class Retry:
+    reply: Reply
+    refs: list[Ref]
+    downstream: bool
+
+
+@dataclass(slots=True)
+class Configure:
+    """Settings changed at run time, stored with the turn; None resets. `rules` are those that follow from them."""
+
+    reply: Reply
+    changes: dict[str, Any]
+    rules: Rules
+
+
+@dataclass(slots=True)
+class AttemptsEnded:
+    """Outcomes, as an executor reports them."""
+
+    ended: list[Ended]
+
+
+@dataclass(slots=True)
+class TakenBack:
+    """Attempts that were handed over and had not started: (task, token)."""
+
+    attempts: list[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class LogLines:
+    """(task, attempt, at, stream, text)"""
+
+    lines: list[tuple[int, int, float, str, str]]
+
+
+@dataclass(slots=True)
+class SlotUp:
+    """A place where attempts can run."""
+
+    name: str
+    kind: Kind
+    size: int
+    pid: int
+
+
+@dataclass(slots=True)
+class SlotStopping:
+    """The slot finishes what it has and takes nothing new."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class SlotDown:
+    name: str
+    pid: int
+    cause: str | None = None
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """The task types of a nursery."""
+
+    handlers: list[HandlerInfo] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Drain:
+    """Start nothing more."""
+
+
+@dataclass(slots=True)
+class Ping:
+    """Answered after a turn that really happened: what feeds the watchdog."""
+
+    reply: Reply
+
+
+@dataclass(slots=True)
+class Stop:
+    """Leave the queue as it is and end the engine's thread."""
+
+
+Fact = (
+    Submit | Discard | Cancel | Retry | Configure | AttemptsEnded | TakenBack | LogLines
+    | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
+)  # fmt: skip

@@ -1,0 +1,70 @@
+"""A task as the scheduler knows it: the small row that changes. Its payload is stored apart and never loaded to decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gemflowd.model.states import On, State
+
+
+@dataclass(slots=True)
+class Task:
+    """The hot row of a task. Times are seconds since the epoch (UTC)."""
+
+    number: int
+    flow: int
+    id: str | None
+    type: str
+    state: State
+    priority: int
+    lane: int
+    created: float
+    # Rules of this task; None: the handler's or the setting's value counts.
+    timeout: float | None = None  # seconds for one attempt
+    retries: int | None = None  # tries after the first
+    backoff: float | None = None  # seconds, base of the exponential
+    # What scheduling changes.
+    tag: float = 0.0  # start-time fair-queueing tag, 0: not given yet
+    due: float | None = None  # when `scheduled` ends
+    waiting: int = 0  # dependencies that are not settled
+    dependents: int = 0  # tasks that wait for this one
+    inputs: int = 0  # dependencies in all
+    token: int = 0  # raised at each dispatch; only the outcome of the live token counts
+    attempts: int = 0  # attempts on its record
+    tries: int = 0  # those that were charged
+    losses: int = 0  # unclean ends of the daemon while it ran
+    crashes: int = 0  # workers that it killed alone
+    cancelled: bool = False  # a person asked for its end while it ran
+    started: float | None = None  # of the latest attempt
+    finished: float | None = None
+    slot: str | None = None  # where the latest attempt runs or ran
+    reason: str | None = None  # why it is held, skipped or ready again
+
+
+@dataclass(slots=True, frozen=True)
+class Dependency:
+    """An edge: `child` waits for `parent`."""
+
+    parent: int
+    child: int
+    on: On
+    settled: bool = False  # the child was told how the parent ended
+
+
+@dataclass(slots=True)
+class Flow:
+    """One submission. Counts are by state and kept in the same transaction as the tasks."""
+
+    number: int
+    submission: str
+    name: str | None
+    state: int  # FlowState
+    created: float
+    finished: float | None
+    first: int  # number of its first task, 0 while it has none
+    received: int  # tasks stored so far
+    last_tag: float
+    weight: float
+    counts: dict[State, int]
+    cancelled: bool = False
+    metadata: bytes | None = None  # MessagePack; only written, never loaded to decide

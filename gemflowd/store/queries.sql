@@ -1,0 +1,140 @@
+-- Queries under names; `gemflowd/store/sql.py` reads them. Lists of numbers come in as one JSON array: a statement with
+-- many steps would hand the interpreter's lock over at each of them.
+
+-- name: tasks
+SELECT {task} FROM task WHERE number IN (SELECT value FROM json_each(?1));
+
+-- name: tasks_by_id
+SELECT {task} FROM task WHERE flow = ?1 AND id IN (SELECT value FROM json_each(?2));
+
+-- name: running
+SELECT {task} FROM task WHERE state = 5;
+
+-- name: due
+SELECT {task} FROM task WHERE state = 1 AND due <= ?1 ORDER BY due, number LIMIT ?2;
+
+-- name: next_due
+SELECT due FROM task WHERE state = 1 ORDER BY due LIMIT 1;
+
+-- name: flow_tasks
+SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 ORDER BY number LIMIT ?3;
+
+-- name: ready
+SELECT -priority, tag, number FROM task WHERE state = 3 AND lane = ?1 ORDER BY priority DESC, tag, number LIMIT ?2;
+
+-- name: bodies
+SELECT task, value FROM body WHERE task IN (SELECT value FROM json_each(?1));
+
+-- name: inputs
+SELECT d.child, d.parent, t.id, r.value
+FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value CROSS JOIN task t ON t.number = d.parent CROSS JOIN result r ON r.task = d.parent
+ORDER BY d.child, d.parent;
+
+-- name: flows
+SELECT {flow} FROM flow WHERE number IN (SELECT value FROM json_each(?1));
+
+-- name: flow_of
+SELECT {flow} FROM flow WHERE submission = ?1;
+
+-- name: chunk
+SELECT flow, start, count, first, complete, digest FROM chunk WHERE flow = ?1 AND start = ?2 AND count = ?3 AND complete = ?4;
+
+-- name: open_edges
+SELECT parent, child, "on" FROM dependency WHERE parent = ?1 AND child > ?2 AND settled = 0 ORDER BY child LIMIT ?3;
+
+-- name: parents
+SELECT d.child, d.parent, t.flow, t.state, d."on"
+FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value CROSS JOIN task t ON t.number = d.parent;
+
+-- name: children
+SELECT DISTINCT d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.parent = j.value;
+
+-- name: settle_edges
+UPDATE dependency SET settled = 1 WHERE parent = ?1 AND child > ?2 AND child <= ?3;
+
+-- name: reopen_edge
+UPDATE dependency SET settled = 0 WHERE parent = ?1 AND child = ?2;
+
+-- name: count
+INSERT INTO counter (queue, state, count) VALUES (?1, ?2, ?3)
+ON CONFLICT (queue, state) DO UPDATE SET count = count + excluded.count;
+
+-- name: cursor_put
+INSERT INTO cursor (kind, target, position) VALUES (?1, ?2, ?3)
+ON CONFLICT (kind, target) DO UPDATE SET position = excluded.position;
+
+-- name: cursor_done
+DELETE FROM cursor WHERE kind = ?1 AND target = ?2;
+
+-- name: bucket_put
+INSERT INTO bucket (name, asleep_until) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET asleep_until = excluded.asleep_until;
+
+-- name: setting_put
+INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: meta_put
+INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: event_put
+INSERT INTO event (first, last, at, events, ordinals) VALUES (?1, ?2, ?3, ?4, ?5);
+
+-- name: last_event
+SELECT last, ordinals FROM event ORDER BY first DESC LIMIT 1;
+
+-- name: delete_dependencies
+DELETE FROM dependency WHERE (parent, child) IN
+    (SELECT d.parent, d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value);
+
+-- The questions of people, asked on a connection of their own (store/reader.py).
+
+-- name: counters
+SELECT state, sum(count) FROM counter GROUP BY state;
+
+-- name: flow_counters
+SELECT state, count(*) FROM flow GROUP BY state;
+
+-- name: list
+SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane) FROM task WHERE number > ?1 {where} ORDER BY number LIMIT ?2;
+
+-- name: attempts
+SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
+
+-- name: last_errors
+SELECT j.value, (SELECT error FROM attempt WHERE task = j.value ORDER BY number DESC LIMIT 1),
+    (SELECT seconds FROM attempt WHERE task = j.value ORDER BY number DESC LIMIT 1),
+    (SELECT count(*) FROM attempt WHERE task = j.value)
+FROM json_each(?1) j;
+
+-- name: results
+SELECT task, value FROM result WHERE task IN (SELECT value FROM json_each(?1));
+
+-- name: ended_in_range
+SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6 ORDER BY number LIMIT ?3;
+
+-- name: ended_in_flow
+SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND state >= 6 ORDER BY number LIMIT ?3;
+
+-- name: numbers_in_range
+SELECT count(*) FROM task WHERE number BETWEEN ?1 AND ?2;
+
+-- name: states_in_range
+SELECT state, count(*) FROM task WHERE number BETWEEN ?1 AND ?2 GROUP BY state;
+
+-- name: deps_of
+SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent WHERE d.child = ?1 ORDER BY t.number;
+
+-- name: dependents_of
+SELECT child FROM dependency WHERE parent = ?1 ORDER BY child LIMIT 1000;
+
+-- name: flow_row
+SELECT {flow}, metadata FROM flow WHERE number = ?1;
+
+-- name: logs
+SELECT seq, at, attempt, stream, text FROM log WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3;
+
+-- name: events_from
+SELECT first, last, at, events FROM event WHERE last >= ?1 ORDER BY first LIMIT ?2;
+
+-- name: first_event
+SELECT min(first) FROM event;

@@ -1,0 +1,49 @@
+"""Reads the named queries of `queries.sql` and builds statements over many rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+from typing import Final
+
+#: Columns in the order of the fields of `model.task.Task` and `model.task.Flow`.
+TASK_COLUMNS: Final = (
+    "number, flow, id, type, state, priority, lane, created, timeout, retries, backoff, tag, due, waiting, dependents,"
+    " inputs, token, attempts, tries, losses, crashes, cancelled, started, finished, slot, reason"
+)
+FLOW_COLUMNS: Final = (
+    "number, submission, name, state, created, finished, first, received, last_tag, weight, cancelled,"
+    " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined"
+)
+#: Rows in one statement of many. Longer texts would miss apsw's statement cache (16 KiB).
+STEP: Final = 256
+
+
+@lru_cache(maxsize=1)
+def queries() -> dict[str, str]:
+    """The statements of `queries.sql` by name."""
+    found: dict[str, str] = {}
+    for part in files("gemflowd.store").joinpath("queries.sql").read_text("utf-8").split("-- name: ")[1:]:
+        name, _, text = part.partition("\n")
+        found[name.strip()] = text.replace("{task}", TASK_COLUMNS).replace("{flow}", FLOW_COLUMNS).strip()
+    return found
+
+
+def schema() -> str:
+    return files("gemflowd.store").joinpath("schema.sql").read_text("utf-8")
+
+
+@lru_cache(maxsize=256)
+def rows_of_values(columns: int, rows: int) -> str:
+    """`(?,?),(?,?)` for that many rows."""
+    return ",".join(["(" + ",".join("?" * columns) + ")"] * rows)
+
+
+def steps(total: int) -> list[int]:
+    """Cut `total` rows into few different sizes, so that few statements are ever prepared."""
+    sizes = [STEP] * (total // STEP)
+    rest = total % STEP
+    for size in (64, 16, 4, 1):
+        sizes += [size] * (rest // size)
+        rest %= size
+    return sizes
