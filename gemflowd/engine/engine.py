@@ -261,6 +261,7 @@ class Engine:
                     if task is not None:
                         machine.take_back(turn, task, token)
                         self._left_slot(task.number, task.state)
+                        self._memory.slow_down(task.slot)
             case facts.LogLines(lines):
                 turn.logs.extend(lines)
                 turn.log_lines.extend(lines)

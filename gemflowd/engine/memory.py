@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from gemflowd.core.lanes import Window
-from gemflowd.core.placement import Means, Slot
+from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
-from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey
 from gemflowd.model.task import Flow, Task
 from gemflowd.store.base import Snapshot
@@ -66,6 +66,14 @@ class Memory:
             running_in = self.slots.get(task.slot or "")
             if running_in is not None:
                 running_in.put(task.number, self.means.of(task.type))
+
+    def slow_down(self, slot_name: str | None) -> None:
+        """Things were taken back from behind a task that takes longer than expected: the slot is full until it ends."""
+        slot = self.slots.get(slot_name or "")
+        if slot is not None and slot.tasks and slot.kind is Kind.BLOCKING:
+            number = next(iter(slot.tasks))
+            slot.load += HAND_OVER_SECONDS - slot.tasks[number]
+            slot.tasks[number] = HAND_OVER_SECONDS
 
     def timeout_of(self, task_type: str) -> float | None:
         """Seconds that the handler asks for one attempt, if it does."""

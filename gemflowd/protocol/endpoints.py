@@ -11,6 +11,7 @@ import platformdirs
 APP: Final = "gemflow"
 SOCKET: Final = "gemflowd.sock"
 EVENTS_SOCKET: Final = "events.sock"
+SYSTEM_CONFIG: Final = Path("/etc") / APP
 #: sizeof(sockaddr_un.sun_path) on Linux, with the closing zero (unix(7)).
 MAX_SOCKET_PATH: Final = 108
 
@@ -21,7 +22,7 @@ def is_system() -> bool:
 
 
 def config_dir() -> Path:
-    return Path("/etc") / APP if is_system() else Path(platformdirs.user_config_dir(APP))
+    return SYSTEM_CONFIG if is_system() else Path(platformdirs.user_config_dir(APP))
 
 
 def state_dir() -> Path:

@@ -391,10 +391,10 @@ class SqliteStore:
                 ("body", "task"),
                 ("task", "number"),
             ):
-                self._db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (numbers,))  # noqa: S608
+                self._db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (numbers,))
         for flow in turn.deleted_flows:
             for table, column in (("chunk", "flow"), ("lane", "gate"), ("flow", "number")):
-                self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))  # noqa: S608
+                self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))
         # Numbers are never given twice, also when the newest were removed.
         self._raise_number("next_task", max(turn.deleted_tasks, default=0) + 1)
         self._raise_number("next_flow", max(turn.deleted_flows, default=0) + 1)

@@ -1,0 +1,391 @@
+"""The composition root: builds the rooms, plugs them together, starts and stops them in order. No decisions.
+
+The order after each turn is fixed: commit (the engine has done it) → act → publish → reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import os
+import signal
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from gemflowd.config.book import PersonaBook
+from gemflowd.config.live import LiveSettings, rules_from
+from gemflowd.config.personas import load_personas
+from gemflowd.config.settings import Settings
+from gemflowd.engine.engine import Engine
+from gemflowd.executor.base import Size
+from gemflowd.executor.local.lease import Lease
+from gemflowd.executor.local.pool import LocalPool, Options
+from gemflowd.host import clock, filesystem, process
+from gemflowd.host.locks import FileLock
+from gemflowd.host.sdnotify import Notifier
+from gemflowd.host.titles import set_title
+from gemflowd.model import facts
+from gemflowd.model.effects import Effects
+from gemflowd.model.errors import ConfigError
+from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
+from gemflowd.places import Places, config_dir
+from gemflowd.protocol import endpoints
+from gemflowd.protocol.versions import DAEMON_VERSION
+from gemflowd.server.catalogue import Catalogue
+from gemflowd.server.commands.stats import snapshot
+from gemflowd.server.desk import Desk
+from gemflowd.server.publisher import Publisher
+from gemflowd.server.rates import Rates
+from gemflowd.server.router import Router
+from gemflowd.server.waiters import Waiters
+from gemflowd.store.reader import Questions, Reader
+from gemflowd.store.sqlite import SqliteStore
+
+log = logging.getLogger("gemflow.app")
+
+#: Seconds between two statistics for subscribers.
+STATS_EVERY = 1.0
+
+
+class App:
+    """One daemon, from `run` to its end.
+
+    Args:
+        settings: all layers but the run-time one.
+        reload: reads them again.
+        environment: what the handlers' processes get on top of ours.
+    """
+
+    def __init__(self, settings: Settings, places: Places, reload: Any, environment: Mapping[str, str]) -> None:
+        self._places = places
+        self._reload = reload
+        self._environment = dict(environment)
+        self._first_settings = settings
+        self._epoch = str(uuid.uuid4())
+        self._started = clock.wall()
+        self._notifier = Notifier()
+        self._locks: list[FileLock] = []
+        self._rates = Rates()
+        self._waiters = Waiters()
+        self._catalogue = Catalogue()
+        self._drained = asyncio.Event()
+        self._engine_ended = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._position: dict[str, Any] = {"next": 1, "topics": {}}
+        self._paused: dict[str, float] = {}
+        self._running = 0
+
+    async def run(self) -> int:
+        """Serve until asked to stop. Returns the exit status.
+
+        Raises:
+            GemflowError: it can't start.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._claim()
+        try:
+            await self._start()
+            await self._wait_for_end()
+            await self._stop()
+        finally:
+            for lock in reversed(self._locks):
+                lock.release()
+        return 1 if self._failure is not None else 0
+
+    # Start
+
+    def _claim(self) -> None:
+        """Make sure that nobody else works on the same state or sockets."""
+        state, endpoint = self._places.state, self._places.endpoint
+        if (problem := endpoints.endpoint_problem(endpoint)) is not None:
+            raise ConfigError([problem])
+        filesystem.make_private(state)
+        if (network := filesystem.network_type(state)) is not None:
+            raise ConfigError(
+                [f"{state} is on a network file system ({network}), which can lose data; choose a local disk"]
+            )
+        socket = endpoints.socket_path(endpoint)
+        if not socket.parent.exists():
+            filesystem.make_private(socket.parent)
+        for path in (state / "gemflowd.lock", socket.with_name(socket.name + ".lock")):
+            lock = FileLock(path)
+            lock.acquire()
+            self._locks.append(lock)
+        self._lease = Lease(state / "lease")
+        self._lease.take()
+
+    async def _start(self) -> None:
+        set_title("gemflowd")
+        process.become_subreaper()
+        self._engine = Engine(
+            lambda: SqliteStore(self._places.database), rules_from(self._first_settings), clock.wall, self._deliver
+        )
+        self._thread = self._engine.start()
+        opened = await asyncio.wrap_future(self._engine.opened)
+        settings = self._first_settings.with_changes(opened.settings)
+        self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
+        self._live.replace(settings)
+        personas = load_personas([config_dir(os.environ) / "personas", *map(Path, settings["personas"])])
+        self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._pool_options(settings))
+        for number, handler in (
+            (signal.SIGTERM, self._on_stop),
+            (signal.SIGINT, self._on_stop),
+            (signal.SIGHUP, self._on_reload),
+        ):
+            self._loop.add_signal_handler(number, handler)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        handlers = await self._pool.attach(self._size())
+        self._catalogue.load(handlers)
+        self._engine.post(facts.Catalogue(handlers))
+        self._reader = Reader(self._places.database)
+        self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
+        self._open_sockets(settings["socket_group"])
+        self._loop.call_later(STATS_EVERY, self._publish_stats)
+        if self._notifier.feed_every is not None:
+            self._feed_watchdog()
+        self._notifier.ready(f"serving {self._places.endpoint}")
+        log.info("gemflowd %s serves %s, state in %s", DAEMON_VERSION, self._places.endpoint, self._places.state)
+
+    def _pool_options(self, settings: Settings) -> Options:
+        return Options(
+            handlers=settings["handlers"],
+            handler_path=settings["handler_path"],
+            settings=settings.for_handlers(),
+            grace=settings["grace"],
+            max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
+            environment=self._environment,
+        )
+
+    def _size(self) -> Size:
+        slots = self._live.size()["slots"]
+        return Size(slots["blocking"], slots["coroutine"])
+
+    def _make_desk(self, personas: PersonaBook) -> Desk:
+        return Desk(
+            loop=self._loop,
+            post=self._engine.post,
+            reader=self._reader,
+            questions=Questions,
+            configuration=self._live,
+            personas=personas,
+            validator=self._catalogue,
+            waiters=self._waiters,
+            identity=self._identity,
+            stats=lambda: self._rates.snapshot(clock.wall()),
+            workers=lambda: [
+                {name: getattr(worker, name) for name in worker.__slots__} for worker in self._pool.workers()
+            ],
+            paused_limits=self._paused_limits,
+            now=clock.wall,
+            shutdown=self._shutdown_asked,
+            position=lambda: self._position,
+        )
+
+    def _open_sockets(self, group: str | None) -> None:
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._router = Router(self._loop, self._context, self._desk)
+        self._publisher = Publisher(self._loop, self._context, self._epoch)
+        # Nobody may connect before the mode is right, so the socket is born with none for others.
+        before = os.umask(0o177)
+        try:
+            self._publisher.open(self._places.events)
+            self._router.open(self._places.endpoint)
+        except zmq.ZMQError as error:
+            raise ConfigError([f"the sockets of {self._places.endpoint} can't be opened: {error}"]) from error
+        finally:
+            os.umask(before)
+        if group is not None:
+            self._share(group)
+
+    def _share(self, group: str) -> None:
+        try:
+            number = grp.getgrnam(group).gr_gid
+            for endpoint in (self._places.endpoint, self._places.events):
+                path = endpoints.socket_path(endpoint)
+                os.chown(path, -1, number)
+                path.chmod(0o660)
+        except (KeyError, OSError) as error:
+            raise ConfigError([f"socket_group {group!r}: {error}"]) from error
+
+    # After each turn
+
+    def _deliver(self, effects: Effects) -> None:
+        """From the engine's thread to the loop's."""
+        with suppress(RuntimeError):  # the loop is closed: the daemon has ended
+            self._loop.call_soon_threadsafe(self._apply, effects)
+
+    def _apply(self, effects: Effects) -> None:
+        if effects.stopped:
+            self._failure = effects.failure
+            self._engine_ended.set()
+            return
+        if effects.starts:
+            self._pool.start(effects.starts)
+        for task, token in effects.cancels:
+            self._pool.cancel(task, token)
+        if effects.logs:
+            self._pool.logs_stored(len(effects.logs))
+        if effects.events is not None:
+            self._note_events(effects)
+        if effects.ended:
+            self._waiters.ended(effects.ended)
+            self._rates.note(effects.ended, clock.wall())
+        if effects.logs:
+            self._publish_logs(effects)
+        for reply, result in effects.replies:
+            reply(result)
+        self._running = effects.running
+        if not self._running:
+            self._drained.set()
+        else:
+            self._drained.clear()
+
+    def _note_events(self, effects: Effects) -> None:
+        batch = effects.events
+        assert batch is not None
+        self._position = {"next": batch.first + len(batch.events), "topics": batch.ordinals_after()}
+        for event in batch.events:
+            if event.topic == "limit":
+                self._paused[event.fields["bucket"]] = event.fields["until"]
+        if hasattr(self, "_publisher") and self._publisher.anyone:
+            self._publisher.publish(batch)
+
+    def _publish_logs(self, effects: Effects) -> None:
+        self._waiters.logged({line[0] for line in effects.logs})
+        if hasattr(self, "_publisher") and self._publisher.anyone:
+            for task, attempt, at, stream, text in effects.logs:
+                fields = {"at": at, "task": task, "attempt": attempt, "stream": stream, "text": text}
+                self._publisher.publish_unstored(f"{LOG_TOPIC}{task}", fields)
+
+    def _publish_stats(self) -> None:
+        self._loop.call_later(STATS_EVERY, self._publish_stats)
+        if self._live.settings["monitoring"] and self._publisher.wanted(STATS_TOPIC):
+            self._stats_task = self._loop.create_task(self._send_stats())
+
+    async def _send_stats(self) -> None:
+        self._publisher.publish_unstored(STATS_TOPIC, await snapshot(self._desk))
+
+    def _feed_watchdog(self) -> None:
+        """Only a turn that really happened feeds it: a stuck loop, engine or database must trip it."""
+        assert self._notifier.feed_every is not None
+        self._engine.post(facts.Ping(self._turned))
+        self._loop.call_later(self._notifier.feed_every, self._feed_watchdog)
+
+    def _turned(self, _: object) -> None:
+        self._notifier.alive()
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "version": DAEMON_VERSION,
+            "pid": os.getpid(),
+            "epoch": self._epoch,
+            "state": "draining" if self._stop_asked.is_set() else "running",
+            "started": self._started,
+            "events": self._places.events,
+        }
+
+    def _paused_limits(self) -> list[dict[str, Any]]:
+        now = clock.wall()
+        self._paused = {bucket: until for bucket, until in self._paused.items() if until > now}
+        return [{"bucket": bucket, "until": until} for bucket, until in self._paused.items()]
+
+    # Signals and requests about ourselves
+
+    def _on_stop(self) -> None:
+        if self._stop_asked.is_set():
+            self._stop_now.set()  # a second time: don't wait
+        self._stop_asked.set()
+
+    def _shutdown_asked(self, drain: bool) -> None:
+        self._stop_asked.set()
+        if not drain:
+            self._stop_now.set()
+
+    def _on_reload(self) -> None:
+        self._notifier.reloading("reading the settings again")
+        try:
+            self._live.replace(self._reload())
+            log.info("settings read again")
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("settings not read again: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
+        self._notifier.ready(f"serving {self._places.endpoint}")
+
+    def _settings_changed(self) -> None:
+        self._pool.resize(self._size())
+
+    def _reap(self) -> None:
+        """Orphans of workers are our children (subreaper); the nursery is waited for by the pool."""
+        nursery = self._pool.nursery_pid
+        with suppress(ChildProcessError):
+            while True:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None or found.si_pid == nursery:
+                    return
+                os.waitpid(found.si_pid, os.WNOHANG)
+
+    # End
+
+    async def _wait_for_end(self) -> None:
+        waits = [self._loop.create_task(event.wait()) for event in (self._stop_asked, self._engine_ended)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _stop(self) -> None:
+        """Start nothing new, let what runs finish for a while, give the rest back uncharged."""
+        self._stop_asked.set()
+        self._desk.draining = True
+        self._notifier.stopping()
+        if not self._engine_ended.is_set():
+            await self._drain()
+        await self._pool.close()
+        if not self._engine_ended.is_set():
+            self._engine.post(facts.Stop())
+            await self._engine_ended.wait()
+        self._thread.join()
+        self._router.close()
+        self._publisher.close()
+        self._reader.close()
+        self._context.term()
+        for endpoint in (self._places.endpoint, self._places.events):
+            endpoints.socket_path(endpoint).unlink(missing_ok=True)
+        self._lease.release()
+        log.info("stopped")
+
+    async def _drain(self) -> None:
+        timeout = self._live.settings["drain_timeout"]
+        drained = self._loop.create_future()
+
+        def asked(_: object) -> None:
+            if not drained.done():
+                drained.set_result(None)
+
+        self._engine.post(facts.Drain())
+        self._engine.post(facts.Ping(asked))  # answered after the turn that knows of the drain
+        await drained
+        if self._running:
+            log.info("waiting up to %g s for %d running attempts", timeout, self._running)
+            ends = [
+                self._loop.create_task(event.wait()) for event in (self._drained, self._stop_now, self._engine_ended)
+            ]
+            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+
+
+def run(settings: Settings, places: Places, reload: Any, environment: Mapping[str, str]) -> int:
+    """Run a daemon in this process until it is asked to stop. Returns the exit status."""
+    begin = time.monotonic()
+    status = asyncio.run(App(settings, places, reload, environment).run())
+    log.debug("ran for %.1f s", time.monotonic() - begin)
+    return status

@@ -1,0 +1,70 @@
+"""The settings of a running daemon: changed at run time, stored by the engine, in force from the commit on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gemflowd.config.settings import Settings, change
+from gemflowd.model.errors import Refused
+from gemflowd.model.facts import Configure, Fact, Reply
+from gemflowd.model.rules import Rules
+
+
+def rules_from(settings: Settings) -> Rules:
+    """The figures for decisions that follow from the settings."""
+    return Rules(
+        retries=settings["retries"],
+        backoff=settings["backoff"],
+        timeout=settings["task_timeout"],
+        crash_limit=settings["crash_limit"],
+        lost_limit=settings["lost_limit"],
+        fair=settings["fair"],
+        enabled=settings["enabled"],
+        max_inputs_bytes=settings["max_inputs_mb"] * 1024 * 1024,
+    )
+
+
+class LiveSettings:
+    """Holds the effective settings; see `server.desk.Configuration`.
+
+    Args:
+        post: to the engine.
+        changed: called after the commit, when new settings are in force.
+    """
+
+    def __init__(self, settings: Settings, post: Callable[[Fact], None], changed: Callable[[], None]) -> None:
+        self.settings = settings
+        self._post = post
+        self._changed = changed
+
+    def change(self, values: Mapping[str, Any], reset: Sequence[str], reply: Reply) -> None:
+        changes = change(self.settings, values, list(reset))
+        settings = self.settings.with_changes(changes)
+        self.settings = settings  # requests that follow build on it; the engine carries them out in this order
+
+        def stored(result: dict[str, Any] | Refused) -> None:
+            if not isinstance(result, Refused):
+                self._changed()
+            reply(result)
+
+        self._post(Configure(stored, changes, rules_from(settings)))
+
+    def replace(self, settings: Settings) -> None:
+        """Settings that were read again; what was changed at run time stays on top."""
+        self.settings = settings.with_changes(self.settings.run_time)
+        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings)))
+
+    def table(self) -> list[dict[str, Any]]:
+        return self.settings.table()
+
+    def profile(self) -> dict[str, Any]:
+        return {
+            "profile": self.settings["profile"],
+            "values": dict(self.settings.profile_values),
+            "shadowed": self.settings.shadowed(),
+        }
+
+    def size(self) -> dict[str, Any]:
+        workers = self.settings["workers"]
+        return {"count": workers, "slots": {"blocking": workers, "coroutine": workers * self.settings["batch_size"]}}

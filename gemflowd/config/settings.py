@@ -1,0 +1,297 @@
+"""Settings: every key once, and the layers that give it a value.
+
+Weakest first: built-in, profile, `gemflowd.toml` (the system's, then the user's or the one named), environment (`PARALLEL_*`, then
+`GEMFLOW_<KEY>` over it), command line, and what was changed at run time with `gemflowctl`. All problems are reported at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gemflowd.config.profiles import DEFAULT, profiles
+from gemflowd.model.errors import ConfigError, Invalid
+
+Check = Callable[[Any], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key. `kind`: int, float, bool, str, or list (of strings). `live`: may be changed while the daemon runs."""
+
+    key: str
+    kind: type
+    default: Any
+    unit: str
+    doc: str
+    check: Check | None = None
+    live: bool = False
+    for_handlers: bool = False
+
+
+def _between(low: float, high: float) -> Check:
+    return lambda value: None if low <= value <= high else f"must be from {low:g} to {high:g}"
+
+
+def _one_of(*words: str) -> Check:
+    return lambda value: None if value in words else f"must be one of {', '.join(words)}"
+
+
+_DAY: Final = 86_400.0
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting("profile", str, DEFAULT, "", "named set of workers, task_timeout, memory_mb and batch_size", _one_of(*profiles(1)), True),
+    Setting("workers", int, None, "", "blocking tasks at a time", _between(1, 1024), True),
+    Setting("batch_size", int, None, "", "coroutines per worker: workers × batch_size model calls at a time", _between(1, 10_000), True),
+    Setting("task_timeout", float, None, "s", "for one attempt, where neither task nor handler says", _between(0.001, 30 * _DAY), True),
+    Setting("memory_mb", int, None, "MB", "per worker; shown, not enforced yet", _between(1, 1 << 30), True),
+    Setting("enabled", bool, True, "", "false: one task at a time, in order", None, True),
+    Setting("retries", int, 3, "", "tries after the first, where neither task nor handler says", _between(0, 1000), True),
+    Setting("backoff", float, 1.0, "s", "before the first retry at most; doubled with each, at most 5 min", _between(0, 300), True),
+    Setting("fair", bool, True, "", "flows of equal priority take turns; false: in order of submission", None, True),
+    Setting("crash_limit", int, 3, "", "workers that a task may kill before it is quarantined", _between(1, 100), True),
+    Setting("lost_limit", int, 10, "", "unclean ends of the daemon while it ran, before a task is quarantined", _between(1, 1000), True),
+    Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
+    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128)),
+    Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600)),
+    Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
+    Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),
+    Setting("default_model", str, "gemini-2.5-flash", "", "for `gemini` tasks that name none", None, True),
+    Setting("gemini_endpoint", str, None, "URL", "another base URL for the Gemini API; else GOOGLE_GEMINI_BASE_URL, else Google's", for_handlers=True),
+    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
+    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", for_handlers=True),
+    Setting("handlers", list, [], "", "Python modules with handlers of your own"),
+    Setting("handler_path", list, [], "paths", "directories in which those modules are looked for"),
+    Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at"),
+    Setting("socket_group", str, None, "", "group that may use the sockets (mode 0660); default: only the owner (0600)"),
+    Setting("state_dir", str, None, "path", "database and lease; default: by platform"),
+    Setting("endpoint", str, None, "URL", "where clients connect; default: ipc://<runtime-dir>/gemflowd.sock"),
+)  # fmt: skip
+BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
+PROFILE_KEYS: Final = ("workers", "task_timeout", "memory_mb", "batch_size")
+
+#: The guide's variables with their units: name -> (key, conversion of the text).
+PARALLEL: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
+    "PARALLEL_EXECUTION_ENABLED": ("enabled", lambda text: text),
+    "PARALLEL_MAX_WORKERS": ("workers", lambda text: text),
+    "PARALLEL_TASK_TIMEOUT": ("task_timeout", lambda text: float(text) / 1000.0),  # ms
+    "PARALLEL_RETRY_ATTEMPTS": ("retries", lambda text: text),
+    "PARALLEL_MONITORING": ("monitoring", lambda text: text),
+    "PARALLEL_BATCH_SIZE": ("batch_size", lambda text: text),
+    "PARALLEL_MEMORY_LIMIT": ("memory_mb", lambda text: text),  # MB
+}
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place. `origin` names it: a file's path, a variable's name …; per key where they differ."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+class Settings:
+    """The effective settings, each with where it came from. Immutable: a change makes a new one."""
+
+    def __init__(self, layers: list[Layer], run_time: Mapping[str, Any]) -> None:
+        self._layers = layers
+        self._run_time = {key: value for key, value in run_time.items() if key in BY_KEY}
+        stronger = [*layers, Layer(self._run_time, dict.fromkeys(self._run_time, "run time"))]
+        profile, origin = DEFAULT, "default"
+        for layer in stronger:
+            if "profile" in layer.values:
+                profile, origin = layer.values["profile"], layer.origins["profile"]
+        self.values: dict[str, Any] = {setting.key: setting.default for setting in SETTINGS}
+        self.origins: dict[str, str] = dict.fromkeys(self.values, "default")
+        self.profile_values = profiles()[profile]
+        self.values.update(self.profile_values)
+        self.origins.update(dict.fromkeys(self.profile_values, "profile"))
+        for layer in stronger:
+            self.values.update(layer.values)
+            self.origins.update({key: layer.origins[key] for key in layer.values})
+        self.values["profile"], self.origins["profile"] = profile, origin
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    @property
+    def run_time(self) -> dict[str, Any]:
+        return dict(self._run_time)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Settings:
+        """The settings after changes at run time; None resets a key."""
+        merged = {**self._run_time, **changes}
+        return Settings(self._layers, {key: value for key, value in merged.items() if value is not None})
+
+    def shadowed(self) -> list[dict[str, Any]]:
+        """Keys of the profile that something stronger overrides."""
+        return [
+            {"key": key, "value": self.values[key], "origin": self.origins[key]}
+            for key in PROFILE_KEYS
+            if self.origins[key] != "profile"
+        ]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Every key with value, origin, unit, default and meaning."""
+        return [
+            {
+                "key": setting.key,
+                "value": self.values[setting.key],
+                "origin": self.origins[setting.key],
+                "unit": setting.unit,
+                "default": setting.default,
+                "doc": setting.doc,
+            }
+            for setting in SETTINGS
+        ]
+
+    def for_handlers(self) -> dict[str, Any]:
+        """The part that handlers may see."""
+        return {setting.key: self.values[setting.key] for setting in SETTINGS if setting.for_handlers}
+
+
+def convert(setting: Setting, value: Any) -> Any:
+    """A value in the setting's type; texts from the environment are read.
+
+    Raises:
+        ValueError: with what it must be.
+    """
+    if isinstance(value, str) and setting.kind is not str:
+        value = _from_text(setting, value)
+    if setting.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wrong = not isinstance(value, setting.kind) or (setting.kind is int and isinstance(value, bool))
+    if wrong or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"must be {_word(setting.kind)}, not {value!r}")
+    if setting.kind is list and not all(isinstance(item, str) for item in value):
+        raise ValueError("must be a list of strings")
+    if setting.check is not None and (problem := setting.check(value)) is not None:
+        raise ValueError(f"{problem}, not {value!r}")
+    return value
+
+
+def _word(kind: type) -> str:
+    return {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a string",
+        list: "a list of strings",
+    }[kind]
+
+
+def _from_text(setting: Setting, text: str) -> Any:
+    text = text.strip()
+    if setting.kind is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+    elif setting.kind is list:
+        return [part for part in (item.strip() for item in text.split(",")) if part]
+    else:
+        try:
+            return setting.kind(text)
+        except ValueError:
+            pass
+    raise ValueError(f"must be {_word(setting.kind)}, not {text!r}")
+
+
+def load(
+    files: list[Path],
+    environ: Mapping[str, str] = os.environ,
+    command_line: Mapping[str, Any] | None = None,
+    *,
+    named: Path | None = None,
+) -> Settings:
+    """Read all layers but the run-time one.
+
+    Args:
+        files: the usual places, weakest first; one that does not exist has nothing to say.
+        named: a file given by name, over those; it must exist.
+
+    Raises:
+        ConfigError: with every problem, each naming its place and key.
+    """
+    problems: list[str] = []
+    layers = [layer for path in files if path.exists() and (layer := _file(path, problems)) is not None]
+    if named is not None:
+        layer = _file(named, problems)
+        layers += [layer] if layer is not None else []
+    layers.append(_environment(environ, problems))
+    layers.append(
+        _checked({k: v for k, v in (command_line or {}).items() if v is not None}, lambda key: "command line", problems)
+    )
+    if problems:
+        raise ConfigError(problems)
+    return Settings(layers, {})
+
+
+def change(settings: Settings, values: Mapping[str, Any], reset: list[str]) -> dict[str, Any]:
+    """Check changes at run time. Returns key -> value, None for a reset.
+
+    Raises:
+        Invalid: `not_found` for a key that doesn't exist, `invalid_value`, or `conflict` for one that needs a restart.
+    """
+    changes: dict[str, Any] = {}
+    for key in [*values, *reset]:
+        path = f"set.{key}" if key in values else "reset"
+        setting = BY_KEY.get(key)
+        if setting is None:
+            raise Invalid("not_found", f"there is no setting {key!r}; `gemflowctl config` lists them", path)
+        if not setting.live:
+            raise Invalid(
+                "conflict", f"{key} can't be changed while the daemon runs; set it in gemflowd.toml and restart", path
+            )
+        if key in values:
+            try:
+                changes[key] = convert(setting, values[key])
+            except ValueError as error:
+                raise Invalid("invalid_value", f"{key} {error}", path) from None
+        else:
+            changes[key] = None
+    return changes
+
+
+def _file(path: Path, problems: list[str]) -> Layer | None:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{path}: {error}")
+        return None
+    return _checked(values, lambda key: str(path), problems)
+
+
+def _environment(environ: Mapping[str, str], problems: list[str]) -> Layer:
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, (key, read) in PARALLEL.items():
+        if environ.get(name, "") != "":
+            try:
+                values[key], origins[key] = read(environ[name]), name
+            except ValueError:
+                problems.append(f"{name}: must be a number, not {environ[name]!r}")
+    for setting in SETTINGS:
+        name = f"GEMFLOW_{setting.key.upper()}"
+        if environ.get(name, "") != "":
+            values[setting.key], origins[setting.key] = environ[name], name
+    return _checked(values, lambda key: origins[key], problems)
+
+
+def _checked(values: Mapping[str, Any], origin: Callable[[str], str], problems: list[str]) -> Layer:
+    good: dict[str, Any] = {}
+    for key, value in values.items():
+        setting = BY_KEY.get(key)
+        if setting is None:
+            problems.append(f"{origin(key)}: there is no setting {key!r}; `gemflowd check-config` lists them")
+            continue
+        try:
+            good[key] = convert(setting, value)
+        except ValueError as error:
+            problems.append(f"{origin(key)}: {key} {error}")
+    return Layer(good, {key: origin(key) for key in good})

@@ -1,0 +1,106 @@
+"""The lease: whatever an earlier daemon of the same state directory left running ends before anything is dispatched.
+
+Two nets, because each has holes (both tried, docs/architecture.md):
+
+- a `flock`ed descriptor that workers and their subprocesses inherit. The kernel drops it with the last of them. A program
+  that closes its descriptors (Python's subprocess does) slips through.
+- a variable in the environment that names the lease. It passes through closed descriptors, setsid and double forks; only a
+  program that clears its environment as well slips through. Outside a cgroup such a program is not fenced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+from gemflowd.model.errors import GemflowError
+
+log = logging.getLogger("gemflow.pool")
+
+VARIABLE: Final = "GEMFLOW_LEASE"
+#: Seconds for killed processes to be gone.
+_PATIENCE: Final = 10.0
+
+
+class LeaseHeld(GemflowError):
+    """Processes of an earlier daemon could not be ended."""
+
+
+class Lease:
+    """Taken at start, held by the daemon, inherited by all that it starts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()
+        self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @property
+    def marker(self) -> str:
+        """The value of the variable that everything started under this lease carries."""
+        return str(self._path)
+
+    def take(self) -> int:
+        """Kill what an earlier daemon left, then take the lease. Returns how many processes were killed.
+
+        Raises:
+            LeaseHeld: something that can't be killed still holds it.
+        """
+        killed: set[int] = set()
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            left = leftovers(self.marker)
+            for pid in left:
+                if kill_verified(pid, self.marker) and pid not in killed:
+                    killed.add(pid)
+                    log.warning("killed process %d, left by an earlier daemon", pid)
+            if not left:
+                try:
+                    fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return len(killed)
+                except BlockingIOError:
+                    pass
+            if time.monotonic() > deadline:
+                raise LeaseHeld(
+                    f"processes of an earlier daemon still run and can't be ended: {left or f'see: fuser {self._path}'}"
+                )
+            time.sleep(0.01)  # a killed process is gone a moment later; nothing tells us, it is not our child
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+
+def leftovers(marker: str) -> list[int]:
+    """Processes that carry the marker in their environment; those of other users can't be read and are none of ours."""
+    wanted = f"{VARIABLE}={marker}".encode()
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                environment = Path(entry.path, "environ").read_bytes()
+            except OSError:
+                continue
+            if wanted in environment.split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def kill_verified(pid: int, marker: str) -> bool:
+    """SIGKILL by pidfd, after a second look: a number that was reused meanwhile is left alone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        if f"{VARIABLE}={marker}".encode() not in environment.split(b"\0"):
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,159 @@
+"""The nursery: a process that has imported the handlers once and forks a worker on request.
+
+Started with `python -m gemflowd.executor.local.nursery`; it talks to the daemon over the SOCK_SEQPACKET socket whose
+descriptor is its first argument. It stays single-threaded, because a fork copies only one thread; where a handler's import
+has started another, the module is named in the log and workers are started by exec instead.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from gemflowd.handlers.registry import Handler, discover
+from gemflowd.host.process import die_with_parent
+from gemflowd.model.attempt import Kind
+from gemflowd.worker import wire
+from gemflowd.worker.main import run_worker
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    options = json.loads(sys.argv[2])
+    die_with_parent(options["parent"])
+    # Ctrl-C goes to the whole terminal; the daemon decides. Not SIG_IGN: programs that handlers start would inherit it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    sys.path[:0] = [path for path in options["handler_path"] if path not in sys.path]
+    try:
+        handlers = discover(options["handlers"])
+    except ImportError as error:
+        wire.send_packet(control, [wire.FAILED, str(error)])
+        return
+    for handler in handlers.values():
+        wire.send_packet(control, [wire.HANDLER, {**asdict(handler.info), "kind": int(handler.info.kind)}])
+    wire.send_packet(control, [wire.READY])
+    threads = _preload(control, handlers)
+    gc.collect()
+    gc.freeze()  # what is here now is shared by all children; the collector must not touch the pages
+    Nursery(control, handlers, lease=options["lease"], by_exec=threads > 1).serve()
+
+
+def _preload(control: socket.socket, handlers: Mapping[str, Handler]) -> int:
+    """Import what is heavy, once for all workers. Returns how many threads there are afterwards."""
+    threads = _threads()
+    for name in dict.fromkeys(handler.info.module for handler in handlers.values()):
+        preload = getattr(importlib.import_module(name), "preload", None)
+        if preload is not None:
+            try:
+                preload()
+            except Exception as error:  # noqa: BLE001 - the handler reports it again where it counts: in the task
+                wire.send_packet(control, [wire.NOTE, f"{name}.preload() failed: {error}"])
+        if _threads() > threads:
+            threads = _threads()
+            note = f"the handler module {name} starts threads when it is imported: workers are started by exec, not by fork"
+            wire.send_packet(control, [wire.NOTE, note])
+    return threads
+
+
+def _threads() -> int:
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+class Nursery:
+    """Forks and reaps until the daemon closes the control socket."""
+
+    def __init__(self, control: socket.socket, handlers: Mapping[str, Handler], *, lease: int, by_exec: bool) -> None:
+        self._control = control
+        self._handlers = handlers
+        self._lease = lease
+        self._by_exec = by_exec
+        self._wake, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> None:
+        while True:
+            readable, _, _ = select.select([self._control.fileno(), self._wake], [], [])
+            if self._wake in readable:
+                os.read(self._wake, 4096)
+                self._reap()
+            if self._control.fileno() in readable:
+                message, descriptors = wire.receive_packet(self._control)
+                if message is None:
+                    return
+                self._fork(*message[1:], *descriptors)
+
+    def _fork(self, name: str, kind: int, channel: int, tickets: int) -> None:
+        if self._by_exec or _threads() > 1:
+            pid = self._exec(name, kind, channel, tickets)
+        else:
+            parent = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._child(parent, name, kind, channel, tickets)
+        os.close(channel)
+        os.close(tickets)
+        pidfd = os.pidfd_open(pid)
+        wire.send_packet(self._control, [wire.FORKED, name, pid], [pidfd])
+        os.close(pidfd)
+
+    def _child(self, parent: int, name: str, kind: int, channel: int, tickets: int) -> None:
+        """What was forked becomes a worker and never returns into the nursery's code."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            die_with_parent(parent)
+            self._control.close()
+            os.close(self._wake)
+            run_worker(self._handlers, name, Kind(kind), socket.socket(fileno=channel), tickets, self._lease)
+            status = 0
+        except BaseException:  # noqa: BLE001 - the process ends here, whatever it was
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _exec(self, name: str, kind: int, channel: int, tickets: int) -> int:
+        options = json.dumps(
+            {
+                "parent": os.getpid(),
+                "name": name,
+                "kind": kind,
+                "channel": channel,
+                "tickets": tickets,
+                "argv": sys.argv[2],
+            }
+        )
+        lease: int = json.loads(sys.argv[2])["lease"]
+        child = subprocess.Popen(
+            [sys.executable, "-m", "gemflowd.executor.local.exec_worker", options], pass_fds=(channel, tickets, lease)
+        )
+        child.returncode = 0  # reaped by wait4 below, not by Popen
+        return child.pid
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            wire.send_packet(self._control, [wire.EXITED, pid, status, usage.ru_maxrss])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""From a task's data to the arguments of one SDK call.
+
+What a task may not ask for is refused here: where requests go (that would hand the key to anyone), and what makes
+several requests of one. Everything else in `config` is Gemini's own vocabulary and only checked by the SDK's models.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gemflowd.handlers.errors import Permanent
+
+if TYPE_CHECKING:
+    from google.genai import types
+
+#: JSON Schema of a `gemini` task's data.
+SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1},
+        "contents": {"type": ["string", "array", "object"], "minLength": 1, "minItems": 1},
+        "system": {"type": "string"},
+        "agent": {"type": "string"},
+        "model": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@/-]{0,254}$"},
+        "config": {"type": "object"},
+        "schema": {"type": "object"},
+        "files": {"type": "array", "items": {"type": "string"}},
+        "template": {"type": "boolean"},
+    },
+    "oneOf": [{"required": ["prompt"]}, {"required": ["contents"]}],
+    "additionalProperties": False,
+}
+_OURS: Final = {
+    "http_options": "where requests go is a matter of the daemon's settings",
+    "should_return_http_response": "the answer is always read",
+    "automatic_function_calling": "one task is one request; function calls come back in the result",
+    "automatic_continuation": "one task is one request",
+}
+_WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call."""
+
+    model: str
+    contents: list[types.Content]
+    config: types.GenerateContentConfig
+    structured: bool  # a schema was given, so the answer must be JSON
+
+
+def build_request(data: Mapping[str, Any]) -> Request:
+    """Translate a task's data.
+
+    Raises:
+        Permanent: `not_supported`, `no_model`, `unknown_agent` or `bad_request`.
+    """
+    if data.get("files"):
+        raise Permanent(
+            "`files` is not supported yet: put the file's content into `prompt`, or as inlineData into `contents`",
+            code="not_supported",
+        )
+    model = data.get("model")
+    if not model:
+        raise Permanent("no model: give `model`, or the daemon the setting default_model", code="no_model")
+    if data.get("agent") and not data.get("system"):
+        raise Permanent(
+            f"the persona {data['agent']!r} was not resolved when the task was submitted", code="unknown_agent"
+        )
+    settings = _settings(data)
+    config = _validated_config(settings)
+    return Request(
+        model=model,
+        contents=_contents(data),
+        config=config,
+        structured=config.response_json_schema is not None or config.response_schema is not None,
+    )
+
+
+def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` under the SDK's names, completed from the fields beside it."""
+    # A persona's and a task's spelling may differ, as in maxOutputTokens and max_output_tokens: the later one wins.
+    settings = {_WORD_START.sub("_", key).lower(): value for key, value in (data.get("config") or {}).items()}
+    for key in settings.keys() & _OURS.keys():
+        raise Permanent(f"`config.{key}` can't be set by a task: {_OURS[key]}", code="not_supported")
+    if (settings.get("candidate_count") or 1) != 1:
+        raise Permanent("`config.candidate_count` above 1 is not supported: submit several tasks", code="not_supported")
+    modalities = settings.get("response_modalities") or []
+    if any(str(modality).upper() != "TEXT" for modality in modalities):
+        raise Permanent("`config.response_modalities` other than TEXT are not supported yet", code="not_supported")
+    if data.get("system"):
+        if settings.get("system_instruction"):
+            raise Permanent("give `system` or `config.system_instruction`, not both", code="bad_request")
+        settings["system_instruction"] = data["system"]
+    if data.get("schema") is not None:
+        if settings.get("response_schema") or settings.get("response_json_schema"):
+            raise Permanent("give `schema` or a schema in `config`, not both", code="bad_request")
+        settings["response_json_schema"] = data["schema"]
+        settings.setdefault("response_mime_type", "application/json")
+    return settings
+
+
+def _validated_config(settings: dict[str, Any]) -> types.GenerateContentConfig:
+    from google.genai import types
+    from pydantic import ValidationError
+
+    try:
+        # As JSON, because only then are texts in fields of bytes read as base64.
+        config = types.GenerateContentConfig.model_validate_json(_json(settings))
+    except ValidationError as error:
+        raise _bad("config", error) from None
+    config.automatic_function_calling = types.AutomaticFunctionCallingConfig(disable=True)
+    config.automatic_continuation = False
+    return config
+
+
+def _contents(data: Mapping[str, Any]) -> list[types.Content]:
+    from google.genai import types
+    from pydantic import ValidationError
+
+    given = data["contents"] if data.get("contents") is not None else data.get("prompt")
+    if not given:
+        raise Permanent("there is neither `prompt` nor `contents`", code="bad_request")
+    contents = []
+    for index, item in enumerate(given if isinstance(given, list) else [given]):
+        if isinstance(item, str):
+            contents.append(types.Content(role="user", parts=[types.Part(text=item)]))
+            continue
+        try:
+            content = types.Content.model_validate_json(_json(item))
+        except ValidationError as error:
+            raise _bad(f"contents[{index}]", error) from None
+        content.role = content.role or "user"
+        contents.append(content)
+    return contents
+
+
+def _json(value: Any) -> str:
+    def encode(item: Any) -> str:
+        if isinstance(item, bytes):
+            return base64.b64encode(item).decode("ascii")
+        raise TypeError(f"{type(item).__name__} can't be sent to Gemini")
+
+    return json.dumps(value, default=encode)
+
+
+def _bad(where: str, error: Any) -> Permanent:
+    """A sentence from pydantic's list, without the values: they may be large or private."""
+    found = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
+        path = ".".join(str(part) for part in problem["loc"])
+        found.append(f"{path}: {problem['msg']}" if path else str(problem["msg"]))
+    return Permanent(f"`{where}` is not what Gemini takes: {'; '.join(found)}", code="bad_request")

@@ -1,0 +1,120 @@
+"""From the SDK's response to the task's result. An answer with status 200 is not yet a success.
+
+`text` is None when the answer was blocked, or when thinking used up `max_output_tokens`; `parsed` is None when the
+JSON is broken; neither raises anything by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from gemflowd.handlers.errors import HandlerError, Permanent, Transient
+from gemflowd.handlers.gemini.request import Request
+
+if TYPE_CHECKING:
+    from google.genai import types
+
+#: Why an answer without text ended, and the code for it.
+_CODES: Final = {
+    "SAFETY": "blocked_safety",
+    "IMAGE_SAFETY": "blocked_safety",
+    "RECITATION": "blocked_recitation",
+    "BLOCKLIST": "blocked_blocklist",
+    "PROHIBITED_CONTENT": "blocked_prohibited_content",
+    "SPII": "blocked_spii",
+    "LANGUAGE": "blocked_language",
+    "MODEL_ARMOR": "blocked_model_armor",
+    "JAILBREAK": "blocked_jailbreak",
+    "MAX_TOKENS": "max_tokens",
+    "CONTINUATION": "max_tokens",
+}
+_TRUNCATED: Final = ("MAX_TOKENS", "CONTINUATION")
+_MALFORMED: Final = ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL")
+
+
+def usage_of(response: types.GenerateContentResponse) -> dict[str, Any]:
+    """What the answer cost, in tokens. Prompt tokens include the cached ones; thoughts are billed as output."""
+    found = response.usage_metadata
+    if found is None:
+        return {}
+    usage: dict[str, Any] = {
+        "prompt_tokens": found.prompt_token_count or 0,
+        "cached_tokens": found.cached_content_token_count or 0,
+        "output_tokens": found.candidates_token_count or 0,
+        "thought_tokens": found.thoughts_token_count or 0,
+        "total_tokens": found.total_token_count or 0,
+    }
+    if found.tool_use_prompt_token_count:
+        usage["tool_prompt_tokens"] = found.tool_use_prompt_token_count
+    if tier := _headers(response).get("x-gemini-service-tier"):
+        usage["service_tier"] = tier
+    return usage
+
+
+def result_of(response: types.GenerateContentResponse, request: Request, usage: dict[str, Any]) -> dict[str, Any]:
+    """The task's result.
+
+    Raises:
+        Permanent: there is no text, and asking again would give none.
+        Transient: the answer is malformed; asking again may help.
+    """
+    candidate = response.candidates[0] if response.candidates else None
+    finish = _word(candidate.finish_reason) if candidate else None
+    text = response.text
+    calls = [call.model_dump(mode="json", exclude_none=True) for call in response.function_calls or []]
+    if not text and not calls:
+        raise _without_text(response, finish, usage)
+    result: dict[str, Any] = {
+        "text": text or "",
+        "finish_reason": finish,
+        "model": response.model_version or request.model,
+        "usage": usage,
+    }
+    if calls:
+        result["function_calls"] = calls
+    elif request.structured:
+        if response.parsed is None and (text or "").strip() != "null":
+            raise _not_json(finish, usage)
+        result["parsed"] = response.parsed
+    if _headers(response).get("x-gemflow-stand-in"):
+        result["stand_in"] = True
+    return result
+
+
+def _without_text(response: types.GenerateContentResponse, finish: str | None, usage: dict[str, Any]) -> HandlerError:
+    blocked = response.prompt_feedback.block_reason if response.prompt_feedback else None
+    if blocked is not None:
+        reason = _word(blocked) or "OTHER"
+        code = _CODES.get(reason, "blocked_other")
+        return Permanent(f"Gemini blocked the prompt: {reason}", code=code, usage=usage)
+    if not response.candidates:
+        return Transient("Gemini answered without a candidate", code="bad_response", usage=usage)
+    if finish in _MALFORMED:
+        return Transient(f"Gemini's answer is malformed: {finish}", code="bad_response", usage=usage)
+    code = _CODES.get(finish or "", "empty_answer")
+    if code == "max_tokens":
+        thoughts = usage.get("thought_tokens", 0)
+        return Permanent(
+            f"the answer has no text: `max_output_tokens` was used up ({thoughts} tokens of it by thinking); raise it, "
+            "or set a smaller thinking budget",
+            code=code,
+            usage=usage,
+        )
+    return Permanent(f"Gemini's answer has no text: {finish or 'no reason given'}", code=code, usage=usage)
+
+
+def _not_json(finish: str | None, usage: dict[str, Any]) -> HandlerError:
+    if finish in _TRUNCATED:  # it would break off at the same place again
+        return Permanent("the JSON of the answer breaks off: raise `max_output_tokens`", code="max_tokens", usage=usage)
+    return Transient("a schema was given, but the answer is not JSON", code="bad_json", usage=usage)
+
+
+def _word(reason: Any) -> str | None:
+    """The name of an enum's member, also of one that is newer than the SDK."""
+    return None if reason is None else str(getattr(reason, "value", reason))
+
+
+def _headers(response: types.GenerateContentResponse) -> Mapping[str, str]:
+    raw = response.sdk_http_response.headers if response.sdk_http_response else None
+    return {name.lower(): value for name, value in (raw or {}).items()}

@@ -1,0 +1,44 @@
+"""Where this daemon keeps things: by its settings, by systemd (`STATE_DIRECTORY` …), else by platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemflowd.config.settings import Settings
+from gemflowd.protocol import endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    state: Path
+    endpoint: str
+
+    @property
+    def events(self) -> str:
+        return endpoints.events_endpoint(self.endpoint)
+
+    @property
+    def database(self) -> Path:
+        return self.state / "gemflow.db"
+
+
+def config_dir(environ: Mapping[str, str]) -> Path:
+    given = environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else endpoints.config_dir()
+
+
+def config_files(environ: Mapping[str, str]) -> list[Path]:
+    """The usual places of `gemflowd.toml`, weakest first."""
+    site = endpoints.SYSTEM_CONFIG
+    return list(dict.fromkeys([site / "gemflowd.toml", config_dir(environ) / "gemflowd.toml"]))
+
+
+def places(settings: Settings, environ: Mapping[str, str]) -> Places:
+    state = settings["state_dir"] or environ.get("STATE_DIRECTORY", "").split(":")[0]
+    endpoint = settings["endpoint"]
+    if endpoint is None:
+        runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        endpoint = f"ipc://{(Path(runtime) if runtime else endpoints.runtime_dir()) / endpoints.SOCKET}"
+    return Places(Path(state).absolute() if state else endpoints.state_dir(), endpoint)

@@ -1,0 +1,203 @@
+"""Shapes of requests: what a body may hold. The daemon's side only (clients send maps and need no msgspec).
+
+`read` turns a decoded map into one of these, with the path of the offending field when it doesn't fit.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from gemflowd.model.errors import Invalid
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+#: Tasks in one request.
+MAX_CHUNK_TASKS: Final = 5_000
+#: Requests of one client that may be unanswered.
+CREDIT: Final = 64
+#: Seconds of one long poll.
+MAX_POLL: Final = 30.0
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """A request without fields."""
+
+
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    v: int
+    id: int | str | None
+    op: str
+    body: dict[str, Any] = {}
+
+
+class Hello(Body):
+    client: str | None = None
+
+
+class Submit(Body):
+    submission: str
+    tasks: list[Any]  # each is read as a `Task`, a piece at a time
+    name: str | None = None
+    metadata: dict[str, Any] = {}
+    weight: float = 1.0
+    offset: int = 0
+    complete: bool = True
+
+
+class Task(msgspec.Struct, forbid_unknown_fields=True):
+    """A task as submitted; `docs/protocol.md` has the meaning of each field."""
+
+    type: str | None = None
+    data: dict[str, Any] = {}
+    id: int | str | None = None
+    priority: int = 5
+    deps: list[Any] = []
+    queue: str = "default"
+    delay: float = 0.0
+    run_at: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    backoff: float | None = None
+    template: bool = True
+    metadata: dict[str, Any] = {}
+    agent: str | None = None
+    task: str | None = None
+    # Documented, not carried out yet.
+    when: str | None = None
+    expires: float | str | None = None
+    key: str | None = None
+    key_ttl: float | None = None
+    memory_mb: float | None = None
+    resources: dict[str, Any] | None = None
+
+
+class Dep(msgspec.Struct, forbid_unknown_fields=True):
+    id: int | str | None = None
+    number: int | None = None
+    flow: int | None = None
+    on: str = "success"
+
+
+class Submission(Body):
+    """`submission` and `discard`."""
+
+    submission: str
+
+
+class Refs(Body):
+    """`cancel`."""
+
+    refs: list[Any]
+
+
+class Status(Body):
+    refs: list[Any] | None = None
+
+
+class List(Body):
+    state: str | None = None
+    type: str | None = None
+    queue: str | None = None
+    flow: int | None = None
+    since: float | None = None
+    limit: int = 100
+    after: int = 0
+
+
+class Show(Body):
+    ref: Any
+
+
+class Results(Body):
+    refs: list[Any]
+    after: int = 0
+    limit: int = 1000
+
+
+class Wait(Body):
+    refs: list[Any]
+    any: bool = False
+    timeout: float = MAX_POLL
+
+
+class Logs(Body):
+    ref: Any
+    after: int = 0
+    limit: int = 1000
+    wait: float = 0.0
+
+
+class Retry(Body):
+    refs: list[Any]
+    downstream: bool = False
+
+
+class Workers(Body):
+    count: int | None = None
+
+
+class Profile(Body):
+    name: str | None = None
+
+
+class Config(Body):
+    set: dict[str, Any] = {}
+    reset: list[str] = []
+
+
+class Subscribe(Body):
+    topics: list[str] = []
+
+
+class Events(Body):
+    from_: int = msgspec.field(name="from")
+    topics: list[str] = []
+    limit: int = 1000
+
+
+class Shutdown(Body):
+    drain: bool = True
+
+
+_AT = re.compile(r" - at `(?:key in )?(\$.*)`$")
+_FIELD = re.compile(r"field `([^`]+)`")
+
+
+def read(kind: type[T], value: object, path: str = "") -> T:
+    """Check the shape of a decoded value.
+
+    Args:
+        path: where the value is in the request, such as `tasks[3]`.
+
+    Raises:
+        Invalid: `missing_field`, `unknown_field` or `wrong_type`, with the path of the field.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), path) from None
+
+
+def _invalid(text: str, path: str) -> Invalid:
+    place = ""
+    if (match := _AT.search(text)) is not None:
+        place, text = match[1].removeprefix("$").removeprefix("."), text[: match.start()]
+    field = _FIELD.search(text)
+    code = "wrong_type"
+    if field is not None and "missing required" in text:
+        code, place = "missing_field", join(place, field[1])
+        text = f"the field `{field[1]}` is required"
+    elif field is not None and "unknown field" in text:
+        code, place = "unknown_field", join(place, field[1])
+        text = f"there is no field `{field[1]}`"
+    return Invalid(code, text, join(path, place) or None)
+
+
+def join(path: str, place: str) -> str:
+    """`tasks[3]` and `priority` make `tasks[3].priority`."""
+    if not path or not place or place.startswith("["):
+        return path + place
+    return f"{path}.{place}"

@@ -1,0 +1,12 @@
+"""`handlers`: the task types and personas of this installation."""
+
+from __future__ import annotations
+
+from gemflowd.model.facts import Reply
+from gemflowd.protocol import messages
+from gemflowd.server.desk import Body, Desk
+
+
+def handle(desk: Desk, body: Body, reply: Reply) -> None:
+    messages.read(messages.Body, body)
+    reply({"handlers": desk.validator.table(), "agents": desk.personas.table()})

@@ -1,0 +1,20 @@
+"""`profile`: which one is in force, what of it is shadowed; and another one."""
+
+from __future__ import annotations
+
+from gemflowd.model.errors import Refused
+from gemflowd.model.facts import Reply
+from gemflowd.protocol import messages
+from gemflowd.server.desk import Body, Desk
+
+
+def handle(desk: Desk, body: Body, reply: Reply) -> None:
+    request = messages.read(messages.Profile, body)
+
+    def answer(result: Body | Refused) -> None:
+        reply(result if isinstance(result, Refused) else desk.configuration.profile())
+
+    if request.name is None:
+        answer({})
+    else:
+        desk.configuration.change({"profile": request.name}, [], answer)

@@ -1,0 +1,20 @@
+"""`workers`: the worker processes, and how many there shall be."""
+
+from __future__ import annotations
+
+from gemflowd.model.errors import Refused
+from gemflowd.model.facts import Reply
+from gemflowd.protocol import messages
+from gemflowd.server.desk import Body, Desk
+
+
+def handle(desk: Desk, body: Body, reply: Reply) -> None:
+    request = messages.read(messages.Workers, body)
+
+    def answer(result: Body | Refused) -> None:
+        reply(result if isinstance(result, Refused) else {"workers": desk.workers(), **desk.configuration.size()})
+
+    if request.count is None:
+        answer({})
+    else:
+        desk.configuration.change({"workers": request.count}, [], answer)

@@ -1,0 +1,80 @@
+"""What the commands need from the rest of the daemon, handed in by `app`. Commands parse, call and answer; they decide nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.facts import Fact, Reply
+from gemflowd.server.waiters import Waiters
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Body = dict[str, Any]
+
+
+class Asks(Protocol):
+    """The store's reader."""
+
+    def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+
+class Configuration(Protocol):
+    """The settings and what changing them means."""
+
+    def table(self) -> list[Body]: ...
+    def profile(self) -> Body: ...
+    def change(self, values: Mapping[str, Any], reset: Sequence[str], reply: Reply) -> None:
+        """Check, store and apply changes at run time. Raises `Refused`."""
+        ...
+
+    def size(self) -> Body:
+        """`{count, slots: {blocking, coroutine}}`."""
+        ...
+
+
+class Personas(Protocol):
+    def expand(self, data: Mapping[str, Any], path: str) -> Body:
+        """The data of a `gemini` task with its persona and model written into it. Raises `Refused` `unknown_agent`."""
+        ...
+
+    def table(self) -> list[Body]: ...
+
+
+class Validator(Protocol):
+    def check(self, task_type: str, data: Mapping[str, Any], path: str) -> HandlerInfo:
+        """The type's description, once the data fits its schema. Raises `Refused`."""
+        ...
+
+    def table(self) -> list[Body]: ...
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything that a command may use."""
+
+    loop: asyncio.AbstractEventLoop
+    post: Callable[[Fact], None]
+    reader: Asks
+    questions: Any  # the reader's questions, as a class: `desk.reader.ask(desk.questions.totals)`
+    configuration: Configuration
+    personas: Personas
+    validator: Validator
+    waiters: Waiters
+    identity: Callable[[], Body]  # version, pid, epoch, state, started, events
+    stats: Callable[[], Body]
+    workers: Callable[[], list[Body]]
+    paused_limits: Callable[[], list[Body]]
+    now: Callable[[], float]
+    shutdown: Callable[[bool], None]
+    position: Callable[[], Body]  # of the events: {next, topics}
+    draining: bool = False
+    uploads: dict[str, asyncio.Lock] = field(default_factory=dict)  # chunks of one submission, in order of arrival
+
+    async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.wrap_future(self.reader.ask(question, *args, **kwargs), loop=self.loop)

@@ -1,0 +1,174 @@
+"""Bodies in the shape of the Gemini REST API: answers, streams, lists of models and errors.
+
+Shapes follow Google's pages for generateContent, countTokens and models, and google.rpc.Status for errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gemflowd.standin.extract import MARKER, answer, take_apart
+from gemflowd.standin.faults import STATUSES, Fault, without_markers
+from gemflowd.standin.parse import Asked, count_tokens
+from gemflowd.standin.structured import fill
+
+_SUFFIX: Final = "-stand-in"
+_CHUNK_WORDS: Final = 12
+_HARM: Final = "HARM_CATEGORY_DANGEROUS_CONTENT"
+_RPC: Final = "type.googleapis.com/google.rpc."
+
+
+def content(model: str, asked: Asked, fault: Fault | None) -> dict[str, Any]:
+    """A body of generateContent.
+
+    Raises:
+        UnfillableSchema: the schema can't be filled.
+    """
+    kind = fault.kind if fault else None
+    if kind == "blocked":
+        return _body(model, asked, None, 0, prompt_feedback={"blockReason": "SAFETY"})
+    if kind == "safety":
+        rating = {"category": _HARM, "probability": "HIGH", "blocked": True}
+        return _body(model, asked, {"finishReason": "SAFETY", "safetyRatings": [rating], "index": 0}, 0)
+    if kind == "max_tokens":
+        spent = asked.max_tokens or 1024
+        candidate = {"content": {"role": "model"}, "finishReason": "MAX_TOKENS", "index": 0}
+        return _body(model, asked, candidate, 0, thoughts=spent)
+    if kind == "empty":
+        return _body(model, asked, {"content": {"role": "model"}, "finishReason": "STOP", "index": 0}, 0)
+    text, finish = _cut(_text(asked, kind), asked.max_tokens)
+    return _body(model, asked, _candidate(text, finish), count_tokens(text))
+
+
+def stream(body: dict[str, Any]) -> Iterator[bytes]:
+    """The same answer as server-sent events; the last one has the finish reason and the usage."""
+    candidates = body.get("candidates") or [{}]
+    parts = candidates[0].get("content", {}).get("parts")
+    if not parts:
+        yield event(body)
+        return
+    pieces = list(_pieces(parts[0]["text"]))
+    for piece in pieces[:-1]:
+        yield event({**body, "candidates": [_candidate(piece, None)]})
+    yield event({**body, "candidates": [_candidate(pieces[-1], candidates[0]["finishReason"])]})
+
+
+def event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "replace") + b"\r\n\r\n"
+
+
+def tokens(asked: Asked) -> dict[str, Any]:
+    """A body of countTokens."""
+    return {"totalTokens": asked.tokens, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": asked.tokens}]}
+
+
+def described(model: str) -> dict[str, Any]:
+    """A model, as in the list of models."""
+    return {
+        "name": f"models/{model}",
+        "baseModelId": model,
+        "version": "stand-in",
+        "displayName": f"{model} (stand-in)",
+        "description": "Not a model: gemflow's stand-in on this machine, which answers with the prompt's own sentences.",
+        "inputTokenLimit": 1_048_576,
+        "outputTokenLimit": 65_536,
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
+    }
+
+
+def error(status: int, message: str, details: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """A body of google.rpc.Status, as JSON."""
+    body: dict[str, Any] = {"code": status, "message": message, "status": STATUSES[status]}
+    if details:
+        body["details"] = details
+    return {"error": body}
+
+
+def failure(fault: Fault, model: str) -> tuple[int, dict[str, Any]]:
+    """Status and body of a fault that is a status code."""
+    status = int(fault.kind)
+    if status == 429:
+        return status, _quota(fault, model)
+    return status, error(status, f"{MARKER}A fault was asked for: {STATUSES[status]}.")
+
+
+def _quota(fault: Fault, model: str) -> dict[str, Any]:
+    message = f"{MARKER}You exceeded your current quota, please check your plan and billing details."
+    if fault.seconds is None:
+        return error(429, message)
+    message += f" Please retry in {fault.seconds:.9g}s."
+    if not fault.in_details:
+        return error(429, message)
+    violation = {
+        "quotaMetric": "generativelanguage.googleapis.com/generate_content_stand_in_requests",
+        "quotaId": "GenerateRequestsPerMinutePerProjectPerModel-StandIn",
+        "quotaDimensions": {"location": "global", "model": model},
+        "quotaValue": str(fault.quota or 1),
+    }
+    return error(
+        429,
+        message,
+        [
+            {"@type": f"{_RPC}QuotaFailure", "violations": [violation]},
+            {"@type": f"{_RPC}RetryInfo", "retryDelay": f"{fault.seconds:.9g}s"},
+        ],
+    )
+
+
+def _text(asked: Asked, kind: str | None) -> str:
+    question = take_apart(without_markers(asked.prompt), without_markers(asked.system))
+    if kind == "bad_json":
+        return MARKER + '{"this is": not JSON'
+    if asked.schema is not None:
+        return json.dumps(fill(asked.schema, question), ensure_ascii=False)
+    text = answer(question)
+    return json.dumps({"text": text}, ensure_ascii=False) if asked.wants_json else text
+
+
+def _cut(text: str, most: int | None) -> tuple[str, str]:
+    if most is None or count_tokens(text) <= most:
+        return text, "STOP"
+    return text[: most * 4], "MAX_TOKENS"
+
+
+def _candidate(text: str, finish: str | None) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    return candidate
+
+
+def _body(
+    model: str,
+    asked: Asked,
+    candidate: dict[str, Any] | None,
+    output: int,
+    *,
+    thoughts: int = 0,
+    prompt_feedback: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    usage: dict[str, Any] = {
+        "promptTokenCount": asked.tokens,
+        "totalTokenCount": asked.tokens + output + thoughts,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": asked.tokens}],
+    }
+    if output:
+        usage["candidatesTokenCount"] = output
+    if thoughts:
+        usage["thoughtsTokenCount"] = thoughts
+    body: dict[str, Any] = {"usageMetadata": usage, "modelVersion": model + _SUFFIX, "responseId": asked.digest}
+    if candidate is not None:
+        body["candidates"] = [candidate]
+    if prompt_feedback is not None:
+        body["promptFeedback"] = prompt_feedback
+    return body
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces of some words, which put together give it back to the letter."""
+    words = text.split(" ")
+    for start in range(0, len(words), _CHUNK_WORDS):
+        piece = " ".join(words[start : start + _CHUNK_WORDS])
+        yield piece if start == 0 else f" {piece}"

@@ -1,0 +1,340 @@
+"""What people ask of the store: a read-only connection on a thread of its own, so that no question holds the queue up.
+
+Answers are the bodies of `docs/protocol.md`. Each question has a time limit, so that it can't pin the WAL.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import apsw
+import msgpack
+
+from gemflowd.model.attempt import Outcome
+from gemflowd.model.errors import Refused
+from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
+from gemflowd.model.states import FlowState, On, State
+from gemflowd.model.task import Flow, Task
+from gemflowd.store.sql import queries
+from gemflowd.store.sqlite import flow_from, open_connection, task_from
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds that one question may take.
+TIME_LIMIT: Final = 10.0
+#: Bytes of results in one page, about.
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+_TASK_WIDTH: Final = 26
+_FLOW_WIDTH: Final = 21
+
+Body = dict[str, Any]
+
+
+class Reader:
+    """Answers questions one after the other on its own thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inbox: queue.SimpleQueue[tuple[Future[Any], Callable[[Questions], Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self._thread.start()
+
+    def ask(self, question: Callable[Concatenate[Questions, P], T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Ask one of the methods of `Questions`; from any thread."""
+        future: Future[T] = Future()
+        self._inbox.put((future, lambda questions: question(questions, *args, **kwargs)))
+        return future
+
+    def close(self) -> None:
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        questions: Questions | None = None
+        while (item := self._inbox.get()) is not None:
+            future, question = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                questions = questions or Questions(self._path)
+                future.set_result(questions.timed(question))
+            except BaseException as error:  # noqa: BLE001 - it belongs to the asker
+                future.set_exception(error)
+        if questions is not None:
+            questions.close()
+
+
+class Questions:
+    """Every question, on one connection and one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_connection(path, read_only=True)
+        self._queries = queries()
+        self._deadline = 0.0
+        self._db.set_progress_handler(lambda: time.monotonic() > self._deadline, 10_000)
+
+    def timed(self, question: Callable[[Questions], T]) -> T:
+        """Run a question in one read transaction: all its parts see the same moment."""
+        self._deadline = time.monotonic() + TIME_LIMIT
+        try:
+            self._db.execute("BEGIN")
+            try:
+                return question(self)
+            finally:
+                self._db.execute("ROLLBACK")
+        except apsw.InterruptError:
+            raise Refused("overloaded", f"the answer takes more than {TIME_LIMIT:g} s; ask for less") from None
+
+    def close(self) -> None:
+        self._db.close()
+
+    # Finding
+
+    def resolve(self, refs: Sequence[Ref]) -> tuple[list[TaskRange], list[Flow]]:
+        """What references name: tasks as ranges, and flows.
+
+        Raises:
+            Refused: `not_found`.
+        """
+        ranges: list[TaskRange] = []
+        flows: list[Flow] = []
+        for index, ref in enumerate(refs):
+            path = f"refs[{index}]"
+            if isinstance(ref, FlowRef):
+                row = self._db.execute(self._queries["flow_row"], (ref.number,)).fetchone()
+                if row is None:
+                    raise Refused("not_found", f"there is no flow f{ref.number}", path)
+                flows.append(flow_from(row))
+            elif isinstance(ref, NamedTask):
+                row = self._db.execute(
+                    "SELECT number FROM task WHERE flow = ? AND id = ?", (ref.flow, ref.id)
+                ).fetchone()
+                if row is None:
+                    raise Refused("not_found", f"there is no task f{ref.flow}/{ref.id}", path)
+                ranges.append(TaskRange(row[0], row[0]))
+            else:
+                if not self._db.execute(
+                    "SELECT 1 FROM task WHERE number BETWEEN ? AND ? LIMIT 1", (ref.first, ref.last)
+                ).fetchone():
+                    raise Refused("not_found", f"there is no task {ref.first}", path)
+                ranges.append(ref)
+        return ranges, flows
+
+    def states(self, refs: Sequence[Ref]) -> dict[State, int]:
+        """How many of the named tasks are in each state."""
+        ranges, flows = self.resolve(refs)
+        counts: dict[State, int] = {}
+        for flow in flows:
+            for state, count in flow.counts.items():
+                counts[state] = counts.get(state, 0) + count
+        for span in ranges:
+            for state, count in self._db.execute(self._queries["states_in_range"], (span.first, span.last)):
+                counts[State(state)] = counts.get(State(state), 0) + count
+        return counts
+
+    def one_task(self, ref: Ref) -> Task:
+        """The one task that a reference names."""
+        ranges, _ = self.resolve([ref])
+        if not ranges or ranges[0].first != ranges[0].last:
+            raise Refused("invalid_value", "name one task", "ref")
+        return task_from(next(iter(self._db.execute(self._queries["tasks"], (json.dumps([ranges[0].first]),)))))
+
+    # Answers
+
+    def totals(self) -> Body:
+        tasks = {State(state).word: count for state, count in self._db.execute(self._queries["counters"])}
+        flows = {FlowState(state).word: count for state, count in self._db.execute(self._queries["flow_counters"])}
+        return {"tasks": {state.word: tasks.get(state.word, 0) for state in State}, "flows": flows}
+
+    def items(self, refs: Sequence[Ref]) -> Body:
+        ranges, flows = self.resolve(refs)
+        items = [_flow_body(flow) for flow in flows]
+        for span in ranges:
+            items += self.page(f"AND number <= {int(span.last)}", (), span.first - 1, 1000)["tasks"]
+        return {"items": items}
+
+    def page(self, where: str, values: tuple[Any, ...], after: int, limit: int) -> Body:
+        """One page of `list`. `where` is put together by this program, `values` are its parameters."""
+        sql = self._queries["list"].replace("{where}", where)
+        rows = list(self._db.execute(sql, (after, limit, *values)))
+        tasks = [_task_body(task_from(row[:_TASK_WIDTH]), row[_TASK_WIDTH]) for row in rows]
+        return {"tasks": tasks, "next": rows[-1][0] if len(rows) == limit else None}
+
+    def show(self, ref: Ref) -> Body:
+        if isinstance(ref, FlowRef):
+            row = self._db.execute(self._queries["flow_row"], (ref.number,)).fetchone()
+            if row is None:
+                raise Refused("not_found", f"there is no flow f{ref.number}", "ref")
+            return {
+                **_flow_body(flow_from(row)),
+                "metadata": msgpack.unpackb(row[_FLOW_WIDTH]) if row[_FLOW_WIDTH] else {},
+            }
+        task = self.one_task(ref)
+        body = msgpack.unpackb(
+            self._db.execute("SELECT value FROM body WHERE task = ?", (task.number,)).get, strict_map_key=False
+        )
+        queue_name = self._db.execute("SELECT queue FROM lane WHERE number = ?", (task.lane,)).get
+        attempts = [
+            {
+                "number": row[0],
+                "worker": row[1],
+                "started": row[2],
+                "finished": row[3],
+                "outcome": Outcome(row[4]).word,
+                "seconds": row[5],
+                "error": msgpack.unpackb(row[6], strict_map_key=False) if row[6] else None,
+                "usage": msgpack.unpackb(row[7], strict_map_key=False) if row[7] else None,
+                "peak_kb": row[8],
+            }
+            for row in self._db.execute(self._queries["attempts"], (task.number,))
+        ]
+        deps = [
+            {"number": number, "flow": flow, "id": name, "on": On(on).word, "state": State(state).word}
+            for number, flow, name, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
+        ]
+        shown = {
+            **_task_body(task, queue_name),
+            "data": body["data"],
+            "metadata": body.get("metadata", {}),
+            "timeout": task.timeout,
+            "retries": task.retries,
+            "due": task.due,
+            "deps": deps,
+            "dependents": [child for (child,) in self._db.execute(self._queries["dependents_of"], (task.number,))],
+            "attempts_log": attempts,
+        }
+        if task.state is State.SUCCEEDED:
+            value = self._db.execute("SELECT value FROM result WHERE task = ?", (task.number,)).get
+            shown["result"] = msgpack.unpackb(value, strict_map_key=False)
+        elif task.state.terminal:
+            shown["error"] = _error(task, attempts[-1]["error"] if attempts else None)
+        return shown
+
+    def results(self, refs: Sequence[Ref], after: int, limit: int) -> Body:
+        """Lines of tasks that have ended, in order of submission."""
+        ranges, flows = self.resolve(refs)
+        found: dict[int, Task] = {}
+        for flow in flows:
+            rows = self._db.execute(self._queries["ended_in_flow"], (flow.number, after, limit))
+            found.update((row[0], task_from(row)) for row in rows)
+        for span in ranges:
+            rows = self._db.execute(self._queries["ended_in_range"], (max(after, span.first - 1), span.last, limit))
+            found.update((row[0], task_from(row)) for row in rows)
+        numbers = sorted(found)[:limit]
+        lines: list[Body] = []
+        size = 0
+        for start in range(0, len(numbers), 100):
+            some = json.dumps(numbers[start : start + 100])
+            values = dict(self._db.execute(self._queries["results"], (some,)))
+            ends = {
+                number: (error, seconds, count)
+                for number, error, seconds, count in self._db.execute(self._queries["last_errors"], (some,))
+            }
+            for number in numbers[start : start + 100]:
+                lines.append(_result_line(found[number], values.get(number), *ends[number]))
+                size += len(values.get(number) or b"") + 200
+                if size > _PAGE_BYTES:
+                    return {"results": lines, "next": number}
+        return {"results": lines, "next": numbers[-1] if len(numbers) == limit else None}
+
+    def logs(self, ref: Ref, after: int, limit: int) -> Body:
+        task = self.one_task(ref)
+        rows = list(self._db.execute(self._queries["logs"], (task.number, after, limit)))
+        lines = [
+            {"seq": seq, "at": at, "attempt": attempt, "stream": stream, "text": text}
+            for seq, at, attempt, stream, text in rows
+        ]
+        ended = task.state.terminal and len(rows) < limit
+        return {"lines": lines, "next": rows[-1][0] if rows else after, "ended": ended, "task": task.number}
+
+    def submission(self, submission: str) -> Body:
+        row = self._db.execute(self._queries["flow_of"], (submission,)).fetchone()
+        if row is None:
+            raise Refused("not_found", "there is no such submission", "submission")
+        flow = flow_from(row)
+        return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received}
+
+    def events(self, start: int, topics: Sequence[str], limit: int) -> Body:
+        """Stored events from a number on. `topics` are prefixes."""
+        found: list[Body] = []
+        following = start
+        for first, last, at, blob in self._db.execute(self._queries["events_from"], (start, limit)):
+            for index, (topic, fields) in enumerate(msgpack.unpackb(blob, strict_map_key=False)):
+                seq = first + index
+                if seq < start or (topics and not topic.startswith(tuple(topics))):
+                    continue
+                if len(found) == limit:
+                    return {"events": found, "next": seq, "first_kept": self._first_kept()}
+                found.append({"seq": seq, "at": at, "topic": topic, **fields})
+            following = last + 1
+        return {"events": found, "next": following, "first_kept": self._first_kept()}
+
+    def _first_kept(self) -> int:
+        first: int | None = self._db.execute(self._queries["first_event"]).get
+        return first or 1
+
+
+def _flow_body(flow: Flow) -> Body:
+    return {
+        "kind": "flow",
+        "flow": flow.number,
+        "name": flow.name,
+        "state": FlowState(flow.state).word,
+        "submission": flow.submission,
+        "created": flow.created,
+        "finished": flow.finished,
+        "total": flow.received,
+        "tasks": {state.word: count for state, count in flow.counts.items()},
+    }
+
+
+def _task_body(task: Task, queue_name: str) -> Body:
+    return {
+        "kind": "task",
+        "number": task.number,
+        "id": task.id,
+        "flow": task.flow,
+        "type": task.type,
+        "state": task.state.word,
+        "priority": task.priority,
+        "queue": queue_name,
+        "created": task.created,
+        "started": task.started,
+        "finished": task.finished,
+        "attempts": task.attempts,
+        "reason": task.reason,
+        "worker": task.slot,
+    }
+
+
+def _error(task: Task, last: Body | None) -> Body:
+    """Why a task ended without a result."""
+    if last is not None and task.state in (State.FAILED, State.QUARANTINED):
+        return {key: last[key] for key in ("class", "code", "message") if key in last}
+    return {"class": task.state.word.capitalize(), "code": task.state.word, "message": task.reason or task.state.word}
+
+
+def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None, attempts: int) -> Body:
+    line: Body = {
+        "id": task.id,
+        "number": task.number,
+        "flow": task.flow,
+        "type": task.type,
+        "state": task.state.word,
+        "ok": task.state is State.SUCCEEDED,
+    }
+    if value is not None and task.state is State.SUCCEEDED:
+        line["result"] = msgpack.unpackb(value, strict_map_key=False)
+    else:
+        line["error"] = _error(task, msgpack.unpackb(error, strict_map_key=False) if error else None)
+    line["attempts"] = attempts
+    line["seconds"] = seconds
+    return line

@@ -1,0 +1,196 @@
+"""One attempt, from order to outcome: decode, render, call the handler, put what happened into an `ENDED` message."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+
+from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited
+from gemflowd.handlers.registry import Handler
+from gemflowd.model.attempt import Outcome
+from gemflowd.templates import TemplateFailed, render
+from gemflowd.worker import wire
+from gemflowd.worker.context import Context
+
+#: Characters of a traceback that are kept: its end says most.
+_TRACEBACK: Final = 8_000
+#: Lines and characters per line of one attempt's log; the rest is counted and dropped.
+MAX_LOG_LINES: Final = 10_000
+MAX_LOG_LINE: Final = 8_192
+
+
+@dataclass(slots=True, frozen=True)
+class Config:
+    """What the daemon tells its workers."""
+
+    settings: Mapping[str, Any]
+    grace: float
+    max_result_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Order:
+    """One attempt as it is handed over; the fields of `model.attempt.Start` without the slot."""
+
+    task: int
+    token: int
+    attempt: int
+    flow: int
+    id: str | None
+    type: str
+    body: bytes
+    inputs: bytes | None
+    timeout: float
+
+
+Send = Callable[[list[Any]], None]
+
+
+class Log:
+    """The log of one attempt, with a limit."""
+
+    def __init__(self, order: Order, send: Send) -> None:
+        self._order = order
+        self._send = send
+        self._lines = 0
+
+    def __call__(self, stream: str, text: str) -> None:
+        self._lines += 1
+        if self._lines > MAX_LOG_LINES:
+            return
+        if self._lines == MAX_LOG_LINES:
+            stream, text = "log", f"[more than {MAX_LOG_LINES} lines: the rest is not kept]"
+        elif len(text) > MAX_LOG_LINE:
+            text = text[:MAX_LOG_LINE] + " […]"
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        self._send([wire.LOG, self._order.task, self._order.attempt, time.time(), stream, text])
+
+
+def prepare(order: Order, config: Config, send: Send, lease: int) -> tuple[Any, Context]:
+    """The data for the handler, rendered, and its context.
+
+    Raises:
+        Permanent: a template can't be rendered.
+    """
+    body = msgpack.unpackb(order.body, strict_map_key=False)
+    results = {} if order.inputs is None else msgpack.unpackb(order.inputs, strict_map_key=False)
+    context = Context(
+        task=order.task,
+        flow=order.flow,
+        id=order.id,
+        type=order.type,
+        attempt=order.attempt,
+        timeout=order.timeout,
+        results=results,
+        settings=config.settings,
+        emit=Log(order, send),
+        grace=config.grace,
+        pass_fds=(lease,),
+    )
+    data = body["data"]
+    if results and body.get("template", True):
+        try:
+            data = render(data, results)
+        except TemplateFailed as error:
+            raise Permanent(str(error), code="template_failed") from None
+    return data, context
+
+
+def run_sync(
+    handler: Handler, order: Order, config: Config, send: Send, lease: int, running: Callable[[Context | None], None]
+) -> None:
+    """Run an attempt on this thread and send its outcome. `running` brackets the time in which it may be interrupted."""
+    context: Context | None = None
+    begin = time.perf_counter()
+    try:
+        data, context = prepare(order, config, send, lease)
+        context._process_group = lambda group: send([wire.GROUP, group])
+        running(context)
+        try:
+            if asyncio.iscoroutinefunction(handler.function):
+                result = asyncio.run(handler.function(data, context))
+            else:
+                result = handler.function(data, context)
+        finally:
+            running(None)
+        message = ended(order, Outcome.DONE, _result(result, config), begin, context)
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+        message = _outcome_of(order, error, begin, context)
+    send(message)
+
+
+async def run_async(
+    handler: Handler, order: Order, config: Config, send: Send, lease: int, running: dict[tuple[int, int], Context]
+) -> None:
+    """The same in a coroutine worker."""
+    context: Context | None = None
+    begin = time.perf_counter()
+    try:
+        data, context = prepare(order, config, send, lease)
+        context._process_group = lambda group: send([wire.GROUP, group])
+        running[order.task, order.token] = context
+        result = await handler.function(data, context)
+        message = ended(order, Outcome.DONE, _result(result, config), begin, context)
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+        message = _outcome_of(order, error, begin, context)
+    finally:
+        running.pop((order.task, order.token), None)
+    send(message)
+
+
+def _result(result: Any, config: Config) -> bytes:
+    """Raises Permanent: the result is too large, or is nothing that MessagePack knows."""
+    try:
+        packed: bytes = msgpack.packb(result)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Permanent(f"the result can't be stored: {error}", code="bad_result") from error
+    if len(packed) > config.max_result_bytes:
+        message = f"the result has {len(packed)} bytes; the setting max_result_mb allows {config.max_result_bytes}"
+        raise Permanent(message, code="result_too_large")
+    return packed
+
+
+def _outcome_of(order: Order, error: BaseException, begin: float, context: Context | None) -> list[Any]:
+    record: dict[str, Any] = {"class": type(error).__name__, "code": "error", "message": str(error)}
+    retry_after = None
+    if isinstance(error, HandlerError):
+        record["code"] = error.code
+        if error.usage and context is not None:
+            context.usage.update(error.usage)
+    else:
+        record["traceback"] = "".join(traceback.format_exception(error))[-_TRACEBACK:]
+    if isinstance(error, AttemptCancelled | asyncio.CancelledError):
+        outcome = Outcome.CANCELLED
+        record = {"class": "Cancelled", "code": "cancelled", "message": "the attempt was asked to stop"}
+    elif isinstance(error, RateLimited):
+        outcome = Outcome.RATE_LIMITED
+        retry_after = error.retry_after
+    elif isinstance(error, Permanent):
+        outcome = Outcome.PERMANENT
+    else:
+        outcome = Outcome.ERROR
+    return ended(order, outcome, msgpack.packb(record, unicode_errors="replace"), begin, context, retry_after)
+
+
+def never_began(order: Order) -> list[Any]:
+    """The outcome of an attempt that was cancelled before its first step."""
+    return _outcome_of(order, AttemptCancelled(), time.perf_counter(), None)
+
+
+def ended(
+    order: Order,
+    outcome: Outcome,
+    payload: bytes,
+    begin: float,
+    context: Context | None,
+    retry_after: float | None = None,
+) -> list[Any]:
+    usage = msgpack.packb(context.usage, default=str) if context is not None and context.usage else None
+    seconds = time.perf_counter() - begin
+    return [wire.ENDED, order.task, order.token, int(outcome), payload, seconds, retry_after, usage, None]
