@@ -12,7 +12,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,11 @@ class App:
     Args:
         settings: all layers but the run-time one.
         reload: reads them again.
-        environment: what the handlers' processes get on top of ours.
     """
 
-    def __init__(self, settings: Settings, places: Places, reload: Any, environment: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, places: Places, reload: Callable[[], Settings]) -> None:
         self._places = places
         self._reload = reload
-        self._environment = dict(environment)
         self._first_settings = settings
         self._epoch = str(uuid.uuid4())
         self._started = clock.wall()
@@ -162,7 +160,6 @@ class App:
             settings=settings.for_handlers(),
             grace=settings["grace"],
             max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
-            environment=self._environment,
         )
 
     def _size(self) -> Size:
@@ -383,9 +380,9 @@ class App:
                 end.cancel()
 
 
-def run(settings: Settings, places: Places, reload: Any, environment: Mapping[str, str]) -> int:
+def run(settings: Settings, places: Places, reload: Callable[[], Settings]) -> int:
     """Run a daemon in this process until it is asked to stop. Returns the exit status."""
     begin = time.monotonic()
-    status = asyncio.run(App(settings, places, reload, environment).run())
+    status = asyncio.run(App(settings, places, reload).run())
     log.debug("ran for %.1f s", time.monotonic() - begin)
     return status

@@ -76,19 +76,22 @@ def run(config: Path | None, log_format: str, offline: bool, **values: Any) -> N
     """
     log = logs.set_up(log_format)
     stand_in: subprocess.Popen[bytes] | None = None
+    url = ""
     try:
         settings = _load(config, **values)
         from gemflowd import app  # here: check-config and --help need nothing of it
 
-        environment: dict[str, str] = {}
         if offline:
             from gemflowd.standin.launch import launch
 
-            stand_in, environment = launch()
-            log.warning(
-                "OFFLINE: answers come from a stand-in at %s, not from Gemini", environment["GOOGLE_GEMINI_BASE_URL"]
-            )
-        status = app.run(settings, places(settings, os.environ), lambda: _load(config, **values), environment)
+            stand_in, url = launch()
+            log.warning("OFFLINE: answers come from a stand-in at %s, not from Gemini", url)
+
+        def reload() -> Settings:
+            again = _load(config, **values)
+            return again.offline(url) if stand_in is not None else again
+
+        status = app.run(reload(), places(settings, os.environ), reload)
     except ConfigError as error:
         for problem in error.problems:
             log.critical("%s", problem)

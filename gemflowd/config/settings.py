@@ -57,14 +57,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("crash_limit", int, 3, "", "workers that a task may kill before it is quarantined", _between(1, 100), True),
     Setting("lost_limit", int, 10, "", "unclean ends of the daemon while it ran, before a task is quarantined", _between(1, 1000), True),
     Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
-    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128)),
+    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True),
     Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600)),
     Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
     Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),
     Setting("default_model", str, "gemini-2.5-flash", "", "for `gemini` tasks that name none", None, True),
-    Setting("gemini_endpoint", str, None, "URL", "another base URL for the Gemini API; else GOOGLE_GEMINI_BASE_URL, else Google's", for_handlers=True),
+    Setting("gemini_endpoint", str, None, "URL", "base URL of the Gemini API; else GOOGLE_GEMINI_BASE_URL", for_handlers=True),
     Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
     Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", for_handlers=True),
+    Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
     Setting("handlers", list, [], "", "Python modules with handlers of your own"),
     Setting("handler_path", list, [], "paths", "directories in which those modules are looked for"),
     Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at"),
@@ -151,6 +152,11 @@ class Settings:
             }
             for setting in SETTINGS
         ]
+
+    def offline(self, endpoint: str) -> Settings:
+        """These settings with a stand-in at `endpoint` in place of Gemini, whatever else says."""
+        values = {"gemini_endpoint": endpoint, "gemini_offline": True}
+        return Settings([*self._layers, Layer(values, dict.fromkeys(values, "--offline"))], self._run_time)
 
     def for_handlers(self) -> dict[str, Any]:
         """The part that handlers may see."""

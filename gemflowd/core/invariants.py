@@ -57,7 +57,9 @@ def violations(
             and not satisfies(tasks[parent].state, on)
         ):
             found.append(f"task {child} runs although {parent} ended {tasks[parent].state.word}")
-    for task in tasks.values():
-        if not task.state.terminal and task.waiting != waiting[task.number]:
-            found.append(f"task {task.number} waits for {task.waiting}, has {waiting[task.number]} open edges")
+    found.extend(
+        f"task {task.number} waits for {task.waiting}, has {waiting[task.number]} open edges"
+        for task in tasks.values()
+        if not task.state.terminal and task.waiting != waiting[task.number]
+    )
     return found

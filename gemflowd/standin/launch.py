@@ -8,15 +8,12 @@ import sys
 
 from gemflowd.model.errors import GemflowError
 
-#: What the SDK needs to see as a key; a stand-in asks for none.
-_NO_KEY = "offline-stand-in"
 
-
-def launch(*arguments: str) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+def launch(*arguments: str) -> tuple[subprocess.Popen[bytes], str]:
     """Start `gemflowd stand-in` with these arguments.
 
     Returns:
-        the process, and the environment that sends the SDK to it.
+        the process, and its URL.
 
     Raises:
         GemflowError: it did not come up; it has said why on stderr.
@@ -46,9 +43,4 @@ def launch(*arguments: str) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
     if word != "READY":
         process.wait()
         raise GemflowError("the stand-in did not start")
-    return process, {
-        "GOOGLE_GEMINI_BASE_URL": url,
-        "GEMINI_API_KEY": _NO_KEY,
-        "GOOGLE_API_KEY": _NO_KEY,
-        "NO_PROXY": "127.0.0.1,localhost",
-    }
+    return process, url

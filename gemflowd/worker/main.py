@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import queue
 import signal
@@ -76,7 +77,8 @@ class BlockingWorker:
         self._current: Order | None = None
         self._context: Context | None = None
         self._interruptible = False
-        self._sending = threading.Lock()
+        self._in_frame = False
+        self._postponed = False  # asked to stop in the middle of a frame
 
     def run(self) -> None:
         signal.signal(signal.SIGUSR1, self._interrupt)
@@ -95,8 +97,15 @@ class BlockingWorker:
         self._interruptible = context is not None
 
     def _send(self, message: list[Any]) -> None:
-        with self._sending:
+        """Put a message on the channel whole: a stop that arrives meanwhile waits, or half a frame would be left there."""
+        self._in_frame = True
+        try:
             self._channel.sendall(msgpack.packb(message))
+        finally:
+            self._in_frame = False
+            if self._postponed:
+                self._postponed = False
+                self._interrupt()
 
     def _read(self) -> None:
         unpacker = msgpack.Unpacker(max_buffer_size=_MAX_MESSAGE, strict_map_key=False)
@@ -127,7 +136,9 @@ class BlockingWorker:
 
     def _interrupt(self, *_: object) -> None:
         """SIGUSR1, on the main thread: the handler that runs is asked to stop. Between two tasks it comes too late."""
-        if self._interruptible:
+        if self._in_frame:
+            self._postponed = True
+        elif self._interruptible:
             self._interruptible = False
             if self._context is not None:
                 self._context._cancelled = True
@@ -162,10 +173,19 @@ class CoroutineWorker:
             for message in unpacker:
                 self._take(message)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._shut_down_handlers()
         await self._writer.drain()
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()
+
+    async def _shut_down_handlers(self) -> None:
+        """Handler modules may have a coroutine `shutdown()`, to close what they keep open for the life of the loop."""
+        for name in dict.fromkeys(handler.info.module for handler in self._handlers.values()):
+            shutdown = getattr(importlib.import_module(name), "shutdown", None)
+            if shutdown is not None:
+                with suppress(Exception):
+                    await shutdown()
 
     def _send(self, message: list[Any]) -> None:
         assert self._writer is not None

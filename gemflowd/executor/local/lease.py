@@ -13,10 +13,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from gemflowd.model.errors import GemflowError
 
@@ -53,10 +55,12 @@ class Lease:
         deadline = time.monotonic() + _PATIENCE
         while True:
             left = leftovers(self.marker)
-            for pid in left:
-                if kill_verified(pid, self.marker) and pid not in killed:
-                    killed.add(pid)
-                    log.warning("killed process %d, left by an earlier daemon", pid)
+            for process in left:
+                with suppress(psutil.Error):  # also where its number belongs to another process by now
+                    process.kill()
+                    if process.pid not in killed:
+                        killed.add(process.pid)
+                        log.warning("killed process %d, left by an earlier daemon", process.pid)
             if not left:
                 try:
                     fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +69,7 @@ class Lease:
                     pass
             if time.monotonic() > deadline:
                 raise LeaseHeld(
-                    f"processes of an earlier daemon still run and can't be ended: {left or f'see: fuser {self._path}'}"
+                    f"processes of an earlier daemon still run and can't be ended: {[process.pid for process in left] or f'see: fuser {self._path}'}"
                 )
             time.sleep(0.01)  # a killed process is gone a moment later; nothing tells us, it is not our child
 
@@ -73,34 +77,11 @@ class Lease:
         os.close(self.descriptor)
 
 
-def leftovers(marker: str) -> list[int]:
+def leftovers(marker: str) -> list[psutil.Process]:
     """Processes that carry the marker in their environment; those of other users can't be read and are none of ours."""
-    wanted = f"{VARIABLE}={marker}".encode()
     found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                environment = Path(entry.path, "environ").read_bytes()
-            except OSError:
-                continue
-            if wanted in environment.split(b"\0"):
-                found.append(int(entry.name))
+    for candidate in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if candidate.pid != os.getpid() and candidate.environ().get(VARIABLE) == marker:
+                found.append(candidate)
     return found
-
-
-def kill_verified(pid: int, marker: str) -> bool:
-    """SIGKILL by pidfd, after a second look: a number that was reused meanwhile is left alone."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        if f"{VARIABLE}={marker}".encode() not in environment.split(b"\0"):
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

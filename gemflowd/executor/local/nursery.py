@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from gemflowd import templates
 from gemflowd.handlers.registry import Handler, discover
 from gemflowd.host.process import die_with_parent
 from gemflowd.model.attempt import Kind
@@ -42,6 +43,7 @@ def main() -> None:
     for handler in handlers.values():
         wire.send_packet(control, [wire.HANDLER, {**asdict(handler.info), "kind": int(handler.info.kind)}])
     wire.send_packet(control, [wire.READY])
+    templates.environment()  # Jinja2, which every task with dependencies needs
     threads = _preload(control, handlers)
     gc.collect()
     gc.freeze()  # what is here now is shared by all children; the collector must not touch the pages

@@ -57,7 +57,6 @@ class Options:
     settings: HandlerSettings = field(default_factory=dict)
     grace: float = 10.0
     max_result_bytes: int = 16 * 1024 * 1024
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 class LocalPool:
@@ -99,7 +98,7 @@ class LocalPool:
             "handler_path": list(self._options.handler_path),
             "lease": self._lease.descriptor,
         }
-        environment = {**os.environ, **_SINGLE_THREAD, **self._options.environment, VARIABLE: self._lease.marker}
+        environment = {**os.environ, **_SINGLE_THREAD, VARIABLE: self._lease.marker}
         self._catalogue = []
         self._nursery = subprocess.Popen(
             [sys.executable, "-m", "gemflowd.executor.local.nursery", str(theirs.fileno()), json.dumps(options)],

@@ -44,7 +44,8 @@ def check(db: apsw.Connection) -> int:
     application: int = db.execute("PRAGMA application_id").get
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"the database has schema version {version}, this gemflowd knows {SCHEMA_VERSION}: it was written by a newer version; install that one"
+            f"the database has schema version {version}, this gemflowd knows {SCHEMA_VERSION}:"
+            " it was written by a newer version; install that one"
         )
     if application not in (0, APPLICATION_ID) or (version == 0 and _has_tables(db)):
         raise StoreError("the database belongs to another program; it is left untouched")
