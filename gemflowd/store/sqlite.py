@@ -37,7 +37,8 @@ _FLOW_STATES: Final = tuple(State)  # in the order of the flow table's last ten 
 _TASK_CHANGES: Final = (
     "state, lane, tag, due, waiting, dependents, token, attempts, tries, losses, crashes, cancelled,"
     " started, finished, slot, reason, priority"
-)_TASK_UPDATE: Final = (
+)
+_TASK_UPDATE: Final = (
     "WITH v(n, a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q, r) AS (VALUES {values}) UPDATE task SET"
     f" ({_TASK_CHANGES}) = (v.a, v.b, v.c, v.d, v.e, v.f, v.g, v.h, v.i, v.j, v.k, v.l, v.m, v.o, v.p, v.q, v.r)"
     " FROM v WHERE task.number = v.n"

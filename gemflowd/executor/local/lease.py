@@ -68,9 +68,8 @@ class Lease:
                 except BlockingIOError:
                     pass
             if time.monotonic() > deadline:
-                raise LeaseHeld(
-                    f"processes of an earlier daemon still run and can't be ended: {[process.pid for process in left] or f'see: fuser {self._path}'}"
-                )
+                who = [process.pid for process in left] or f"see: fuser {self._path}"
+                raise LeaseHeld(f"processes of an earlier daemon still run and can't be ended: {who}")
             time.sleep(0.01)  # a killed process is gone a moment later; nothing tells us, it is not our child
 
     def release(self) -> None:
