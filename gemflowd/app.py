@@ -112,7 +112,8 @@ class App:
                 [f"{state} is on a network file system ({network}), which can lose data; choose a local disk"]
             )
         socket = endpoints.socket_path(endpoint)
-        if not socket.parent.exists():
+        self._made_directory = not socket.parent.exists()
+        if self._made_directory:
             filesystem.make_private(socket.parent)
         for path in (state / "gemflowd.lock", socket.with_name(socket.name + ".lock")):
             lock = FileLock(path)
@@ -210,6 +211,10 @@ class App:
                 path = endpoints.socket_path(endpoint)
                 os.chown(path, -1, number)
                 path.chmod(0o660)
+            directory = endpoints.socket_path(self._places.endpoint).parent
+            if self._made_directory:  # ours alone until now: the group must be able to pass through
+                os.chown(directory, -1, number)
+                directory.chmod(0o710)
         except (KeyError, OSError) as error:
             raise ConfigError([f"socket_group {group!r}: {error}"]) from error
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
+import msgpack
+
 from gemflowd.core import machine
 from gemflowd.core.placement import Slot
 from gemflowd.core.turn import Turn
@@ -182,11 +184,12 @@ class Engine:
         except Exception:
             log.exception("a turn with %d facts failed; trying them one by one", len(taken))
             self._forget()
-            if len(taken) == 1:
-                return self._give_up(taken[0])
             if not taken:
                 raise  # nothing to blame but ourselves
-            for fact in taken:
+            parts = _parts(taken[0]) if len(taken) == 1 else taken
+            if len(parts) == 1:
+                return self._give_up(parts[0])
+            for fact in parts:
                 self._deliver(self.turn([fact]))
             return Effects(running=len(self._memory.running))
 
@@ -356,6 +359,18 @@ class Engine:
         self._memory.load(self._store.load())
 
     def _give_up(self, fact: facts.Fact) -> Effects:
+        match fact:
+            case facts.AttemptsEnded([Ended(outcome=Outcome.PERMANENT)]) | facts.TakenBack():
+                raise StoreError("what became of an attempt can't be recorded")  # else its task would run for ever
+            case facts.AttemptsEnded([ended]):
+                error = {
+                    "class": "Internal",
+                    "code": "internal",
+                    "message": f"its outcome {ended.outcome.word} can't be stored",
+                }
+                return self.turn(
+                    [facts.AttemptsEnded([Ended(ended.task, ended.token, Outcome.PERMANENT, msgpack.packb(error))])]
+                )
         log.error("a %s could not be decided and is dropped", type(fact).__name__)
         reply = getattr(fact, "reply", None)
         refused = Refused("internal", "a defect of the daemon; its log has the traceback")
@@ -375,6 +390,16 @@ class Engine:
                 self._left.append(fact)
         threading.Event().wait(_FULL_PAUSE)
         return effects
+
+
+def _parts(fact: facts.Fact) -> list[facts.Fact]:
+    """A fact that is about several attempts, as one fact for each."""
+    match fact:
+        case facts.AttemptsEnded(ended):
+            return [facts.AttemptsEnded([one]) for one in ended]
+        case facts.TakenBack(attempts):
+            return [facts.TakenBack([one]) for one in attempts]
+    return [fact]
 
 
 def _size(fact: facts.Fact) -> int:

@@ -72,15 +72,10 @@ class Rows:
 
     def named(self, flow: int, ids: Sequence[str]) -> dict[str, Task]:
         """Tasks of a flow by their ids, those of this turn included."""
-        found = (
-            {
-                task.id: task
-                for task, _ in self.turn.new_tasks
-                if task.flow == flow and task.id is not None and task.id in set(ids)
-            }
-            if self.turn.new_tasks
-            else {}
-        )
+        wanted = set(ids)
+        found = {
+            task.id: task for task, _ in self.turn.new_tasks if task.flow == flow and task.id in wanted and task.id
+        }
         missing = [name for name in ids if name not in found]
         if missing:
             stored = self.store.tasks_by_id(flow, missing)

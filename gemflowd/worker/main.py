@@ -160,24 +160,35 @@ class CoroutineWorker:
         self._contexts: dict[tuple[int, int], Context] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._stopping = False
+        self._through = asyncio.Event()
 
     async def run(self) -> None:
         reader, self._writer = await asyncio.open_connection(sock=self._channel)
         self._send([wire.UP])
-        unpacker = msgpack.Unpacker(max_buffer_size=_MAX_MESSAGE, strict_map_key=False)
-        while not self._stopping:
-            data = await reader.read(_READ)
-            if not data:
-                os._exit(0)  # the daemon is gone
-            unpacker.feed(data)
-            for message in unpacker:
-                self._take(message)
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        reading = asyncio.create_task(self._read(reader))
+        await self._through.wait()
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
         await self._shut_down_handlers()
         await self._writer.drain()
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """Orders, cancels and EOF, also while the last attempts of a worker that is to leave still run."""
+        unpacker = msgpack.Unpacker(max_buffer_size=_MAX_MESSAGE, strict_map_key=False)
+        while True:
+            try:
+                data = await reader.read(_READ)
+            except OSError:
+                data = b""
+            if not data:
+                os._exit(0)  # the daemon is gone
+            unpacker.feed(data)
+            for message in unpacker:
+                self._take(message)
 
     async def _shut_down_handlers(self) -> None:
         """Handler modules may have a coroutine `shutdown()`, to close what they keep open for the life of the loop."""
@@ -207,6 +218,8 @@ class CoroutineWorker:
                     running.cancel()
             case [wire.STOP]:
                 self._stopping = True
+                if not self._tasks:
+                    self._through.set()
 
     def _start(self, order: Order) -> None:
         if not take_ticket(self._tickets):
@@ -222,3 +235,5 @@ class CoroutineWorker:
         self._tasks.pop((order.task, order.token), None)
         if task.cancelled():  # before its first step: nothing in it could tell
             self._send(never_began(order))
+        if self._stopping and not self._tasks:
+            self._through.set()

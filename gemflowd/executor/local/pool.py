@@ -117,6 +117,8 @@ class LocalPool:
             self._timer.cancel()
         for worker in self._workers.values():
             worker.kill("the daemon stops")
+        if self._nursery is not None and any(not worker.pid for worker in self._workers.values()):
+            self._nursery.kill()  # it has not come to fork them yet, and may be importing for a while
         if self._workers:
             self._gone = self._loop.create_future()
             await self._gone
@@ -179,9 +181,8 @@ class LocalPool:
                 ConfigError([f"the worker nursery ended with status {status} before it was ready"])
             )
             return
-        if self._closing:
-            return
-        log.error("the nursery ended with status %s; starting a new one", status)
+        if not self._closing:
+            log.error("the nursery ended with status %s; starting a new one", status)
         for worker in list(self._workers.values()):
             worker.kill("the nursery ended")
             if worker.pid == 0:
