@@ -1,0 +1,334 @@
+"""The Python client, blocking. `aio.AsyncClient` is the same in asyncio.
+
+    with Client() as gemflow:
+        flow = gemflow.submit_batch([{"id": "a", "task": "Research topic A", "agent": "researcher"}])
+        for result in flow.as_completed():
+            print(result.id, result.ok, result.value)
+
+What an operation says and how long ones go step by step is in `ops.py` and its neighbours; `driver.py` carries the steps out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Self
+
+from gemflowctl import following, ops, paging, submission, waiting
+from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
+from gemflowctl.driver import Driver
+from gemflowctl.handles import BaseFlow, BaseTask
+from gemflowctl.interrupt import Interrupt
+from gemflowctl.listener import Listener
+from gemflowctl.peer import check_endpoint
+from gemflowctl.refs import RefLike, Refs
+from gemflowctl.results import Result, from_line
+from gemflowctl.steps import Bodies, Body
+from gemflowd.protocol.endpoints import default_endpoint
+
+
+class Client:
+    """One daemon. Connects when it is first used. Not safe to share between threads: make one for each.
+
+    Args:
+        endpoint: `ipc://…`; by default `GEMFLOW_ENDPOINT`, else the user's own daemon, else the system's.
+        reply_timeout: seconds for one try of a request. What is safe to repeat is tried three times.
+        restart_patience: seconds to wait for a daemon that answered before and went away (a restart).
+
+    Raises:
+        InvalidInput: the endpoint can't be one. Every method also raises `NoDaemon`, `RefusedByDaemon`, `ReplyTimeout`.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        reply_timeout: float = REPLY_TIMEOUT,
+        restart_patience: float = RESTART_PATIENCE,
+        _interrupt: Interrupt | None = None,
+    ) -> None:
+        self.endpoint = check_endpoint(endpoint or default_endpoint())
+        self._options = {"reply_timeout": reply_timeout, "restart_patience": restart_patience}
+        self._listeners: list[Listener] = []
+        self._driver = Driver(self.endpoint, **self._options, interrupt=_interrupt)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the callbacks of `on` and close the sockets. Tasks run on."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self._driver.close()
+
+    # The daemon
+
+    def hello(self) -> Body:
+        """Version, process id, limits and events endpoint of the daemon."""
+        return self._driver.call(ops.hello())
+
+    def ping(self) -> float:
+        """The daemon's time, in seconds since the epoch."""
+        return float(self._driver.call(ops.ping())["now"])
+
+    def shutdown(self, *, drain: bool = True) -> Body:
+        """Stop the daemon; with `drain` what runs may end first."""
+        return self._driver.call(ops.shutdown(drain))
+
+    def workers(self, count: int | None = None) -> Body:
+        """The workers; with `count` their number is changed."""
+        return self._driver.call(ops.workers(count))
+
+    def profile(self, name: str | None = None) -> Body:
+        """The profile in use and its values; with `name` it is changed."""
+        return self._driver.call(ops.profile(name))
+
+    def config(self, set: Mapping[str, Any] | None = None, reset: Sequence[str] | None = None) -> Bodies:  # noqa: A002
+        """All settings, after changing and resetting some."""
+        return self._driver.call(ops.config(set, reset))["settings"]  # type: ignore[no-any-return]
+
+    def handlers(self) -> Body:
+        """The task types and personas of the installation: `{handlers, agents}`."""
+        return self._driver.call(ops.handlers())
+
+    # Submitting
+
+    def submit(
+        self,
+        type: str | None = None,  # noqa: A002 - the word of the protocol
+        data: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        submission: str | None = None,
+        **fields: Any,
+    ) -> Task:
+        """Submit one task; when it returns, the task is durable.
+
+        Args:
+            type: the handler, such as `gemini`, `command` or `echo`; None for the short form `task=…, agent=…`.
+            data: its input.
+            name: of the flow that the task makes.
+            submission: a UUID of your own; repeating it does not submit twice.
+            fields: the other fields of a task, as docs/protocol.md lists them (`priority`, `deps`, `timeout`, …). `deps`
+                may hold handles.
+        """
+        return self.submit_batch(
+            [_task_fields(type, data, fields)],
+            name=name,
+            submission=submission,
+        ).only_task()
+
+    def submit_batch(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        weight: float | None = None,
+        submission: str | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Flow:
+        """Submit a flow, in chunks if it is large; stored whole or not at all.
+
+        Args:
+            tasks: as docs/protocol.md describes them. A large flow is sorted so that dependencies come first.
+            submission: a UUID of your own; with one that the daemon knows it goes on where it stopped receiving.
+            progress: called with the tasks received and the total after every chunk.
+        """
+        return Flow(
+            self,
+            self._driver.finish(
+                _submission_steps(
+                    tasks, uuid=submission, name=name, metadata=metadata, weight=weight, progress=progress
+                )
+            ),
+        )
+
+    def submission(self, submission: str) -> Body:
+        """How far the daemon received a submission: `{flow, state, received}`."""
+        return self._driver.call(ops.submission(submission))
+
+    def discard(self, submission: str) -> Body:
+        """Remove a flow that was not received as a whole."""
+        return self._driver.call(ops.discard(submission))
+
+    # Looking
+
+    def status(self, refs: Refs | None = None) -> Body:
+        """The daemon's status, or with `refs` `{items}` of tasks and flows."""
+        return self._driver.call(ops.status(refs))
+
+    def stats(self) -> Body:
+        """The figures of the moment."""
+        return self._driver.call(ops.stats())
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        type: str | None = None,  # noqa: A002
+        queue: str | None = None,
+        flow: int | None = None,
+        since: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Body]:
+        """Tasks by number, fetched page by page. `since` is in seconds since the epoch."""
+        filters = {"state": state, "type": type, "queue": queue, "flow": flow, "since": since}
+        return self._driver.emitted(paging.list_tasks(filters, limit))
+
+    def show(self, ref: RefLike) -> Body:
+        """All that is known of one task or flow."""
+        return self._driver.call(ops.show(ref))
+
+    def results(self, refs: Refs) -> Iterator[Result]:
+        """Results of what has ended, in order of submission, fetched page by page."""
+        return map(from_line, self._driver.emitted(paging.results(refs)))
+
+    def logs(self, ref: RefLike, *, follow: bool = False, after: int = 0) -> Iterator[Body]:
+        """Lines of a task's output; with `follow` until it has ended."""
+        return self._driver.emitted(paging.logs(ref, follow, after))
+
+    # Acting
+
+    def wait(
+        self,
+        refs: Refs,
+        any: bool = False,  # noqa: A002 - the word of the protocol
+        timeout: float | None = None,
+        *,
+        progress: Callable[[Body], object] | None = None,
+    ) -> Body:
+        """Wait until all (with `any`: one) have ended: `{done, total, ended, tasks}`.
+
+        Args:
+            timeout: seconds; None waits for ever.
+            progress: called with the same about twice a second.
+
+        Raises:
+            WaitTimeout: they did not end in time. They run on.
+        """
+        return self._driver.finish(waiting.wait(refs, any, timeout, progress))
+
+    def cancel(self, refs: Refs) -> Body:
+        """Cancel: `{cancelled, requested, unchanged}`."""
+        return self._driver.call(ops.cancel(refs))
+
+    def retry(self, refs: Refs, *, downstream: bool = False) -> Body:
+        """Put back what ended without success: `{retried, unchanged}`."""
+        return self._driver.call(ops.retry(refs, downstream))
+
+    # Events
+
+    def events(self, topics: Sequence[str] = (), *, start: int | None = None, follow: bool = True) -> Iterator[Body]:
+        """Events without gaps or repeats: with `follow` for ever, else the stored ones.
+
+        Args:
+            topics: prefixes such as `task` or `task.failed`; none means all stored ones.
+            start: the first number wanted (`seq`); None means from now on, without `follow` from the first.
+        """
+        return self._driver.emitted(following.events(self.endpoint, tuple(topics), start, follow))
+
+    def next_event(self) -> int:
+        """The number that the next event will have."""
+        return self._driver.call(ops.subscribe(()))["next"]  # type: ignore[no-any-return]
+
+    def on(self, topic: str, callback: Callable[[Body], object]) -> Callable[[], None]:
+        """Call back for every event of a topic (`stats`, `task`, `task.failed`, `worker`, …), on a thread of its own.
+
+        What the callback raises is logged. Returns a function that ends it; `close` does, too.
+        """
+
+        def follow(interrupt: Interrupt) -> None:
+            with (
+                Client(self.endpoint, **self._options, _interrupt=interrupt) as own,
+                closing(own._driver.emitted(following.events(own.endpoint, (topic,), None, True))) as events,
+            ):
+                listener.feed(events)
+
+        # What can't work is said here and not on the thread.
+        self._driver.call(ops.ping())
+        listener = Listener(f"gemflow: {topic}", callback)
+        self._listeners.append(listener)
+        listener.start(follow)
+        return listener.close
+
+
+# Inside the class `list` is a method and `submit` an operation.
+_submission_steps = submission.submit
+_task_fields = submission.task_fields
+
+
+class Task(BaseTask):
+    """A task that was submitted. `number` is its number, `flow` that of its flow."""
+
+    def __init__(self, client: Client, number: int, flow: int, id: str | int | None = None) -> None:  # noqa: A002
+        super().__init__(number, flow, id)
+        self._client = client
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for it, at most `timeout` seconds, and return what it came to.
+
+        Raises:
+            WaitTimeout: it did not end in time.
+        """
+        return self._client._driver.finish(waiting.result(self.ref, timeout))
+
+    def wait(self, timeout: float | None = None) -> Body:
+        """As `Client.wait`."""
+        return self._client.wait(self.ref, timeout=timeout)
+
+    def show(self) -> Body:
+        """As `Client.show`."""
+        return self._client.show(self.ref)
+
+    def logs(self, *, follow: bool = False) -> Iterator[Body]:
+        """As `Client.logs`."""
+        return self._client.logs(self.ref, follow=follow)
+
+    def cancel(self) -> Body:
+        """As `Client.cancel`."""
+        return self._client.cancel(self.ref)
+
+    def retry(self, *, downstream: bool = False) -> Body:
+        """As `Client.retry`."""
+        return self._client.retry(self.ref, downstream=downstream)
+
+
+class Flow(BaseFlow):
+    """A flow that was submitted. `number` is its number, `submission` its UUID, `count` how many tasks it was given."""
+
+    def __init__(self, client: Client, reply: Body) -> None:
+        super().__init__(reply)
+        self._client = client
+
+    def only_task(self) -> Task:
+        """The task of a flow of one."""
+        return Task(self._client, self.first_number(), self.number)
+
+    def as_completed(self) -> Iterator[Result]:
+        """Each result once, soon after its task has ended."""
+        return map(from_line, self._client._driver.emitted(following.as_completed(self._client.endpoint, self.ref)))
+
+    def wait(self, timeout: float | None = None) -> Body:
+        """As `Client.wait`."""
+        return self._client.wait(self.ref, timeout=timeout)
+
+    def results(self) -> Iterator[Result]:
+        """Wait for all, then their results in order of submission."""
+        return map(from_line, self._client._driver.emitted(waiting.wait_and_results(self.ref, None)))
+
+    def status(self) -> Body:
+        """As `Client.status` of this flow."""
+        return self._client.status(self.ref)["items"][0]  # type: ignore[no-any-return]
+
+    def cancel(self) -> Body:
+        """As `Client.cancel`."""
+        return self._client.cancel(self.ref)
+
+    def retry(self, *, downstream: bool = False) -> Body:
+        """As `Client.retry`."""
+        return self._client.retry(self.ref, downstream=downstream)

@@ -1,0 +1,1 @@
+"""The commands of `gemflowctl`, one a module, each as `command`."""

@@ -1,0 +1,62 @@
+"""`gemflowctl events [-f] [--from SEQ] [--topic T]…`: what happened, and what happens."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from gemflowctl.cli import Command
+from gemflowctl.output import plain
+from gemflowctl.session import Session
+from gemflowctl.steps import Body
+from gemflowctl.times import format_moment
+
+#: Without --from and -f: so many numbers back.
+_RECENT = 100
+
+
+@click.command(
+    "events",
+    cls=Command,
+    epilog="""
+    gemflowctl events --topic task.failed
+    gemflowctl events -f --topic task --topic flow
+    gemflowctl events -f --from 1200 --json
+    """,
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on until interrupted, without missing any.")
+@click.option("--from", "start", type=click.IntRange(min=0), metavar="SEQ", help="The first number wanted.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="TOPIC",
+    help="task, task.<state>, flow, worker, limit, log.<number>, stats.",
+)
+@click.pass_obj
+def command(session: Session, follow: bool, start: int | None, topics: tuple[str, ...]) -> None:
+    """Show stored events, by default the last hundred; with -f what happens from now on (or from SEQ on).
+
+    Topics are prefixes. With --json: one event on each line. An event of topic `lost` says that older ones were deleted.
+    """
+    with session.client() as client:
+        if start is None and not follow:
+            start = max(0, client.next_event() - _RECENT)
+        for event in client.events(topics, start=start, follow=follow):
+            if session.console.as_json:
+                session.console.json(event)
+            else:
+                sys.stdout.write(one_line(event) + "\n")
+                if follow:
+                    sys.stdout.flush()
+
+
+def one_line(event: Body) -> str:
+    """An event in one line, harmless for a terminal."""
+    seq = "" if event.get("seq") is None else f"{event['seq']}  "
+    at = f"{format_moment(event['at'])}  " if "at" in event else ""
+    rest = {name: value for name, value in event.items() if name not in ("seq", "at", "topic") and value is not None}
+    return f"{seq}{at}{plain.line(event.get('topic', 'stats'))}  " + "  ".join(
+        f"{plain.line(name)}={plain.line(value, 200)}" for name, value in rest.items()
+    )

@@ -1,0 +1,64 @@
+"""`gemflowctl stats [-f]`: the figures of the moment."""
+
+from __future__ import annotations
+
+import click
+
+from gemflowctl.cli import Command
+from gemflowctl.commands.workers import show_workers
+from gemflowctl.output.console import Console
+from gemflowctl.session import Session
+from gemflowctl.steps import Body
+from gemflowctl.times import format_moment, format_seconds
+
+
+@click.command("stats", cls=Command, epilog="gemflowctl stats\ngemflowctl stats -f --json | jq .throughput")
+@click.option("-f", "--follow", is_flag=True, help="Once a second, until interrupted.")
+@click.pass_obj
+def command(session: Session, follow: bool) -> None:
+    """Show how many tasks run, wait and have ended, how fast they go, and the workers.
+
+    With --json one object, with -f one a second on each line.
+    """
+    console = session.console
+    with session.client() as client:
+        if not follow:
+            _show(console, client.stats())
+            return
+        for stats in client.events(["stats"]):
+            if console.as_json:
+                console.json(stats)
+            else:
+                console.line(one_line(stats))
+
+
+def one_line(stats: Body) -> str:
+    """The figures in one line."""
+    return (
+        f"{format_moment(stats['at'])}  active {stats['active']}  queued {stats['queued']}  waiting {stats['waiting']}"
+        f"  completed {stats['completed']}  failed {stats['failed']}  {stats['throughput']:.1f}/s"
+        f"  average {format_seconds(stats['average_seconds'])}"
+    )
+
+
+def _show(console: Console, stats: Body) -> None:
+    if console.as_json:
+        console.json(stats)
+        return
+    console.pairs(
+        {
+            "active": stats["active"],
+            "queued": stats["queued"],
+            "waiting": stats["waiting"],
+            "completed": stats["completed"],
+            "failed": stats["failed"],
+            "cancelled": stats["cancelled"],
+            "skipped": stats["skipped"],
+            "average": format_seconds(stats["average_seconds"]),
+            "throughput": f"{stats['throughput']:.1f}/s",
+            "up for": format_seconds(stats["uptime"]),
+        }
+    )
+    if stats.get("workers"):
+        console.line()
+        show_workers(console, stats["workers"])

@@ -1,0 +1,51 @@
+"""`gemflowctl workers [N]`: the worker processes, and how many there shall be."""
+
+from __future__ import annotations
+
+import click
+
+from gemflowctl.cli import Command
+from gemflowctl.output.console import Console
+from gemflowctl.session import Session
+from gemflowctl.steps import Bodies
+from gemflowctl.times import format_bytes, format_moment
+
+
+@click.command("workers", cls=Command, epilog="gemflowctl workers\ngemflowctl workers 8")
+@click.argument("count", required=False, metavar="[N]")
+@click.pass_obj
+def command(session: Session, count: str | None) -> None:
+    """List the workers; with a number N, have N blocking workers from now on, also after a restart."""
+    if count not in (None, "list") and not (count.isascii() and count.isdigit() and int(count) > 0):
+        raise click.BadParameter(f"{count!r} is neither a number of workers, at least 1, nor `list`", param_hint="N")
+    with session.client() as client:
+        reply = client.workers(None if count in (None, "list") else int(count))
+    if session.console.as_json:
+        session.console.json(reply)
+        return
+    slots = ", ".join(f"{number} {kind}" for kind, number in reply["slots"].items())
+    session.console.line(f"{reply['count']} blocking workers; slots: {slots}")
+    if reply["workers"]:
+        session.console.line()
+        show_workers(session.console, reply["workers"])
+
+
+def show_workers(console: Console, workers: Bodies) -> None:
+    """A table of workers."""
+    console.table(
+        ["name", "kind", "pid", "state", "memory", "active", "done", "since", "tasks"],
+        [
+            [
+                worker["name"],
+                worker["kind"],
+                worker["pid"],
+                worker["state"],
+                format_bytes(worker.get("rss_bytes")),
+                worker.get("active"),
+                worker.get("done"),
+                format_moment(worker.get("started")),
+                " ".join(map(str, worker.get("tasks") or [])) or None,
+            ]
+            for worker in workers
+        ],
+    )

@@ -1,0 +1,84 @@
+"""The requests of docs/protocol.md that are one request and one reply. Pure; one function an operation.
+
+Longer operations: `paging.py`, `waiting.py`, `submission.py`, `following.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gemflowctl.refs import RefLike, Refs, check, check_all
+from gemflowctl.steps import Call
+from gemflowd.protocol.versions import DAEMON_VERSION
+
+
+def hello() -> Call:
+    return Call("hello", {"client": f"gemflowctl {DAEMON_VERSION}"})
+
+
+def ping() -> Call:
+    return Call("ping")
+
+
+def status(refs: Refs | None) -> Call:
+    return Call("status", {} if refs is None else {"refs": check_all(refs)})
+
+
+def stats() -> Call:
+    return Call("stats")
+
+
+def show(ref: RefLike) -> Call:
+    return Call("show", {"ref": check(ref)})
+
+
+def cancel(refs: Refs) -> Call:
+    return Call("cancel", {"refs": check_all(refs)})
+
+
+def retry(refs: Refs, downstream: bool) -> Call:
+    # Not repeatable: what was retried may have failed again in between, and would run once more.
+    return Call("retry", {"refs": check_all(refs), "downstream": downstream}, repeatable=False)
+
+
+def workers(count: int | None) -> Call:
+    return Call("workers", {} if count is None else {"count": count})
+
+
+def profile(name: str | None) -> Call:
+    return Call("profile", {} if name is None else {"name": name})
+
+
+def config(change: Mapping[str, Any] | None, reset: Sequence[str] | None) -> Call:
+    body: dict[str, Any] = {}
+    if change:
+        body["set"] = dict(change)
+    if reset:
+        body["reset"] = list(reset)
+    return Call("config", body)
+
+
+def handlers() -> Call:
+    return Call("handlers")
+
+
+def shutdown(drain: bool) -> Call:
+    # Not repeatable: a daemon that was started again meanwhile must not get it.
+    return Call("shutdown", {"drain": drain}, repeatable=False)
+
+
+def submission(uuid: str) -> Call:
+    return Call("submission", {"submission": uuid})
+
+
+def discard(uuid: str) -> Call:
+    return Call("discard", {"submission": uuid}, repeatable=False)
+
+
+def subscribe(topics: Sequence[str]) -> Call:
+    return Call("subscribe", {"topics": list(topics)} if topics else {})
+
+
+def events(start: int, topics: Sequence[str], limit: int) -> Call:
+    return Call("events", {"from": start, "limit": limit, **({"topics": list(topics)} if topics else {})})

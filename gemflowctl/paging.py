@@ -1,0 +1,59 @@
+"""Answers that come in pages: tasks, results, logs. Steps, shared by both clients."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gemflowctl.refs import RefLike, Refs, check, check_all
+from gemflowctl.steps import Body, Call, Emit, Steps
+
+#: Seconds of one long poll for log lines; the protocol allows 30.
+_LOG_POLL: Final = 30.0
+_LIST_PAGE: Final = 500
+
+
+def list_tasks(filters: dict[str, Any], limit: int | None) -> Steps[None]:
+    """Emits tasks as `list` describes them, by number; at most `limit`, or all."""
+    body = {name: value for name, value in filters.items() if value is not None}
+    left = limit
+    after: int | None = None
+    while left is None or left > 0:
+        page = {**body, "limit": _LIST_PAGE if left is None else min(left, _LIST_PAGE)}
+        if after is not None:
+            page["after"] = after
+        reply: Body = yield Call("list", page)
+        for task in reply["tasks"]:
+            yield Emit(task)
+        if left is not None:
+            left -= len(reply["tasks"])
+        after = reply.get("next")
+        if after is None:
+            return
+
+
+def results(refs: Refs) -> Steps[None]:
+    """Emits result lines of what has ended, in order of submission."""
+    body: Body = {"refs": check_all(refs)}
+    while True:
+        reply: Body = yield Call("results", body)
+        for line in reply["results"]:
+            yield Emit(line)
+        if reply.get("next") is None:
+            return
+        body = {**body, "after": reply["next"]}
+
+
+def logs(ref: RefLike, follow: bool, after: int) -> Steps[None]:
+    """Emits log lines; with `follow` until the task has ended, else those that are there."""
+    wait = _LOG_POLL if follow else 0.0
+    while True:
+        body: Body = {"ref": check(ref), "after": after}
+        if wait:
+            body["wait"] = wait
+        reply: Body = yield Call("logs", body, patience=wait)
+        for line in reply["lines"]:
+            yield Emit(line)
+        if reply.get("ended") or (not follow and not reply["lines"]):
+            return
+        if reply.get("next") is not None:
+            after = reply["next"]

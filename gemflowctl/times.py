@@ -1,0 +1,95 @@
+"""Durations and moments as people write them, as seconds. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+_DURATION: Final = re.compile(r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h|d)?")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `1.5m`, `2h`, `1d` or `200ms`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write seconds, or 200ms, 90s, 10m, 2h, 1d")
+    return float(match["value"]) * _UNITS[match["unit"] or "s"]
+
+
+def parse_moment(value: Any) -> float:
+    """Seconds since the epoch of a moment: a number of them, or ISO 8601 with a zone (`2030-01-31T08:00:00+01:00`).
+
+    Raises:
+        ValueError: it is none, or without a zone.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(f"{value!r} is not a moment; write it as 2030-01-31T08:00:00+01:00") from None
+    if not isinstance(moment, datetime):
+        if isinstance(moment, date):
+            raise ValueError(f"{value} has no time of day")  # noqa: TRY004
+        raise ValueError("a moment is ISO 8601 with a zone, or seconds since the epoch")  # noqa: TRY004
+    if moment.tzinfo is None:
+        raise ValueError(f"{value} has no zone; end it with Z or +01:00")
+    return moment.timestamp()
+
+
+def parse_since(text: str, now: float) -> float:
+    """Seconds since the epoch of a moment, or of a duration before now.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if _DURATION.fullmatch(text.strip()):
+        return now - parse_duration(text)
+    return parse_moment(text)
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A duration in a few characters: `35 ms`, `1.2 s`, `3m05s`, `2h10m`, `4d03h`; `-` for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = timedelta(seconds=round(seconds))
+    minutes, rest = divmod(whole.seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if whole.days:
+        return f"{whole.days}d{hours:02}h"
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
+
+
+def format_moment(seconds: float | None) -> str:
+    """A moment in local time, with seconds; `-` for None."""
+    if seconds is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
+
+
+def format_bytes(count: float | None) -> str:
+    """`512 B`, `43.1 MB`, …; `-` for None."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
