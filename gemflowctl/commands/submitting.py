@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Refusals that have nothing to do with what was sent: going on later may work.
 _PASSING: Final = frozenset({"draining", "disk_full", "overloaded", "internal", "submission_offset"})
+#: Results that `--wait` prints for a person; of more it shows those that failed.
+_MOST_SHOWN: Final = 20
 _TASK_PATH: Final = re.compile(r"tasks\[(\d+)\]\.?")
 
 
@@ -60,7 +62,7 @@ def submit(session: Session, batch: Batch, *, resume: str | None = None, wait: b
         except (KeyboardInterrupt, ClientError):
             session.console.note(f"{flow.ref} is submitted; `gemflowctl wait {flow.ref}` waits for it again")
             raise
-        _tell_results(session.console, client.results(flow.ref), reply, single)
+        _tell_results(session.console, flow, client.results(flow.ref), reply, single)
         return 0 if success(reply["tasks"]) else 1
 
 
@@ -129,12 +131,16 @@ def _tell(console: Console, flow: Flow, single: bool) -> None:
         console.note("the daemon had this submission already")
 
 
-def _tell_results(console: Console, results: Any, reply: Body, single: bool) -> None:
+def _tell_results(console: Console, flow: Flow, results: Any, reply: Body, single: bool) -> None:
     if console.as_json:
         console.json_lines(result.line for result in results)
         return
+    few = reply["total"] <= _MOST_SHOWN
     for result in results:
-        _tell_result(console, result, single)
+        if few or not result.ok:
+            _tell_result(console, result, single)
+    if not few:
+        console.note(f"the results are many; see them with: gemflowctl results {flow.ref}")
     if not single:
         console.note(f"{reply['ended']} of {reply['total']} ended: {counts(reply['tasks'])}")
 
