@@ -125,15 +125,20 @@ class App:
     async def _start(self) -> None:
         set_title("gemflowd")
         process.become_subreaper()
+        directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
+        personas = load_personas(directories)
         self._engine = Engine(
             lambda: SqliteStore(self._places.database), rules_from(self._first_settings), clock.wall, self._deliver
         )
-        self._thread = self._engine.start()
-        opened = await asyncio.wrap_future(self._engine.opened)
+        before = os.umask(0o077)  # what is in the database is nobody else's business, wherever it lies
+        try:
+            self._thread = self._engine.start()
+            opened = await asyncio.wrap_future(self._engine.opened)
+        finally:
+            os.umask(before)
         settings = self._first_settings.with_changes(opened.settings)
         self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
         self._live.replace(settings)
-        personas = load_personas([config_dir(os.environ) / "personas", *map(Path, settings["personas"])])
         self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._pool_options(settings))
         for number, handler in (
             (signal.SIGTERM, self._on_stop),
@@ -338,15 +343,11 @@ class App:
     # End
 
     async def _wait_for_end(self) -> None:
-        waits = [self._loop.create_task(event.wait()) for event in (self._stop_asked, self._engine_ended)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        await self._first_of(self._stop_asked, self._engine_ended)
 
     async def _stop(self) -> None:
         """Start nothing new, let what runs finish for a while, give the rest back uncharged."""
         self._stop_asked.set()
-        self._desk.draining = True
         self._notifier.stopping()
         if not self._engine_ended.is_set():
             await self._drain()
@@ -355,6 +356,9 @@ class App:
             self._engine.post(facts.Stop())
             await self._engine_ended.wait()
         self._thread.join()
+        self._desk.ending = True
+        self._waiters.wake_all()
+        await self._router.finish(timeout=1.0)
         self._router.close()
         self._publisher.close()
         self._reader.close()
@@ -366,23 +370,20 @@ class App:
 
     async def _drain(self) -> None:
         timeout = self._live.settings["drain_timeout"]
-        drained = self._loop.create_future()
-
-        def asked(_: object) -> None:
-            if not drained.done():
-                drained.set_result(None)
-
+        known = asyncio.Event()
         self._engine.post(facts.Drain())
-        self._engine.post(facts.Ping(asked))  # answered after the turn that knows of the drain
-        await drained
+        self._engine.post(facts.Ping(lambda _: known.set()))  # answered after the turn that knows of the drain
+        await self._first_of(known, self._engine_ended)
         if self._running:
             log.info("waiting up to %g s for %d running attempts", timeout, self._running)
-            ends = [
-                self._loop.create_task(event.wait()) for event in (self._drained, self._stop_now, self._engine_ended)
-            ]
-            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            for end in ends:
-                end.cancel()
+            await self._first_of(self._drained, self._stop_now, self._engine_ended, timeout=timeout)
+
+    async def _first_of(self, *events: asyncio.Event, timeout: float | None = None) -> None:
+        """Wait until one of them is set, or for `timeout` seconds."""
+        waits = [self._loop.create_task(event.wait()) for event in events]
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
 
 def run(settings: Settings, places: Places, reload: Callable[[], Settings]) -> int:

@@ -53,7 +53,7 @@ def violations(
                 found.append(f"task {child} was not told that {parent} ended")
         if (
             tasks[child].state is State.RUNNING
-            and tasks[parent].state.terminal
+            and _had_ended(tasks[parent], tasks[child].started)
             and not satisfies(tasks[parent].state, on)
         ):
             found.append(f"task {child} runs although {parent} ended {tasks[parent].state.word}")
@@ -63,3 +63,8 @@ def violations(
         if not task.state.terminal and task.waiting != waiting[task.number]
     )
     return found
+
+
+def _had_ended(task: Task, time: float | None) -> bool:
+    """Whether its latest end was before that time; a later one may be that of a retry, which changes nothing for others."""
+    return task.state.terminal and task.finished is not None and time is not None and task.finished < time

@@ -38,6 +38,11 @@ def reserve(turn: Turn, lane: Lane) -> None:
         bucket.in_flight += 1
 
 
+def sleep_of(ended: Ended) -> float:
+    """Seconds that the other side asked for, within reason."""
+    return DEFAULT_SLEEP if ended.retry_after is None else max(0.0, min(ended.retry_after, MAX_SLEEP))
+
+
 def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
     """An attempt ended: give back what it reserved, and sleep if the other side asked for it."""
     bucket = bucket_of(turn.buckets, lane)
@@ -46,8 +51,7 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
     bucket.in_flight -= 1
     if ended.outcome is not Outcome.RATE_LIMITED:
         return
-    seconds = DEFAULT_SLEEP if ended.retry_after is None else max(0.0, min(ended.retry_after, MAX_SLEEP))
-    until = turn.now + seconds
+    until = turn.now + sleep_of(ended)
     if until > bucket.asleep_until:
         bucket.asleep_until = until
         turn.changed_buckets[bucket.name] = bucket

@@ -75,11 +75,15 @@ def start(turn: Turn, task: Task, slot: str) -> None:
     limits.reserve(turn, turn.lanes[task.lane])
 
 
-def take_back(turn: Turn, task: Task, token: int) -> None:
-    """What was handed over but has not started comes back, at its old place and without an attempt on its record."""
+def take_back(turn: Turn, task: Task, token: int) -> bool:
+    """What was handed over but has not started comes back, at its old place and without an attempt on its record.
+
+    Returns:
+        Whether it did: only the live attempt can come back.
+    """
     if task.state is not State.RUNNING or task.token != token:
         turn.refused_outcomes += 1
-        return
+        return False
     ended = Ended(task.number, token, Outcome.LOST, b"")
     limits.settle(turn, turn.lanes[task.lane], ended)
     task.token += 1  # whatever the old slot may still say is void
@@ -87,6 +91,7 @@ def take_back(turn: Turn, task: Task, token: int) -> None:
         turn.move(task, State.CANCELLED, "cancelled")
     else:
         turn.move(task, State.READY, "taken back")
+    return True
 
 
 def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = False) -> None:
@@ -140,7 +145,11 @@ def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
         task.tries += 1
         turn.move(task, State.FAILED, kind.word)
     elif kind is Outcome.RATE_LIMITED:
-        turn.move(task, State.READY, "rate limited")
+        if turn.lanes[task.lane].key.bucket is None:  # there is no limit to put to sleep: the task itself waits
+            task.due = turn.now + limits.sleep_of(ended)
+            turn.move(task, State.SCHEDULED, "rate limited")
+        else:
+            turn.move(task, State.READY, "rate limited")
     elif kind is Outcome.CRASH:
         task.crashes += 1
         if task.crashes >= turn.rules.crash_limit:
@@ -168,14 +177,16 @@ def alone(turn: Turn, task: Task) -> None:
     """
     key = turn.lanes[task.lane].key
     if key.kind is Kind.COROUTINE:
-        task.lane = lane_for(turn, LaneKey(key.queue, key.bucket, Kind.BLOCKING, key.gate)).number
+        task.lane = lane_for(turn, LaneKey(key.queue, key.bucket, Kind.BLOCKING, key.gate), opened=True).number
         turn.changed[task.number] = task
 
 
-def lane_for(turn: Turn, key: LaneKey) -> Lane:
-    """The lane of that key, made when there is none; a gated one is opened by the end of its submission."""
+def lane_for(turn: Turn, key: LaneKey, *, opened: bool | None = None) -> Lane:
+    """The lane of that key, made when there is none. A gated one is opened by the end of its submission, unless `opened`."""
     lane = turn.lane_by_key.get(key)
-    return new_lane(turn, key, opened=key.gate == 0) if lane is None else lane
+    if lane is None:
+        lane = new_lane(turn, key, opened=key.gate == 0 if opened is None else opened)
+    return lane
 
 
 def new_lane(turn: Turn, key: LaneKey, *, opened: bool = True) -> Lane:

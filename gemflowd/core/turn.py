@@ -149,8 +149,9 @@ class Turn:
                 self.cursor(CursorKind.SETTLE, task.number)
 
     def cursor(self, kind: CursorKind, target: int) -> None:
-        """Begin work that may be larger than a turn."""
+        """Begin work that may be larger than a turn, or begin it again: what it has passed may have changed since."""
         cursor = self.cursors.setdefault((kind, target), Cursor(kind, target))
+        cursor.position = 0
         self.moved_cursors[kind, target] = cursor
 
     def move_flow(self, flow: Flow, to: FlowState) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgpack
 
 from gemflowd.core import limits, machine
@@ -138,11 +140,15 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
 
 
 def _pack_inputs(its: list[tuple[int, str | None, bytes]]) -> bytes:
-    """{id or number: result}, put together from results as they are stored, without decoding them."""
+    """{id or number: result}, put together from results as they are stored, without decoding them.
+
+    Where two dependencies, of different flows, have the same id, both go by number.
+    """
+    often = Counter(name for _, name, _ in its)
     packer = msgpack.Packer()
     parts = [packer.pack_map_header(len(its))]
     for number, name, value in its:
-        parts.append(packer.pack(str(number) if name is None else name))
+        parts.append(packer.pack(str(number) if name is None or often[name] > 1 else name))
         parts.append(value)
     return b"".join(parts)
 

@@ -75,6 +75,7 @@ class Engine:
         self._left: list[facts.Fact] = []  # taken from the inbox, for a later turn
         self._memory = Memory()
         self._steering = Steering()
+        self._turned_at = 0.0  # the time that the last turn knew: what wakes up after it needs another one
         self._draining = False
         self._stopping = False
         self.opened: Future[Opened] = Future()
@@ -119,7 +120,6 @@ class Engine:
         unclean = self._store.note_start()
         snapshot = self._store.load()
         self._memory.load(snapshot)
-        self._memory.handlers = {info.type: info for info in snapshot.catalogue}
         lost = [
             Ended(task.number, task.token, Outcome.LOST, b"", cause="the daemon ended")
             for task in self._memory.running.values()
@@ -156,12 +156,11 @@ class Engine:
 
     def _patience(self) -> float | None:
         """Seconds until the next deadline: a task that falls due, a limit that wakes up."""
-        now = self._now()
-        times = [bucket.asleep_until for bucket in self._memory.buckets.values() if bucket.asleep_until > now]
+        times = [until for bucket in self._memory.buckets.values() if (until := bucket.asleep_until) > self._turned_at]
         due = self._next_due()
         if due is not None:
             times.append(due)
-        return max(0.0, min(times) - now) if times else None
+        return max(0.0, min(times) - self._now()) if times else None
 
     def _next_due(self) -> float | None:
         memory = self._memory
@@ -182,18 +181,38 @@ class Engine:
         except StoreError:
             raise
         except Exception:
-            log.exception("a turn with %d facts failed; trying them one by one", len(taken))
-            self._forget()
             if not taken:
                 raise  # nothing to blame but ourselves
-            parts = _parts(taken[0]) if len(taken) == 1 else taken
-            if len(parts) == 1:
-                return self._give_up(parts[0])
-            for fact in parts:
-                self._deliver(self.turn([fact]))
-            return Effects(running=len(self._memory.running))
+            log.exception("a turn with %d facts failed; trying them one by one", len(taken))
+        return self._one_by_one(taken)
+
+    def _one_by_one(self, taken: Sequence[facts.Fact]) -> Effects:
+        for fact in taken:
+            try:
+                effects = self._try([fact])
+            except StoreFull as error:
+                effects = self._when_full([fact], error)
+            except StoreError:
+                raise
+            except Exception:
+                log.exception("a %s could not be decided", type(fact).__name__)
+                parts = _parts(fact)
+                effects = self._give_up(fact) if len(parts) == 1 else self._one_by_one(parts)
+            self._deliver(effects)
+        return Effects(running=len(self._memory.running))
 
     def _try(self, taken: Sequence[facts.Fact]) -> Effects:
+        rules, slots = self._rules, dict(self._memory.slots)
+        self._steering.begin()
+        try:
+            return self._decide_all(taken)
+        except Exception as error:
+            if isinstance(error, StoreFull) or not isinstance(error, StoreError):
+                self._rules, self._memory.slots = rules, slots
+                self._forget()
+            raise
+
+    def _decide_all(self, taken: Sequence[facts.Fact]) -> Effects:
         turn = self._new_turn()
         rows = Rows(turn, self._store, self._memory)
         self._store.begin()
@@ -201,6 +220,7 @@ class Engine:
             self._decide(rows, fact)
         starts, batch = self._conclude(rows)
         self._store.commit()
+        self._turned_at = turn.now
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
         return Effects(
@@ -232,7 +252,7 @@ class Engine:
         """What follows from what was decided: cursors, due times, starts; and the events of all of it."""
         turn, memory = rows.turn, self._memory
         self._write(turn)
-        self._steering.advance(rows, TURN_ROWS)
+        self._steering.advance(rows, TURN_ROWS, lambda: self._write(turn))
         due = self._next_due()
         if due is not None and due <= turn.now:
             for task in rows.adopt(self._store.due(turn.now, TURN_ROWS)):
@@ -261,8 +281,7 @@ class Engine:
             case facts.TakenBack(attempts):
                 for number, token in attempts:
                     task = rows.tasks([number]).get(number)
-                    if task is not None:
-                        machine.take_back(turn, task, token)
+                    if task is not None and machine.take_back(turn, task, token):
                         self._left_slot(task.number, task.state)
                         self._memory.slow_down(task.slot)
             case facts.LogLines(lines):
@@ -291,6 +310,7 @@ class Engine:
                 self._stopping = True
 
     def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], dict[str, int] | None]) -> None:
+        self._write_new(rows.turn)
         try:
             body = decide()
         except Refused as refused:
@@ -300,18 +320,19 @@ class Engine:
                 rows.turn.replies.append((reply, body))
 
     def _submit(self, rows: Rows, fact: facts.Submit) -> None:
-        if self._draining:
-            rows.turn.replies.append(
-                (fact.reply, Refused("draining", "the daemon is stopping; submit again when it is back"))
-            )
-            return
         try:
-            rows.turn.replies.append((fact.reply, submit(rows, fact)))
+            rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
             rows.turn.replies.append((fact.reply, refused))
-            if refused.code in ("unknown_dependency", "duplicate_id"):
+            if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value"):
                 # Stored whole or not at all: what came before of this flow goes too.
+                self._write_new(rows.turn)
                 self._steering.discard_open(rows, fact.submission)
+
+    def _write_new(self, turn: Turn) -> None:
+        """What people steer is looked for in the store: what this turn has added must be there."""
+        if turn.new_flows or turn.new_tasks:
+            self._write(turn)
 
     def _end_attempts(self, rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -> None:
         turn, memory = rows.turn, self._memory
@@ -359,8 +380,13 @@ class Engine:
         self._memory.load(self._store.load())
 
     def _give_up(self, fact: facts.Fact) -> Effects:
+        """A fact that can't be decided is dropped when a client asked for it; without one of our own nothing would be right.
+
+        Raises:
+            StoreError: it is one of our own.
+        """
         match fact:
-            case facts.AttemptsEnded([Ended(outcome=Outcome.PERMANENT)]) | facts.TakenBack():
+            case facts.AttemptsEnded([Ended(outcome=Outcome.PERMANENT)]):
                 raise StoreError("what became of an attempt can't be recorded")  # else its task would run for ever
             case facts.AttemptsEnded([ended]):
                 error = {
@@ -371,15 +397,16 @@ class Engine:
                 return self.turn(
                     [facts.AttemptsEnded([Ended(ended.task, ended.token, Outcome.PERMANENT, msgpack.packb(error))])]
                 )
-        log.error("a %s could not be decided and is dropped", type(fact).__name__)
-        reply = getattr(fact, "reply", None)
-        refused = Refused("internal", "a defect of the daemon; its log has the traceback")
-        return Effects(replies=[(reply, refused)] if reply is not None else [], running=len(self._memory.running))
+            case facts.LogLines(lines):  # counted as stored, so that the worker is listened to again
+                return Effects(logs=lines, running=len(self._memory.running))
+            case facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure():
+                refused = Refused("internal", "a defect of the daemon; its log has the traceback")
+                return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
+        raise StoreError(f"a {type(fact).__name__} can't be decided")
 
     def _when_full(self, taken: Sequence[facts.Fact], error: StoreFull) -> Effects:
         """Refuse what would add to the queue, keep the rest for when there is room."""
         log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
-        self._forget()
         effects = Effects(running=len(self._memory.running))
         for fact in taken:
             if isinstance(fact, facts.Submit):

@@ -48,6 +48,9 @@ class Memory:
         self.buckets = snapshot.buckets
         self.windows = {number: Window() for number in snapshot.lanes}
         self.cursors = {(cursor.kind, cursor.target): cursor for cursor in snapshot.cursors}
+        for cursor in snapshot.cursors:
+            cursor.stored = True
+            cursor.again = cursor.kind is CursorKind.RETRY  # what its round had put back is not known any more
         self.running = {task.number: task for task in snapshot.running}
         self.flows = {}
         self.next_task = snapshot.next_task
@@ -55,6 +58,7 @@ class Memory:
         self.next_event = snapshot.next_event
         self.ordinals = snapshot.ordinals
         self.virtual_time = snapshot.virtual_time
+        self.handlers = {info.type: info for info in snapshot.catalogue}
         self.due_known = False
         for slot in self.slots.values():
             slot.tasks.clear()

@@ -5,6 +5,8 @@ A cursor is durable: it is written in the turn that begins it, moves on in later
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from gemflowd.core import graph, machine
@@ -23,6 +25,15 @@ _MOST_DOWNSTREAM: Final = 2_000
 Counts = dict[str, int]
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A reply that comes when its cursors are through."""
+
+    reply: Reply
+    counts: Counts
+    cursors: set[tuple[CursorKind, int]]
+
+
 class Steering:
     """Carries out cancel, retry and discard, and advances the cursors.
 
@@ -30,16 +41,23 @@ class Steering:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[CursorKind, int], list[tuple[Reply, Counts, set[tuple[CursorKind, int]]]]] = {}
+        self._waiting: list[_Waiting] = []
+        self._before: list[_Waiting] = []  # as it was when the turn began
+
+    def begin(self) -> None:
+        """A turn begins."""
+        self._before = [_Waiting(it.reply, dict(it.counts), set(it.cursors)) for it in self._waiting]
 
     def forget(self) -> None:
-        self._waiting.clear()
+        """The turn failed; those who waited before it wait on."""
+        self._waiting, self._before = self._before, []
 
     def cancel(self, rows: Rows, fact: Cancel) -> Counts | None:
         """Returns the reply's body, None when it comes later."""
         tasks, flows = rows.resolve(fact.refs)
         counts = {"cancelled": 0, "requested": 0, "unchanged": 0}
-        for task in tasks:
+        whole = {flow.number for flow in flows}
+        for task in [task for task in tasks if task.flow not in whole]:
             counts[machine.cancel(rows.turn, task)] += 1
         kinds = []
         for flow in flows:
@@ -54,15 +72,20 @@ class Steering:
 
     def retry(self, rows: Rows, fact: Retry) -> Counts | None:
         tasks, flows = rows.resolve(fact.refs)
-        counts = {"retried": 0, "unchanged": 0}
-        for task in tasks:
-            counts["retried" if self._retry(rows, task) else "unchanged"] += 1
-        if fact.downstream and tasks:
-            counts["retried"] += self._downstream(rows, tasks)
-        kinds = []
         for flow in flows:
             if flow.state == FlowState.OPEN:
                 raise Refused("conflict", f"flow f{flow.number} is still being received")
+        downstream = self._downstream(rows, tasks) if fact.downstream else []
+        counts = {"retried": 0, "unchanged": 0}
+        for task in tasks:
+            counts["retried" if self._retry(rows, task) else "unchanged"] += 1
+        again = bool(downstream)
+        while again:  # what was put back may make it possible for others
+            retried = sum(self._retry(rows, task) for task in downstream)
+            counts["retried"] += retried
+            again = retried > 0
+        kinds = []
+        for flow in flows:
             counts["unchanged"] += flow.counts.get(State.SUCCEEDED, 0)
             kinds.append((CursorKind.RETRY, flow.number))
         return self._begin(rows, fact.reply, counts, kinds)
@@ -85,10 +108,9 @@ class Steering:
     def _begin(self, rows: Rows, reply: Reply, counts: Counts, kinds: list[tuple[CursorKind, int]]) -> Counts | None:
         if not kinds:
             return counts
-        open_ones = set(kinds)
         for key in kinds:
             rows.turn.cursor(*key)
-            self._waiting.setdefault(key, []).append((reply, counts, open_ones))
+        self._waiting.append(_Waiting(reply, counts, set(kinds)))
         return None
 
     def _retry(self, rows: Rows, task: Task) -> bool:
@@ -114,8 +136,12 @@ class Steering:
         flow.cancelled = False
         return True
 
-    def _downstream(self, rows: Rows, tasks: list[Task]) -> int:
-        """Also what waited for these and did not succeed, as long as anything can be put back."""
+    def _downstream(self, rows: Rows, tasks: list[Task]) -> list[Task]:
+        """What waits for these, directly or not.
+
+        Raises:
+            Refused: it is too much for one turn.
+        """
         reached: dict[int, Task] = {}
         frontier = [task.number for task in tasks if task.dependents]
         while frontier:
@@ -127,18 +153,16 @@ class Steering:
             found = rows.tasks(children)
             reached.update(found)
             frontier = [number for number, task in found.items() if task.dependents]
-        retried = 0
-        again = True
-        while again:
-            done = sum(self._retry(rows, task) for task in reached.values())
-            retried += done
-            again = done > 0
-        return retried
+        return list(reached.values())
 
     # Cursors
 
-    def advance(self, rows: Rows, budget: int) -> None:
-        """Move the open cursors on by about `budget` rows in all, taking turns, so that a huge one starves nobody."""
+    def advance(self, rows: Rows, budget: int, write: Callable[[], None]) -> None:
+        """Move the open cursors on by about `budget` rows in all, taking turns, so that a huge one starves nobody.
+
+        Args:
+            write: puts what is decided so far where the next step reads it.
+        """
         turn = rows.turn
         used = 0
         while turn.cursors and used < budget:
@@ -146,6 +170,8 @@ class Steering:
             cursor = turn.cursors.pop(key)
             touched, done = self._step(rows, cursor, STEP)
             used += max(touched, 1)
+            if cursor.kind in (CursorKind.RETRY, CursorKind.DISCARD):
+                write()  # edges were settled, opened again or removed, and other cursors go by the stored ones
             if done:
                 turn.moved_cursors.pop(key, None)
                 if cursor.stored:
@@ -200,6 +226,7 @@ class Steering:
             turn.counts[turn.lanes[task.lane].key.queue, task.state] -= 1
             turn.deleted_tasks.append(task.number)
             turn.changed.pop(task.number, None)
+            del turn.tasks[task.number]
         if tasks:
             cursor.position = tasks[-1].number
         if len(tasks) == limit:
@@ -219,12 +246,13 @@ class Steering:
             memory.windows.pop(lane.number, None)
 
     def _count(self, cursor: Cursor, what: str) -> None:
-        for _, counts, _ in self._waiting.get((cursor.kind, cursor.target), ()):
-            counts[what] += 1
+        for waiting in self._waiting:
+            if (cursor.kind, cursor.target) in waiting.cursors:
+                waiting.counts[what] += 1
 
     def _finished(self, rows: Rows, cursor: Cursor) -> None:
-        key = (cursor.kind, cursor.target)
-        for reply, counts, open_ones in self._waiting.pop(key, ()):
-            open_ones.discard(key)
-            if not open_ones:
-                rows.turn.replies.append((reply, counts))
+        for waiting in self._waiting:
+            waiting.cursors.discard((cursor.kind, cursor.target))
+            if not waiting.cursors:
+                rows.turn.replies.append((waiting.reply, waiting.counts))
+        self._waiting = [waiting for waiting in self._waiting if waiting.cursors]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from gemflowd.core import machine
-from gemflowd.core.turn import Chunk, Turn
+from gemflowd.core.turn import Chunk, CursorKind, Turn
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import NewDependency, NewTask, Submit, TaskNumber
@@ -15,8 +15,11 @@ from gemflowd.model.states import FlowState, State, satisfies
 from gemflowd.model.task import Dependency, Flow, Task
 
 
-def submit(rows: Rows, fact: Submit) -> dict[str, object]:
+def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, object]:
     """Store a submission, or one chunk of it, and return the reply's body.
+
+    Args:
+        accepting: False while the daemon drains: only what is stored already is acknowledged again.
 
     Raises:
         Refused: nothing of this request was decided; the turn is as before.
@@ -24,6 +27,8 @@ def submit(rows: Rows, fact: Submit) -> dict[str, object]:
     turn = rows.turn
     flow = _flow_of(rows, fact.submission)
     if flow is not None:
+        if (CursorKind.DISCARD, flow.number) in turn.cursors:
+            raise Refused("conflict", f"flow f{flow.number} of this submission is being discarded", "submission")
         repeated = _repeat(rows, flow, fact)
         if repeated is not None:
             return _reply(flow, repeated, repeated=True)
@@ -37,7 +42,9 @@ def submit(rows: Rows, fact: Submit) -> dict[str, object]:
             raise Refused(
                 "submission_offset", f"the next chunk begins at offset {flow.received}, not {fact.offset}", "offset"
             )
-    elif fact.offset:
+    if not accepting:
+        raise Refused("draining", "the daemon is stopping; submit again when it is back")
+    if flow is None and fact.offset:
         raise Refused("submission_offset", "this submission is not known: its first chunk begins at offset 0", "offset")
 
     parents = _find_parents(rows, flow, fact)
@@ -157,7 +164,7 @@ def _find_parents(rows: Rows, flow: Flow | None, fact: Submit) -> dict[tuple[int
     """The stored tasks that the new ones wait for: (index of task, index of dependency) -> parent.
 
     Raises:
-        Refused: `unknown_dependency` or `duplicate_id`, with the field's path.
+        Refused: `unknown_dependency`, `duplicate_id` or `invalid_value`, with the field's path.
     """
     if flow is not None:
         ids = {task.id: index for index, task in enumerate(fact.tasks) if task.id is not None}
@@ -182,10 +189,23 @@ def _find_parents(rows: Rows, flow: Flow | None, fact: Submit) -> dict[tuple[int
     by_name = {number: rows.named(number, sorted(names)) for number, names in wanted.items()}
     found: dict[tuple[int, int], Task] = {}
     for index, new in enumerate(fact.tasks):
+        seen: set[int] = set()
         for place, dependency in enumerate(new.deps):
             parent = _parent(dependency, flow, by_number, by_name)
-            if parent is not None:
-                found[index, place] = parent
+            if parent is None:
+                continue
+            owner = rows.turn.flows[parent.flow]
+            if owner.state == FlowState.OPEN and owner is not flow:
+                # It may still be discarded, and then nothing would ever tell the new task.
+                raise Refused(
+                    "unknown_dependency",
+                    f"task {parent.number} is of flow f{owner.number}, which is still being received",
+                    dependency.path,
+                )
+            if parent.number in seen:
+                raise Refused("invalid_value", "this dependency is there twice, by two names", dependency.path)
+            seen.add(parent.number)
+            found[index, place] = parent
     return found
 
 

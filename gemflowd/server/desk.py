@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.errors import Refused
 from gemflowd.model.facts import Fact, Reply
 from gemflowd.server.waiters import Waiters
 
@@ -54,6 +56,17 @@ class Validator(Protocol):
     def table(self) -> list[Body]: ...
 
 
+@contextmanager
+def renamed_path(path: str, field: str) -> Iterator[None]:
+    """A refusal inside names the field that the request really has."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.path == path:
+            refused.path = field
+        raise
+
+
 @dataclass(slots=True)
 class Desk:
     """Everything that a command may use."""
@@ -73,7 +86,7 @@ class Desk:
     now: Callable[[], float]
     shutdown: Callable[[bool], None]
     position: Callable[[], Body]  # of the events: {next, topics}
-    draining: bool = False
+    ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, asyncio.Lock] = field(default_factory=dict)  # chunks of one submission, in order of arrival
 
     async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -53,13 +53,18 @@ class Router:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # without it a reply to nobody is dropped in silence
         self._socket.setsockopt(zmq.RCVHWM, 16)
         self._socket.setsockopt(zmq.SNDHWM, 64)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, codec.MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, 2 * codec.MAX_FRAME_BYTES)  # up to here a refusal can say why
         self._socket.setsockopt(zmq.LINGER, 500)
 
     def open(self, endpoint: str) -> None:
         self._socket.bind(endpoint)
         self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._ready)
         self._again()
+
+    async def finish(self, timeout: float) -> None:
+        """Give those that are being answered a moment."""
+        if self._waiting:
+            await asyncio.wait(self._waiting, timeout=timeout)
 
     def close(self) -> None:
         for task in self._waiting:
@@ -102,6 +107,7 @@ class Router:
             op, body = answer.read(rest[-1])
         except Refused as refused:
             answer(refused)
+            self.settle(client)
             return
         client.unanswered += 1
         answer.client = client
@@ -197,19 +203,22 @@ class _Answer:
             Invalid: with the request's id remembered as soon as it is known.
         """
         envelope = codec.decode(frame)
+        if not all(isinstance(name, str) for name in envelope):
+            raise Invalid("bad_frame", "map keys must be strings")
         request_id = envelope.get("id")
         if "id" in envelope and (isinstance(request_id, bool) or not isinstance(request_id, int | str | None)):
             raise Invalid("wrong_type", "must be an integer or a string", "id")
+        codec.check_value(request_id, "id")
         self._id = request_id
         if "v" not in envelope:
             raise Invalid("missing_field", "the field `v` is required", "v")
-        if envelope["v"] != PROTOCOL_VERSION or isinstance(envelope["v"], bool):
+        if type(envelope["v"]) is not int or envelope["v"] != PROTOCOL_VERSION:
             raise Invalid(
                 "protocol_version", f"this daemon speaks version {PROTOCOL_VERSION}, not {envelope['v']!r:.40}", "v"
             )
         for name in envelope.keys() - _ENVELOPE:
             raise Invalid("unknown_field", f"there is no field `{name:.40}` in the envelope", name[:40])
-        if "id" not in envelope:
+        if request_id is None:
             raise Invalid("missing_field", "the field `id` is required", "id")
         op = envelope.get("op")
         if not isinstance(op, str):
@@ -219,6 +228,9 @@ class _Answer:
         body = envelope.get("body", {})
         if not isinstance(body, dict):
             raise Invalid("wrong_type", "must be a map", "body")
+        for name, value in body.items():
+            if type(value) in (int, float):  # others are looked at where it is known what they may hold
+                codec.check_value(value, name)
         return op, body
 
     def __call__(self, result: dict[str, Any] | Refused) -> None:

@@ -119,7 +119,8 @@ SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND state >= 6 ORDER BY 
 SELECT count(*) FROM task WHERE number BETWEEN ?1 AND ?2;
 
 -- name: states_in_range
-SELECT state, count(*) FROM task WHERE number BETWEEN ?1 AND ?2 GROUP BY state;
+SELECT state, count(*) FROM task
+WHERE number BETWEEN ?1 AND ?2 AND flow NOT IN (SELECT value FROM json_each(?3)) GROUP BY state;
 
 -- name: deps_of
 SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent WHERE d.child = ?1 ORDER BY t.number;

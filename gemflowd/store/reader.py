@@ -124,19 +124,22 @@ class Questions:
                 if not self._db.execute(
                     "SELECT 1 FROM task WHERE number BETWEEN ? AND ? LIMIT 1", (ref.first, ref.last)
                 ).fetchone():
-                    raise Refused("not_found", f"there is no task {ref.first}", path)
+                    many = ref.last > ref.first
+                    what = f"are no tasks {ref.first} to {ref.last}" if many else f"is no task {ref.first}"
+                    raise Refused("not_found", f"there {what}", path)
                 ranges.append(ref)
         return ranges, flows
 
     def states(self, refs: Sequence[Ref]) -> dict[State, int]:
-        """How many of the named tasks are in each state."""
+        """How many of the named tasks are in each state; each counts once, however often it is named."""
         ranges, flows = self.resolve(refs)
         counts: dict[State, int] = {}
-        for flow in flows:
+        for flow in {flow.number: flow for flow in flows}.values():
             for state, count in flow.counts.items():
                 counts[state] = counts.get(state, 0) + count
-        for span in ranges:
-            for state, count in self._db.execute(self._queries["states_in_range"], (span.first, span.last)):
+        named = json.dumps([flow.number for flow in flows])
+        for span in merged(ranges):
+            for state, count in self._db.execute(self._queries["states_in_range"], (span.first, span.last, named)):
                 counts[State(state)] = counts.get(State(state), 0) + count
         return counts
 
@@ -239,10 +242,10 @@ class Questions:
                 for number, error, seconds, count in self._db.execute(self._queries["last_errors"], (some,))
             }
             for number in numbers[start : start + 100]:
-                lines.append(_result_line(found[number], values.get(number), *ends[number]))
                 size += len(values.get(number) or b"") + 200
-                if size > _PAGE_BYTES:
-                    return {"results": lines, "next": number}
+                if size > _PAGE_BYTES and lines:
+                    return {"results": lines, "next": lines[-1]["number"]}
+                lines.append(_result_line(found[number], values.get(number), *ends[number]))
         return {"results": lines, "next": numbers[-1] if len(numbers) == limit else None}
 
     def logs(self, ref: Ref, after: int, limit: int) -> Body:
@@ -275,11 +278,23 @@ class Questions:
                     return {"events": found, "next": seq, "first_kept": self._first_kept()}
                 found.append({"seq": seq, "at": at, "topic": topic, **fields})
             following = last + 1
-        return {"events": found, "next": following, "first_kept": self._first_kept()}
+        last = self._db.execute("SELECT max(last) FROM event").get or 0
+        return {"events": found, "next": min(following, last + 1), "first_kept": self._first_kept()}
 
     def _first_kept(self) -> int:
         first: int | None = self._db.execute(self._queries["first_event"]).get
         return first or 1
+
+
+def merged(ranges: Sequence[TaskRange]) -> list[TaskRange]:
+    """The same tasks in ranges that don't overlap."""
+    found: list[TaskRange] = []
+    for span in sorted(ranges, key=lambda span: span.first):
+        if found and span.first <= found[-1].last + 1:
+            found[-1] = TaskRange(found[-1].first, max(found[-1].last, span.last))
+        else:
+            found.append(span)
+    return found
 
 
 def _flow_body(flow: Flow) -> Body:

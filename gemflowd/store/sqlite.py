@@ -328,11 +328,11 @@ class SqliteStore:
     @guarded
     def conclude(self, turn: Turn, events: EventBatch | None, virtual_time: float) -> None:
         run, named = self._db.execute, self._queries
+        for cursor in turn.done_cursors:  # first: it may have begun again since
+            run(named["cursor_done"], (cursor.kind, cursor.target))
         for cursor in turn.moved_cursors.values():
             run(named["cursor_put"], (cursor.kind, cursor.target, cursor.position))
             cursor.stored = True
-        for cursor in turn.done_cursors:
-            run(named["cursor_done"], (cursor.kind, cursor.target))
         if turn.started:
             run(named["meta_put"], ("virtual_time", virtual_time))
         if events is not None:

@@ -74,6 +74,7 @@ class BlockingWorker:
         self._lease = lease
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._config = Config({}, 10.0, 2**24)
+        self._asked: dict[tuple[int, int], bool] = {}  # orders that are not done -> whether they were asked to stop
         self._current: Order | None = None
         self._context: Context | None = None
         self._interruptible = False
@@ -85,16 +86,20 @@ class BlockingWorker:
         threading.Thread(target=self._read, name="channel", daemon=True).start()
         self._send([wire.UP])
         while (order := self._orders.get()) is not None:
-            if not take_ticket(self._tickets):
+            if take_ticket(self._tickets):
+                self._current = order
+                run_sync(self._handlers[order.type], order, self._config, self._send, self._lease, self._running)
+                self._current = None
+            else:
                 self._send([wire.DROPPED, 1])
-                continue
-            self._current = order
-            run_sync(self._handlers[order.type], order, self._config, self._send, self._lease, self._running)
-            self._current = None
+            self._asked.pop((order.task, order.token), None)
 
     def _running(self, context: Context | None) -> None:
         self._context = context
         self._interruptible = context is not None
+        current = self._current
+        if context is not None and current is not None and self._asked.get((current.task, current.token)):
+            self._interrupt()  # asked before it could be interrupted
 
     def _send(self, message: list[Any]) -> None:
         """Put a message on the channel whole: a stop that arrives meanwhile waits, or half a frame would be left there."""
@@ -124,10 +129,14 @@ class BlockingWorker:
         match message:
             case [wire.START, orders]:
                 for fields in orders:
-                    self._orders.put(Order(*fields))
+                    order = Order(*fields)
+                    self._asked[order.task, order.token] = False
+                    self._orders.put(order)
             case [wire.CONFIG, settings, grace, most]:
                 self._config = Config(settings, grace, most)
             case [wire.CANCEL, task, token]:
+                if (task, token) in self._asked:
+                    self._asked[task, token] = True
                 current = self._current
                 if current is not None and (current.task, current.token) == (task, token):
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)

@@ -94,7 +94,7 @@ def prepare(order: Order, config: Config, send: Send, lease: int) -> tuple[Any, 
         pass_fds=(lease,),
     )
     data = body["data"]
-    if results and body.get("template", True):
+    if order.inputs is not None and body.get("template", True):
         try:
             data = render(data, results)
         except TemplateFailed as error:

@@ -54,13 +54,7 @@ class Lease:
         killed: set[int] = set()
         deadline = time.monotonic() + _PATIENCE
         while True:
-            left = leftovers(self.marker)
-            for process in left:
-                with suppress(psutil.Error):  # also where its number belongs to another process by now
-                    process.kill()
-                    if process.pid not in killed:
-                        killed.add(process.pid)
-                        log.warning("killed process %d, left by an earlier daemon", process.pid)
+            left = self._kill(killed, "an earlier daemon")
             if not left:
                 try:
                     fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +67,26 @@ class Lease:
             time.sleep(0.01)  # a killed process is gone a moment later; nothing tells us, it is not our child
 
     def release(self) -> None:
+        """Give it back, when the workers are gone; what their tasks have left running ends, in whatever session it is."""
+        killed: set[int] = set()
+        deadline = time.monotonic() + _PATIENCE
+        while left := self._kill(killed, "a task"):
+            if time.monotonic() > deadline:
+                log.error("processes of tasks still run and can't be ended: %s", [process.pid for process in left])
+                break
+            time.sleep(0.01)
         os.close(self.descriptor)
+
+    def _kill(self, killed: set[int], whose: str) -> list[psutil.Process]:
+        """Kill all that carry the marker, and return those that were there."""
+        left = leftovers(self.marker)
+        for process in left:
+            with suppress(psutil.Error):  # also where its number belongs to another process by now
+                process.kill()
+                if process.pid not in killed:
+                    killed.add(process.pid)
+                    log.warning("killed process %d, left by %s", process.pid, whose)
+        return left
 
 
 def leftovers(marker: str) -> list[psutil.Process]:

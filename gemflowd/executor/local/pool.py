@@ -338,6 +338,8 @@ class LocalPool:
                 worker.refused += [(order.task, order.token) for order in orders]
                 continue
             new = [order for order in orders if (order.task, order.token) not in worker.handed]
+            if not new:
+                continue
             if not worker.handed or worker.kind is Kind.COROUTINE:
                 self._wake_at(now + min(order.timeout for order in new))
             if worker.kind is Kind.BLOCKING and len(worker.handed) + len(new) > 1:
@@ -412,7 +414,8 @@ class LocalPool:
         if handed is None:
             return
         worker.done += 1
-        worker.groups.clear()
+        if worker.kind is Kind.BLOCKING or not worker.handed:  # else some may be a neighbour's
+            worker.groups.clear()
         kind = Outcome(outcome)
         if handed.ending is not None and kind is not Outcome.DONE:
             kind = handed.ending  # it ended because it was asked to, whatever it raised on its way

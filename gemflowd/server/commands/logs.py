@@ -18,6 +18,8 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Logs, body)
     if not 1 <= request.limit <= MOST:
         raise Invalid("invalid_value", f"must be from 1 to {MOST}", "limit")
+    if request.after < 0:
+        raise Invalid("invalid_value", "must not be negative", "after")
     if not 0 <= request.wait <= messages.MAX_POLL:
         raise Invalid("invalid_value", f"must be from 0 to {messages.MAX_POLL:g}", "wait")
     ref = refs.parse(request.ref, "ref")

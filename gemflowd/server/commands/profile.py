@@ -5,7 +5,7 @@ from __future__ import annotations
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import Reply
 from gemflowd.protocol import messages
-from gemflowd.server.desk import Body, Desk
+from gemflowd.server.desk import Body, Desk, renamed_path
 
 
 def handle(desk: Desk, body: Body, reply: Reply) -> None:
@@ -17,4 +17,5 @@ def handle(desk: Desk, body: Body, reply: Reply) -> None:
     if request.name is None:
         answer({})
     else:
-        desk.configuration.change({"profile": request.name}, [], answer)
+        with renamed_path("set.profile", "name"):
+            desk.configuration.change({"profile": request.name}, [], answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 import re
 import uuid
@@ -36,18 +37,19 @@ _MOST_SECONDS: Final = 10 * 365 * 86_400.0
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = read(messages.Submit, body)
     _check_request(request)
-    if desk.draining:
-        raise Refused("draining", "the daemon is stopping; submit again when it is back")
     # The chunks of one submission are decided in the order in which they came, also while a large one is being checked.
     lock = desk.uploads.setdefault(request.submission, asyncio.Lock())
     try:
         async with lock:
             try:
                 fact = await _read_tasks(desk, request, reply)
-            except Refused:
-                if request.offset:
-                    desk.post(facts.Discard(lambda _: None, request.submission))
-                raise
+            except Refused as refused:
+                if not request.offset:
+                    raise
+                # What came before of this flow goes too; the answer comes when it is gone.
+                answer = refused
+                desk.post(facts.Discard(lambda _: reply(answer), request.submission))
+                return
             desk.post(fact)
     finally:
         if not lock.locked():
@@ -76,7 +78,7 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
     shapes: list[messages.Task] = []
     places: dict[str, int] = {}
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(pack([request.name, request.weight]))
+    digest.update(_canonical([request.name, request.weight, request.metadata]))
     for index, raw in enumerate(request.tasks):
         path = f"tasks[{index}]"
         shape = read(messages.Task, raw, path)
@@ -92,7 +94,7 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
     for index, shape in enumerate(shapes):
         # What counts as the same content is what was sent, not what settings made of it.
         check_value(shape.data, f"tasks[{index}].data")
-        digest.update(pack(request.tasks[index]))
+        digest.update(_canonical(request.tasks[index]))
         tasks.append(_task(desk, shape, f"tasks[{index}]", places))
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
@@ -109,6 +111,15 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
         digest.digest(),
         tasks,
     )
+
+
+def _canonical(value: object) -> bytes:
+    """The same bytes for the same content, in whatever order a client's language keeps its maps."""
+    return json.dumps(value, sort_keys=True, default=_hex).encode("utf-8", "surrogatepass")
+
+
+def _hex(value: object) -> object:
+    return {"$bytes": value.hex()} if isinstance(value, bytes) else repr(value)
 
 
 async def _check_cycles(tasks: list[NewTask], shapes: list[messages.Task]) -> None:

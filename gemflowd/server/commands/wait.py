@@ -28,7 +28,7 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
             counts = await desk.ask(desk.questions.states, wanted)
             answer = _answer(counts, request.any)
             left = deadline - desk.loop.time()
-            if answer["done"] or left <= 0:
+            if answer["done"] or left <= 0 or desk.ending:
                 reply(answer)
                 return
             with suppress(TimeoutError):

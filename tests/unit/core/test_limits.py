@@ -1,0 +1,68 @@
+"""Buckets: reserved, given back, put to sleep by the other side."""
+
+import pytest
+from helpers.turns import NOW, make_turn
+
+from gemflowd.core import limits
+from gemflowd.core.turn import Turn
+from gemflowd.model.attempt import Ended, Kind, Outcome
+from gemflowd.model.lane import Bucket, Lane, LaneKey
+
+PLAIN = Lane(1, LaneKey("q", None, Kind.COROUTINE))
+LIMITED = Lane(2, LaneKey("q", "model", Kind.COROUTINE))
+
+
+@pytest.fixture
+def turn() -> Turn:
+    return make_turn(lanes=[PLAIN, LIMITED])
+
+
+def ended(outcome: Outcome, retry_after: float | None = None) -> Ended:
+    return Ended(1, 1, outcome, b"", retry_after=retry_after)
+
+
+def test_what_is_reserved_is_given_back_whatever_the_outcome(turn: Turn):
+    for outcome in Outcome:
+        limits.reserve(turn, LIMITED)
+        assert turn.buckets["model"].in_flight == 1
+        limits.settle(turn, LIMITED, ended(outcome))
+        assert turn.buckets["model"].in_flight == 0
+
+
+def test_a_lane_without_a_bucket_has_no_limit(turn: Turn):
+    limits.reserve(turn, PLAIN)
+    limits.settle(turn, PLAIN, ended(Outcome.RATE_LIMITED))
+    assert turn.buckets == {}
+    assert limits.may_start(turn.buckets, PLAIN, NOW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "slept"), [(None, limits.DEFAULT_SLEEP), (7.5, 7.5), (0.0, 0.0), (-3.0, 0.0), (1e9, limits.MAX_SLEEP)]
+)
+def test_the_server_says_how_long_within_reason(turn: Turn, asked: float | None, slept: float):
+    limits.reserve(turn, LIMITED)
+    limits.settle(turn, LIMITED, ended(Outcome.RATE_LIMITED, asked))
+    until = NOW + slept
+    assert turn.buckets["model"].asleep_until == until
+    assert limits.may_start(turn.buckets, LIMITED, until)
+    assert not limits.may_start(turn.buckets, LIMITED, until - 0.001)
+    assert [event.fields for event in turn.events] == [{"bucket": "model", "until": until}]
+    assert turn.changed_buckets == {"model": turn.buckets["model"]}
+
+
+def test_sleep_is_never_shortened(turn: Turn):
+    turn.buckets["model"] = Bucket("model", NOW + 100, in_flight=1)
+    limits.settle(turn, LIMITED, ended(Outcome.RATE_LIMITED, 1.0))
+    assert turn.buckets["model"].asleep_until == NOW + 100
+    assert not turn.changed_buckets
+    assert not turn.events
+
+
+def test_other_outcomes_do_not_put_it_to_sleep(turn: Turn):
+    limits.reserve(turn, LIMITED)
+    limits.settle(turn, LIMITED, ended(Outcome.ERROR, 50.0))
+    assert limits.may_start(turn.buckets, LIMITED, NOW)
+
+
+def test_a_closed_lane_may_not_start():
+    assert not limits.may_start({}, Lane(3, LaneKey("q", None, Kind.BLOCKING, gate=4), open=False), NOW)
