@@ -24,7 +24,17 @@ def daemon(*options: str) -> Iterator[tuple[str, float]]:
     ready.settimeout(60)
     begin = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gemflowd", "run", "--state-dir", str(directory / "s"), "--endpoint", endpoint, *options],
+        [
+            sys.executable,
+            "-m",
+            "gemflowd",
+            "run",
+            "--state-dir",
+            str(directory / "s"),
+            "--endpoint",
+            endpoint,
+            *options,
+        ],
         env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
         stderr=subprocess.DEVNULL,
     )

@@ -33,8 +33,14 @@ def main() -> None:
             ready.append(first)
     base = statistics.median(bare)
     print(f"{'':<34}{'median':>9}{'best':>9}{'of a bare python':>18}")
-    for name, times in (("python -c pass", bare), ("gemflowctl version", version), ("gemflowd run, until READY=1", ready)):
-        print(f"{name:<34}{statistics.median(times) * 1e3:>6.0f} ms{min(times) * 1e3:>6.0f} ms{statistics.median(times) / base:>17.1f}×")
+    for name, times in (
+        ("python -c pass", bare),
+        ("gemflowctl version", version),
+        ("gemflowd run, until READY=1", ready),
+    ):
+        print(
+            f"{name:<34}{statistics.median(times) * 1e3:>6.0f} ms{min(times) * 1e3:>6.0f} ms{statistics.median(times) / base:>17.1f}×"
+        )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ def main() -> None:
     print(f"{tasks} no-op tasks, one submission to last result at the client, median of {RUNS}")
     print(f"  gemflow, 2 workers, fsync        {statistics.median(ours):>8.0f} tasks/s")
     print(f"  ProcessPoolExecutor, in memory   {statistics.median(theirs):>8.0f} tasks/s")
-    print(f"  ratio                            {statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):>8.2f}")
+    print(
+        f"  ratio                            {statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):>8.2f}"
+    )
     print(f"one task at a time, submit to result, {TRIPS} times")
     p50, p99 = statistics.median(singles), statistics.quantiles(singles, n=100)[98]
     print(f"  p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms; a bare ping p50 {statistics.median(pings) * 1e3:.2f} ms")

@@ -1,6 +1,6 @@
 """The library in asyncio: many tasks at a time from one client. Needs a running `gemflowd`.
 
-    python async_client.py
+python async_client.py
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The library: submit a flow, take results as they come, hear of events. Needs a running `gemflowd`.
 
-    python client.py
+python client.py
 """
 
 from gemflowctl import Client, RefusedByDaemon

@@ -26,7 +26,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gemflowctl import Client
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/architecture.md", "docs/protocol.md", "docs/semantics.md", "docs/cli.md", "CONTRIBUTING.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/architecture.md",
+    "docs/semantics.md",
+    "docs/protocol.md",
+    "docs/cli.md",
+    "CONTRIBUTING.md",
+)
 OFFLINE_PROMPTS, GEMINI_PROMPTS = 300, 20
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
@@ -43,7 +50,9 @@ def main() -> int:
     if given.gemini and not may_call(GEMINI_PROMPTS + 4, given.yes):
         return 1
     if given.offline:
-        console.print("[bold]OFFLINE[/]: every answer comes from a stand-in on this machine, made of the prompt's own text. No model is asked.")
+        console.print(
+            "[bold]OFFLINE[/]: a stand-in on this machine answers, from the prompt's own text. No model is asked."
+        )
     directory = Path(tempfile.mkdtemp(prefix="gemflow-demo-"))
     prompts = write_prompts(directory / "prompts.jsonl", OFFLINE_PROMPTS if given.offline else GEMINI_PROMPTS)
     with daemon(directory, offline=given.offline) as endpoint, Client(endpoint) as gemflow:
@@ -77,7 +86,9 @@ def daemon(directory: Path, *, offline: bool) -> Iterator[str]:
         with Client(endpoint) as gemflow:
             hello = gemflow.hello()
             size = gemflow.status()["slots"]
-        console.print(f"gemflowd {hello['version']} runs as process {process.pid}: {size['coroutine']} model calls at a time.")
+        console.print(
+            f"gemflowd {hello['version']} runs as process {process.pid}: {size['coroutine']} model calls at a time."
+        )
         yield endpoint
     finally:
         process.terminate()
@@ -118,7 +129,12 @@ def flow_of_agents(gemflow: Client, directory: Path) -> int:
             "task": "Compare these notes. What holds both together?\n\n{{ deps.research_a.text }}\n\n{{ deps.research_b.text }}",
             "deps": ["research-a", "research-b"],
         },
-        {"id": "report", "agent": "writer", "task": "Write a short report from this analysis.\n\n{{ deps.analysis.text }}", "deps": ["analysis"]},
+        {
+            "id": "report",
+            "agent": "writer",
+            "task": "Write a short report.\n\n{{ deps.analysis.text }}",
+            "deps": ["analysis"],
+        },
     ]
     begin = time.perf_counter()
     flow = gemflow.submit_batch(tasks, name="demo-report")
@@ -186,7 +202,9 @@ def summary(gemflow: Client, flow: int, seconds: float) -> None:
     for _, change in changes:
         now += change
         most = max(most, now)
-    console.print(f"flow f{flow}: {len(spans)} tasks in {seconds:.2f} s, {len(spans) / seconds:.0f} a second, up to {most} at once")
+    console.print(
+        f"flow f{flow}: {len(spans)} tasks in {seconds:.2f} s, {len(spans) / seconds:.0f} a second, up to {most} at once"
+    )
 
 
 if __name__ == "__main__":

@@ -36,20 +36,39 @@ def enqueue(turn: Turn, memory: Memory) -> None:
 def dispatch(rows: Rows, budget: int) -> list[Start]:
     """Start what can be started, at most about `budget` tasks."""
     starts: list[Start] = []
-    for kind in Kind:
+    for kind in _kinds(rows):
         slots = [slot for slot in rows.memory.slots.values() if slot.kind is kind and not slot.stopping]
         if slots:
             _fill(rows, kind, slots, starts, budget)
     return starts
 
 
-def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget: int) -> None:
-    turn, memory = rows.turn, rows.memory
-    lanes = {
+def _kinds(rows: Rows) -> list[Kind]:
+    """Which kind of worker is served first: the order between them counts where one task runs at a time."""
+    if rows.turn.rules.enabled:
+        return list(Kind)
+    heads: dict[Kind, Key] = {}
+    for kind in Kind:
+        for number in _startable(rows, kind):
+            _refill(rows, number)
+            head = rows.memory.windows[number].head()
+            if head is not None:
+                heads[kind] = min(head, heads.get(kind, head))
+    return sorted(heads, key=lambda kind: heads[kind])
+
+
+def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
+    turn = rows.turn
+    return {
         number: lane
         for number, lane in turn.lanes.items()
         if lane.key.kind is kind and limits.may_start(turn.buckets, lane, turn.now)
     }
+
+
+def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget: int) -> None:
+    turn, memory = rows.turn, rows.memory
+    lanes = _startable(rows, kind)
     placing = Placing(slots)
     while lanes and len(starts) < budget:
         for number in lanes:

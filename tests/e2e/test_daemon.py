@@ -135,6 +135,7 @@ def test_kill_leaves_nothing_that_a_new_one_stumbles_over() -> None:
         number = client.submit(nap(600))["first"]
         workers = [worker["pid"] for worker in client("workers")["workers"]]
         nursery = daemon.nursery()
+        assert nursery is not None
         daemon.kill()
         assert all(wait_gone(pid, 5) for pid in [nursery, *workers]), "PDEATHSIG"
         daemon.restart()

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,11 +168,10 @@ class Killer:
             self._kill(worker["pid"])
 
     @staticmethod
-    def _kill(pid: int) -> None:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it went by itself
+    def _kill(pid: int | None) -> None:
+        if pid is not None:
+            with suppress(ProcessLookupError):  # it went by itself
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

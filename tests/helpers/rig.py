@@ -205,7 +205,9 @@ class Rig:
         """All that must hold after any turn, by what is stored and by what the engine remembers of it."""
         found = self.contents()
         settling = [target for kind, target in found.cursors if kind is CursorKind.SETTLE]
-        going = {target for kind, target in found.cursors if kind is CursorKind.DISCARD}  # in pieces; nothing of it counts
+        going = {
+            target for kind, target in found.cursors if kind is CursorKind.DISCARD
+        }  # in pieces; nothing of it counts
         flows = {number: flow for number, flow in found.flows.items() if number not in going}
         tasks = {number: task for number, task in found.tasks.items() if task.flow not in going}
         edges = [edge for edge in found.edges if edge[1] in tasks]

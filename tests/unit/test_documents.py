@@ -26,7 +26,11 @@ def test_protocol_describes_every_operation() -> None:
 
 
 def test_settings_lists_every_setting() -> None:
-    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) \| (.*?) ?\| (yes)? ?\| (.*) \|$", (DOCS / "settings.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| (.*?) \| (.*?) ?\| (yes)? ?\| (.*) \|$",
+        (DOCS / "settings.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
     documented = {key: (unit.strip(), live == "yes", doc) for key, _, unit, live, doc in rows}
     assert documented == {s.key: (s.unit, s.live, s.doc) for s in SETTINGS}
 

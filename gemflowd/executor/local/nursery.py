@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -121,6 +122,8 @@ class Nursery:
             os.close(self._wake)
             run_worker(self._handlers, name, Kind(kind), socket.socket(fileno=channel), tickets, self._lease)
             status = 0
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the daemon is gone; what a handler raises never gets here
         except BaseException:  # noqa: BLE001 - the process ends here, whatever it was
             sys.excepthook(*sys.exc_info())
         finally:
@@ -158,4 +161,5 @@ class Nursery:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(BrokenPipeError, ConnectionResetError):  # the daemon is gone
+        main()
