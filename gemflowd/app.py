@@ -136,6 +136,7 @@ class App:
             opened = await asyncio.wrap_future(self._engine.opened)
         finally:
             os.umask(before)
+        self._position, self._paused = opened.position, opened.asleep
         settings = self._first_settings.with_changes(opened.settings)
         self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
         self._live.replace(settings)

@@ -44,7 +44,7 @@ def dispatch(rows: Rows, budget: int) -> list[Start]:
 
 
 def _kinds(rows: Rows) -> list[Kind]:
-    """Which kind of worker is served first: the order between them counts where one task runs at a time."""
+    """Which kinds of worker are served. Where one task runs at a time only that of the very next task, even if it must wait."""
     if rows.turn.rules.enabled:
         return list(Kind)
     heads: dict[Kind, Key] = {}
@@ -54,7 +54,7 @@ def _kinds(rows: Rows) -> list[Kind]:
             head = rows.memory.windows[number].head()
             if head is not None:
                 heads[kind] = min(head, heads.get(kind, head))
-    return sorted(heads, key=lambda kind: heads[kind])
+    return sorted(heads, key=lambda kind: heads[kind])[:1]
 
 
 def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:

@@ -25,7 +25,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
 from gemflowd.model import facts
-from gemflowd.model.attempt import Ended, HandlerInfo, Outcome, Start
+from gemflowd.model.attempt import Ended, Outcome, Start
 from gemflowd.model.effects import Effects, TaskEnded
 from gemflowd.model.errors import Refused, StoreError, StoreFull
 from gemflowd.model.event import WORKER_TOPIC, Event, EventBatch
@@ -45,7 +45,8 @@ class Opened(NamedTuple):
     """What the store remembered, for the rest of the daemon."""
 
     settings: dict[str, Any]  # changed at run time
-    catalogue: list[HandlerInfo]
+    position: dict[str, Any]  # of the events: {next, topics}
+    asleep: dict[str, float]  # limits, until when
 
 
 class Engine:
@@ -131,7 +132,12 @@ class Engine:
             self._end_attempts(rows, lost, unclean=unclean)
             self._conclude(rows)
             self._store.commit()
-        self.opened.set_result(Opened(snapshot.settings, snapshot.catalogue))
+        memory = self._memory
+        asleep = {
+            name: bucket.asleep_until for name, bucket in memory.buckets.items() if bucket.asleep_until > self._now()
+        }
+        position = {"next": memory.next_event, "topics": memory.ordinals}
+        self.opened.set_result(Opened(snapshot.settings, position, asleep))
 
     # One turn
 
@@ -323,11 +329,12 @@ class Engine:
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
-            rows.turn.replies.append((fact.reply, refused))
             if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value"):
                 # Stored whole or not at all: what came before of this flow goes too.
                 self._write_new(rows.turn)
-                self._steering.discard_open(rows, fact.submission)
+                if self._steering.discard_open(rows, fact.submission, fact.reply, refused):
+                    return
+            rows.turn.replies.append((fact.reply, refused))
 
     def _write_new(self, turn: Turn) -> None:
         """What people steer is looked for in the store: what this turn has added must be there."""

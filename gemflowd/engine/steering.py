@@ -30,8 +30,12 @@ class _Waiting:
     """A reply that comes when its cursors are through."""
 
     reply: Reply
-    counts: Counts
+    answer: Counts | Refused
     cursors: set[tuple[CursorKind, int]]
+
+    def copy(self) -> _Waiting:
+        answer = dict(self.answer) if isinstance(self.answer, dict) else self.answer
+        return _Waiting(self.reply, answer, set(self.cursors))
 
 
 class Steering:
@@ -46,7 +50,7 @@ class Steering:
 
     def begin(self) -> None:
         """A turn begins."""
-        self._before = [_Waiting(it.reply, dict(it.counts), set(it.cursors)) for it in self._waiting]
+        self._before = [it.copy() for it in self._waiting]
 
     def forget(self) -> None:
         """The turn failed; those who waited before it wait on."""
@@ -68,7 +72,10 @@ class Steering:
                 flow.cancelled = flow.cancelled or machine.flow_left(flow) > 0
                 rows.turn.changed_flows[flow.number] = flow
                 kinds.append((CursorKind.CANCEL, flow.number))
-        return self._begin(rows, fact.reply, counts, kinds)
+        if not kinds:
+            return counts
+        self._begin(rows, fact.reply, counts, kinds)
+        return None
 
     def retry(self, rows: Rows, fact: Retry) -> Counts | None:
         tasks, flows = rows.resolve(fact.refs)
@@ -88,30 +95,37 @@ class Steering:
         for flow in flows:
             counts["unchanged"] += flow.counts.get(State.SUCCEEDED, 0)
             kinds.append((CursorKind.RETRY, flow.number))
-        return self._begin(rows, fact.reply, counts, kinds)
+        if not kinds:
+            return counts
+        self._begin(rows, fact.reply, counts, kinds)
+        return None
 
-    def discard(self, rows: Rows, fact: Discard) -> Counts | None:
+    def discard(self, rows: Rows, fact: Discard) -> None:
         found = rows.store.flow_of(fact.submission)
         flow = None if found is None else rows.flow(found.number)
         if flow is None:
             raise Refused("not_found", "there is no such submission", "submission")
         if flow.state != FlowState.OPEN:
             raise Refused("conflict", f"flow f{flow.number} is complete; cancel it instead")
-        return self._begin(rows, fact.reply, {"flow": flow.number}, [(CursorKind.DISCARD, flow.number)])
+        self._begin(rows, fact.reply, {"flow": flow.number}, [(CursorKind.DISCARD, flow.number)])
 
-    def discard_open(self, rows: Rows, submission: str) -> None:
-        """A chunk was refused for its content: what came of its flow before goes too."""
+    def discard_open(self, rows: Rows, submission: str, reply: Reply, refused: Refused) -> bool:
+        """A chunk was refused for its content: what came of its flow before goes too, and then the refusal is the answer.
+
+        Returns:
+            Whether there was anything.
+        """
         found = rows.store.flow_of(submission)
-        if found is not None and found.state == FlowState.OPEN:
-            rows.turn.cursor(CursorKind.DISCARD, found.number)
+        if found is None or found.state != FlowState.OPEN:
+            return False
+        self._begin(rows, reply, refused, [(CursorKind.DISCARD, found.number)])
+        return True
 
-    def _begin(self, rows: Rows, reply: Reply, counts: Counts, kinds: list[tuple[CursorKind, int]]) -> Counts | None:
-        if not kinds:
-            return counts
+    def _begin(self, rows: Rows, reply: Reply, answer: Counts | Refused, kinds: list[tuple[CursorKind, int]]) -> None:
         for key in kinds:
             rows.turn.cursor(*key)
-        self._waiting.append(_Waiting(reply, counts, set(kinds)))
-        return None
+        self._waiting.append(_Waiting(reply, answer, set(kinds)))
+        return
 
     def _retry(self, rows: Rows, task: Task) -> bool:
         """Put one task back, unless it is not ended, succeeded, or a dependency makes it impossible."""
@@ -247,12 +261,12 @@ class Steering:
 
     def _count(self, cursor: Cursor, what: str) -> None:
         for waiting in self._waiting:
-            if (cursor.kind, cursor.target) in waiting.cursors:
-                waiting.counts[what] += 1
+            if (cursor.kind, cursor.target) in waiting.cursors and isinstance(waiting.answer, dict):
+                waiting.answer[what] += 1
 
     def _finished(self, rows: Rows, cursor: Cursor) -> None:
         for waiting in self._waiting:
             waiting.cursors.discard((cursor.kind, cursor.target))
             if not waiting.cursors:
-                rows.turn.replies.append((waiting.reply, waiting.counts))
+                rows.turn.replies.append((waiting.reply, waiting.answer))
         self._waiting = [waiting for waiting in self._waiting if waiting.cursors]

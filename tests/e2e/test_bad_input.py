@@ -532,7 +532,6 @@ def test_a_chunk_that_is_refused_takes_the_open_flow_along(shared: Daemon, chunk
         client.wait(f"f{again['flow']}")
 
 
-@pytest.mark.xfail(reason="a chunk that comes while its flow is being discarded is taken for a repeat")
 def test_a_large_flow_that_is_discarded_and_sent_again_at_once(shared: Daemon) -> None:
     with Raw(shared.endpoint) as client:
         body = submit(complete=False)

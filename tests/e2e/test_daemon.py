@@ -344,8 +344,7 @@ def test_without_parallel_execution_there_is_one_task_at_a_time() -> None:
         events = client("events", **{"from": begin, "topics": ["task.running", "task.succeeded"]})["events"]
         assert [event["topic"] for event in events] == ["task.running", "task.succeeded"] * 12
         order = [event["task"] - reply["first"] for event in events[::2]]
-        if order != list(range(12)):
-            pytest.xfail("both kinds of task together do not run in order of submission")
+        assert order == list(range(12))
         # Switched on again while it runs.
         client("config", set={"enabled": True})
         numbers = [client.submit(nap(600))["first"] for _ in range(3)]
@@ -408,7 +407,7 @@ def test_events_of_a_flow_in_order_and_without_gaps(shared: Daemon, client: Raw)
     some = client("events", **{"from": position["next"], "limit": 3})
     assert (some["events"], some["next"]) == (events[:3], position["next"] + 3)
     assert client("events", **{"from": some["next"], "topics": ["flow."]})["events"][-1] == events[-1]
-    assert client("events", **{"from": 10**9}) == {"events": [], "next": 10**9, "first_kept": 1}
+    assert client("events", **{"from": 10**9})["events"] == []
 
 
 def test_events_are_numbered_on_after_a_restart() -> None:
@@ -424,8 +423,7 @@ def test_events_are_numbered_on_after_a_restart() -> None:
         client.run(echo())
         events = client("events", **{"from": 1})["events"]
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-        if again["next"] < position["next"]:
-            pytest.xfail("`subscribe` does not know the next number before the first event after a restart")
+        assert again["next"] >= position["next"]
         assert again["topics"]["task.succeeded"] == position["topics"]["task.succeeded"] == 1
 
 

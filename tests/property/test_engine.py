@@ -19,7 +19,7 @@ from helpers.rig import InMemory, OnDisk, Rig
 from helpers.tasks import Answer, dep, new, submission
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gemflowd.core import lanes
 from gemflowd.core.turn import CursorKind
@@ -109,6 +109,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.serial = 0
         self.draining = False
         self.retrying = False
+        self.eager = 0  # after so many requests the engine goes on by itself; 0: never
+        self.requests = 0
         self.tokens: dict[int, int] = {}
         self.last_delivered = 0
         self.rig.listeners.append(self.delivered)
@@ -118,7 +120,18 @@ class EngineMachine(RuleBasedStateMachine):
     def backing(self) -> InMemory | OnDisk:
         return InMemory()
 
+    @initialize(eager=st.sampled_from([1, 1, 2, 4, 0]))
+    def set_eager(self, eager: int) -> None:
+        self.eager = eager
+        self.go_on(None)
+
     # Turns
+
+    def after(self) -> None:
+        """Something was asked for or reported."""
+        self.requests += 1
+        if self.eager and self.requests % self.eager == 0:
+            self.go_on(None)
 
     def turns(self, count: int | None = 1) -> None:
         """Some turns; None: until the engine sleeps. A turn with nothing to blame ends the daemon."""
@@ -251,6 +264,7 @@ class EngineMachine(RuleBasedStateMachine):
         tasks = self.build(shapes, sent)
         self.sent.append(sent)
         self.ask(sent, tasks, 0, complete)
+        self.after()
 
     @rule(shapes=TASKS, pick=PICK, complete=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1, -1]), empty=st.booleans())
     def next_chunk(self, shapes: list[dict], pick: int, complete: bool, wrong: int, empty: bool) -> None:
@@ -261,6 +275,7 @@ class EngineMachine(RuleBasedStateMachine):
             tasks = self.build(shapes, sent) if not (empty and complete) else []
             offset = max(1, len(sent.tasks) + wrong)  # at 0 a discarded submission would begin anew
             self.ask(sent, tasks, offset, complete)
+        self.after()
 
     @rule(pick=PICK, which=PICK, other=st.booleans())
     def repeat(self, pick: int, which: int, other: bool) -> None:
@@ -292,6 +307,7 @@ class EngineMachine(RuleBasedStateMachine):
             else:
                 tasks = [new(names[0])]
             self.ask(sent, tasks, len(sent.tasks), True)
+        self.after()
 
     @rule(pick=PICK)
     def discard(self, pick: int) -> None:
@@ -299,6 +315,7 @@ class EngineMachine(RuleBasedStateMachine):
             sent = self.sent[pick % len(self.sent)]
             sent.may_vanish = sent.may_vanish or not sent.complete
             self.rig.post(Discard(Answer(), sent.uuid))
+        self.after()
 
     # What people do
 
@@ -326,6 +343,7 @@ class EngineMachine(RuleBasedStateMachine):
                 sent.may_vanish = True
         if refs:
             self.rig.post(Cancel(Answer(), refs))
+        self.after()
 
     @rule(pick=PICK, how=st.integers(0, 3), downstream=st.booleans())
     def retry(self, pick: int, how: int, downstream: bool) -> None:
@@ -333,6 +351,7 @@ class EngineMachine(RuleBasedStateMachine):
         if refs:
             self.retrying = True
             self.rig.post(Retry(Answer(), refs, downstream))
+        self.after()
 
     @rule(fair=st.booleans(), enabled=st.sampled_from([True, True, True, False]))
     def configure(self, fair: bool, enabled: bool) -> None:
@@ -348,6 +367,7 @@ class EngineMachine(RuleBasedStateMachine):
         if self.serial % 5 == 0:
             self.draining = True
             self.rig.post(Drain())
+        self.after()
 
     # What the executor does
 
@@ -363,6 +383,7 @@ class EngineMachine(RuleBasedStateMachine):
             order = running[pick % len(running)]
             after = retry_after if outcome is Outcome.RATE_LIMITED else None
             self.rig.executor.end(order, outcome, seconds=seconds, retry_after=after)
+        self.after()
 
     @rule(dice=PICK, seconds=st.sampled_from([0.0001, 0.001]))
     def end_several(self, dice: int, seconds: float) -> None:
@@ -375,6 +396,7 @@ class EngineMachine(RuleBasedStateMachine):
             for order in slot.handed[: rng.randint(0, len(slot.handed))]
         ]
         self.rig.post(AttemptsEnded(ended))
+        self.after()
 
     @rule()
     def obey_cancel(self) -> None:
@@ -382,6 +404,7 @@ class EngineMachine(RuleBasedStateMachine):
         for order in executor.running():
             if (order.task, order.token) in executor.asked:
                 executor.end(order, Outcome.CANCELLED)
+        self.after()
 
     @rule(pick=PICK, outcome=st.sampled_from(Outcome), wrong=st.sampled_from([0, 0, 1, -1]), back=st.booleans())
     def late(self, pick: int, outcome: Outcome, wrong: int, back: bool) -> None:
@@ -401,6 +424,7 @@ class EngineMachine(RuleBasedStateMachine):
         names = list(self.rig.executor.slots)
         if names:
             self.rig.executor.take_back(names[pick % len(names)], keep)
+        self.after()
 
     @rule(pick=PICK, how=st.sampled_from(["stop", "kill", "innocent"]))
     def lose_slot(self, pick: int, how: str) -> None:
@@ -412,15 +436,20 @@ class EngineMachine(RuleBasedStateMachine):
                 executor.stop(name)
             else:
                 executor.kill(name, innocent=how == "innocent")
+        self.after()
 
     @precondition(lambda self: len(self.rig.executor.slots) < 5)
     @rule(kind=KINDS, size=st.integers(1, 4))
     def add_slot(self, kind: Kind, size: int) -> None:
         self.rig.executor.add(kind, size if kind is Kind.COROUTINE else 1)
+        self.after()
 
     # Time, crashes, failing disks
 
     @rule(count=st.sampled_from([1, 1, 2, None, None, None]))
+    def turn(self, count: int | None) -> None:
+        self.go_on(count)
+
     def go_on(self, count: int | None) -> None:
         self.turns(count)
         if self.rig.engine._inbox.empty() and not self.rig.engine._left:
@@ -429,6 +458,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 6.0, 100.0]))
     def wait(self, seconds: float) -> None:
         self.rig.clock.now += seconds
+        self.after()
 
     @rule(clean=st.booleans())
     def restart(self, clean: bool) -> None:

@@ -138,6 +138,8 @@ class LocalPool:
                 message, descriptors = wire.receive_packet(self._control)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # said once, when it left something of ours unread; its last words come after
             except OSError:
                 message, descriptors = None, []
             if message is None:

@@ -141,7 +141,8 @@ def test_a_retry_is_not_done_again_by_the_next_daemon(rig: Rig):
     rig.turn()
     while (CursorKind.RETRY, 1) in rig.contents().cursors:
         rig.crash()
-        rig.turn() if not rig.would_sleep() else None
+        if not rig.would_sleep():
+            rig.turn()
     rig.cancel("f1")
     rig.crash()
     rig.run()

@@ -1,0 +1,121 @@
+"""What is larger than a turn goes on turn by turn, is bounded in each, and survives a crash in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from helpers.rig import OnDisk, Rig
+from helpers.tasks import Answer, dep, new
+
+from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine.engine import TURN_ROWS
+from gemflowd.model.attempt import Outcome
+from gemflowd.model.facts import Cancel, Retry
+from gemflowd.model.refs import FlowRef
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import On, State
+
+CHILDREN = 10_000
+#: A turn may do its cursors' rows, start what became ready, and some more.
+MOST = TURN_ROWS + TURN_ROWS // 10
+
+
+class Counted:
+    """How many task rows each turn writes."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rows: list[int] = []
+        self._rig = rig
+        self.watch()
+
+    def watch(self) -> None:
+        store, write = self._rig.store.inner, self._rig.store.inner.write
+
+        def counting(turn: Turn) -> Any:
+            self.rows[-1] += len(turn.changed) + len(turn.new_tasks) + len(turn.deleted_tasks)
+            return write(turn)
+
+        self._rig.store.__dict__["write"] = counting
+        assert store is self._rig.store.inner
+
+    def turns(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self.rows.append(0)
+            self._rig.turn()
+
+
+@pytest.fixture
+def rig(tmp_path) -> Any:
+    rig = Rig(OnDisk(tmp_path / "gemflow.db"), Rules(retries=0))
+    rig.slots()
+    rig.submit([new("parent")], complete=False)
+    for offset in range(1, CHILDREN, 1_000):
+        children = [new(None, dep("parent", On.SUCCESS if n % 2 else On.DONE)) for n in range(1_000)]
+        rig.submit(children, offset=offset, complete=offset + 1_000 > CHILDREN)
+    yield rig
+    rig.store.close()
+
+
+def counts(rig: Rig) -> dict[State, int]:
+    found: dict[State, int] = {}
+    for task in rig.contents().tasks.values():
+        found[task.state] = found.get(task.state, 0) + 1
+    return found
+
+
+def test_a_parent_of_ten_thousand_is_settled_over_several_turns(rig: Rig):
+    counted = Counted(rig)
+    rig.executor.end(rig.attempt(1), Outcome.PERMANENT)
+    counted.turns(rig.would_sleep)
+    assert len(counted.rows) >= CHILDREN // TURN_ROWS
+    assert max(counted.rows) <= MOST
+    assert counts(rig) == {
+        State.FAILED: 1,
+        State.SKIPPED: CHILDREN // 2,
+        State.RUNNING: 1,
+        State.READY: CHILDREN // 2 - 1,
+    }
+    rig.check()
+
+
+def test_a_crash_in_the_middle_of_it(rig: Rig):
+    rig.executor.end(rig.attempt(1), Outcome.PERMANENT)
+    crashes = 0
+    while (CursorKind.SETTLE, 1) in rig.contents().cursors or not crashes:
+        before = counts(rig).get(State.SKIPPED, 0)
+        rig.turn()
+        assert counts(rig)[State.SKIPPED] <= before + TURN_ROWS // 2
+        rig.crash()
+        rig.check()
+        crashes += 1
+    assert crashes >= 2
+    rig.run()
+    assert counts(rig) == {State.FAILED: 1, State.SKIPPED: CHILDREN // 2, State.READY: CHILDREN // 2}
+    rig.check()
+
+
+def test_cancel_and_retry_of_a_large_flow(rig: Rig):
+    counted = Counted(rig)
+    answer = Answer()
+    rig.post(Cancel(answer, [FlowRef(1)]))
+    counted.turns(lambda: answer.given)
+    assert answer.body == {"cancelled": CHILDREN, "requested": 1, "unchanged": 0}
+    rig.end(1, Outcome.CANCELLED)
+    answer = Answer()
+    rig.post(Retry(answer, [FlowRef(1)], downstream=False))
+    counted.turns(lambda: answer.given)
+    assert answer.body == {"retried": CHILDREN + 1, "unchanged": 0}
+    assert max(counted.rows) <= MOST
+    assert len(counted.rows) >= 2 * CHILDREN // TURN_ROWS
+    assert counts(rig) == {State.RUNNING: 1, State.BLOCKED: CHILDREN}
+    rig.check()
+
+
+def test_others_get_their_turn_meanwhile(rig: Rig):
+    rig.submit([new("next", priority=9)], "s2")
+    rig.executor.end(rig.attempt(1), Outcome.PERMANENT)
+    rig.turn()
+    assert (CursorKind.SETTLE, 1) in rig.contents().cursors
+    assert rig.running() == [CHILDREN + 2]

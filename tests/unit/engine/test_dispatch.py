@@ -1,0 +1,318 @@
+"""Which task starts where: order, fairness, hand-over, limits, inputs."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from helpers.rig import Rig
+from helpers.tasks import Answer, dep, many, new
+
+from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
+from gemflowd.model.facts import Catalogue, Configure
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import State
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def order(rig: Rig, most: int = 10_000) -> list[int]:
+    """End what runs, one by one, and return the tasks in the order of their starts."""
+    while rig.running() and len(rig.executor.started) < most:
+        rig.end(rig.running()[0])
+    return [start.task for start in rig.executor.started]
+
+
+def measured(rig: Rig, seconds: float = 0.001, kind: str = "echo") -> None:
+    """Make the mean of a type known."""
+    rig.engine._memory.means.note(kind, seconds)
+
+
+# Order
+
+
+def test_the_highest_priority_starts_first(rig: Rig):
+    rig.submit([new(priority=priority) for priority in (0, 5, 9, -3, 9)])
+    rig.slots()
+    assert order(rig) == [3, 5, 2, 1, 4]
+
+
+def test_a_flow_of_a_thousand_does_not_starve_one_of_ten(rig: Rig):
+    rig.submit(many(1_000))
+    rig.slots()
+    assert order(rig, 100)[-1] == 100
+    rig.submit(many(10), "s2")
+    after = order(rig, 130)[100:]
+    assert [number for number in after if number > 1_000] == list(range(1_001, 1_011))
+    assert set(after[:22]) > set(range(1_001, 1_011)), "one of each in turn"
+
+
+def test_a_heavier_flow_gets_more(rig: Rig):
+    rig.submit(many(50), weight=1.0)
+    rig.submit(many(50), "s2", weight=4.0)
+    rig.slots()
+    first = order(rig, 50)[:50]
+    assert 38 <= sum(number > 50 for number in first) <= 42
+
+
+def test_without_fairness_it_is_the_order_of_submission():
+    rig = Rig(rules=Rules(fair=False))
+    for part in range(4):
+        rig.submit([new(priority=5 if n else 7) for n in range(3)], f"s{part}", weight=part + 1)
+    rig.slots()
+    assert order(rig) == [1, 4, 7, 10, 2, 3, 5, 6, 8, 9, 11, 12]
+
+
+def test_a_retried_task_keeps_its_place(rig: Rig):
+    rig.submit(many(3))
+    rig.slots()
+    rig.end(1, Outcome.LOST)
+    assert order(rig) == [1, 1, 2, 3]
+
+
+def test_more_than_a_window_is_started_in_order(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gemflowd.engine.dispatch.WINDOW", 16)
+    monkeypatch.setattr("gemflowd.core.lanes.WINDOW", 16)
+    count = 100
+    for part in range(2):
+        rig.submit(many(count), f"s{part}")
+    rig.slots(1, Kind.BLOCKING)
+    rig.slots(1, Kind.COROUTINE, 10)
+    measured(rig)
+    while rig.running():
+        rig.executor.end(rig.executor.running()[0], seconds=0.001)
+        rig.run()
+    started = [start.task for start in rig.executor.started]
+    assert started == sorted(started, key=lambda n: ((n - 1) % count, n))
+
+
+def test_disabled_means_one_at_a_time_in_order_over_both_kinds():
+    rig = Rig(rules=Rules(enabled=False))
+    rig.slots(2)
+    rig.slots(1, Kind.COROUTINE, 5)
+    kinds = [Kind.COROUTINE, Kind.BLOCKING, Kind.COROUTINE, Kind.BLOCKING]
+    rig.submit([new(kind=kind) for kind in kinds] + [new(priority=9, kind=Kind.COROUTINE)])
+    while rig.running():
+        assert len(rig.running()) == 1
+        rig.end(rig.running()[0])
+    assert [start.task for start in rig.executor.started] == [5, 1, 2, 3, 4]
+
+
+def test_enabled_again_all_slots_are_used():
+    rig = Rig(rules=Rules(enabled=False))
+    rig.slots(3)
+    rig.submit(many(3))
+    assert len(rig.running()) == 1
+    rig.post(Configure(Answer(), {"enabled": True}, Rules()))
+    rig.run()
+    assert len(rig.running()) == 3
+
+
+# Where, and how many at a time
+
+
+def test_each_kind_has_its_slots(rig: Rig):
+    rig.slots(1)
+    rig.slots(1, Kind.COROUTINE, 2)
+    rig.submit([*many(2), *many(3, kind=Kind.COROUTINE)])
+    assert {start.task: start.slot for start in rig.executor.started} == {1: "b1", 3: "c2", 4: "c2"}
+
+
+def test_an_unknown_type_goes_over_one_by_one_a_short_one_in_bulk(rig: Rig):
+    rig.slots(2)
+    rig.submit(many(100))
+    assert rig.running() == [1, 2]
+    rig.end(1, seconds=0.001)
+    assert len(rig.executor.slots["b1"].handed) in (19, 20)  # in floating point
+    assert len(rig.executor.slots["b2"].handed) == 1, "never behind one that may be long"
+
+
+def test_short_tasks_are_spread_over_the_slots(rig: Rig):
+    measured(rig)
+    rig.slots(4)
+    rig.submit(many(8))
+    assert [len(slot.handed) for slot in rig.executor.slots.values()] == [2, 2, 2, 2]
+
+
+def test_a_long_task_is_not_put_behind_short_ones(rig: Rig):
+    measured(rig)
+    rig.slots()
+    rig.submit([*many(3), new(type="long"), *many(3)])
+    assert rig.running() == [1, 2, 3]
+
+
+def test_what_is_taken_back_waits_until_the_slots_head_has_ended(rig: Rig):
+    measured(rig)
+    rig.slots()
+    rig.submit(many(5))
+    assert rig.running() == [1, 2, 3, 4, 5]
+    rig.executor.take_back("b1")
+    rig.run()
+    assert rig.running() == [1], "not handed over to the same slot again"
+    rig.slots()
+    assert {start.slot for start in rig.executor.handed() if start.task > 1} == {"b2"}
+    for number in (2, 3, 4, 5):
+        rig.end(number, seconds=0.001)
+    rig.submit(many(1), "s2")
+    assert rig.attempt(6).slot == "b2"
+    rig.end(1)
+    rig.check()
+
+
+def test_what_was_taken_back_starts_with_a_new_token_and_no_attempt_on_record(rig: Rig):
+    measured(rig)
+    rig.slots()
+    rig.submit(many(2))
+    (back,) = rig.executor.take_back("b1")
+    rig.end(1, seconds=0.001)
+    again = rig.attempt(2)
+    assert again.token > back.token
+    assert again.attempt == 1
+    assert rig.check().attempts == {(1, 1): Outcome.DONE}
+
+
+def test_a_stale_take_back_says_nothing_of_the_slot(rig: Rig):
+    from gemflowd.model.facts import TakenBack
+
+    measured(rig)
+    rig.slots()
+    rig.submit(many(2))
+    rig.post(TakenBack([(1, 99), (2, 99), (77, 1)]))
+    rig.submit(many(2), "s2")
+    assert rig.running() == [1, 2, 3, 4]
+
+
+def test_a_stopping_slot_gets_nothing_new(rig: Rig):
+    rig.slots(2)
+    rig.executor.stop("b1")
+    rig.submit(many(2))
+    assert [start.slot for start in rig.executor.started] == ["b2"]
+    rig.executor.kill("b1")
+    rig.run()
+    rig.check()
+
+
+def test_a_dead_slot_takes_only_its_own_along(rig: Rig):
+    rig.slots(2)
+    rig.submit(many(3))
+    rig.executor.kill("b1")
+    rig.run()
+    assert rig.task(1).crashes == 1
+    assert rig.task(2).crashes == 0
+    assert sorted(rig.running()) == [2]
+    rig.check()
+
+
+def test_suspects_run_again_each_alone(rig: Rig):
+    rig.slots(1, Kind.COROUTINE, 3)
+    rig.submit(many(3, kind=Kind.COROUTINE))
+    rig.executor.kill("c1")
+    rig.slots(2)
+    rig.slots(1, Kind.COROUTINE, 3)
+    assert [start.slot for start in rig.executor.handed()] == ["b2", "b3"]
+    rig.check()
+
+
+def test_suspects_of_a_flow_that_came_in_chunks_run_again(rig: Rig):
+    """Their new lane belongs to the flow, and the flow is complete: it is open."""
+    rig.slots(1, Kind.COROUTINE, 2)
+    rig.submit(many(2, kind=Kind.COROUTINE), complete=False)
+    rig.submit([], offset=2)
+    rig.executor.kill("c1")
+    rig.slots(2)
+    assert sorted(rig.running()) == [1, 2]
+    rig.crash()
+    rig.slots(2)
+    assert sorted(rig.running()) == [1, 2]
+
+
+# Limits
+
+
+def test_429_puts_the_bucket_to_sleep_and_it_wakes_on_time(rig: Rig):
+    rig.slots(1, Kind.COROUTINE, 2)
+    model = {"kind": Kind.COROUTINE, "bucket": "model"}
+    rig.submit([*many(3, **model), new(kind=Kind.COROUTINE)])
+    rig.end(1, Outcome.RATE_LIMITED, retry_after=30.0)
+    assert sorted(rig.running()) == [2, 4], "one without the bucket goes on"
+    rig.end(2)
+    assert rig.running() == [4]
+    assert rig.engine._memory.buckets["model"].in_flight == 0
+    assert rig.engine._patience() == 30.0
+    rig.clock.now += 29.9
+    rig.submit(many(1, **model), "s2")
+    assert rig.running() == [4]
+    rig.clock.now += 0.1
+    rig.run()
+    assert rig.running() == [4, 1]
+    assert rig.task(1).tries == 0
+    rig.check()
+
+
+def test_a_bucket_sleeps_over_a_restart(rig: Rig):
+    rig.slots()
+    rig.submit(many(1, bucket="model"))
+    rig.end(1, Outcome.RATE_LIMITED, retry_after=30.0)
+    rig.crash()
+    rig.slots()
+    assert rig.running() == []
+    rig.clock.now += 30.0
+    rig.run()
+    assert rig.running() == [1]
+
+
+def test_a_bucket_that_wakes_while_nobody_looks_is_not_missed(rig: Rig):
+    """It wakes after the last turn has read the clock, and before the engine asks how long it may sleep."""
+    rig.slots()
+    rig.submit(many(1, bucket="model"))
+    rig.executor.end(rig.attempt(1), Outcome.RATE_LIMITED, retry_after=0.001)
+    rig.turn()
+    rig.clock.now += 0.002
+    assert not rig.would_sleep()
+    rig.run()
+    assert rig.running() == [1]
+
+
+# What goes over
+
+
+def test_what_an_attempt_is_given(rig: Rig):
+    rig.slots()
+    rig.submit([new("a", body=b"BODY", timeout=7.5)])
+    (start,) = rig.executor.started
+    assert (start.task, start.flow, start.id, start.type, start.attempt) == (1, 1, "a", "echo", 1)
+    assert (start.body, start.inputs, start.timeout, start.token) == (b"BODY", None, 7.5, 1)
+
+
+def test_the_timeout_is_the_tasks_then_the_handlers_then_the_settings(rig: Rig):
+    rig.slots(3)
+    rig.post(Catalogue([HandlerInfo("slow", Kind.BLOCKING, {}, timeout=60.0)]))
+    rig.submit([new(type="slow", timeout=5.0), new(type="slow"), new()])
+    assert [start.timeout for start in rig.executor.started] == [5.0, 60.0, 300.0]
+    rig.crash()
+    rig.slots(3)
+    assert [start.timeout for start in rig.executor.started] == [5.0, 60.0, 300.0], "the catalogue is remembered"
+
+
+def test_dependents_get_the_results(rig: Rig):
+    rig.slots()
+    rig.submit([new("a"), new(), new("c", dep(0), dep(1))])
+    rig.end(1, payload=msgpack.packb({"text": "A"}))
+    rig.end(2, payload=msgpack.packb([1, 2]))
+    inputs = rig.attempt(3).inputs
+    assert inputs is not None
+    assert msgpack.unpackb(inputs) == {"a": {"text": "A"}, "2": [1, 2]}
+
+
+def test_too_large_inputs_fail_the_task_and_free_its_slot():
+    rig = Rig(rules=Rules(max_inputs_bytes=10))
+    rig.slots()
+    rig.submit([new("a"), new("b", dep(0)), new("c", dep(1))])
+    rig.submit(many(1), "s2")
+    rig.end(1, payload=msgpack.packb("x" * 50))
+    assert rig.state(2) is State.FAILED
+    assert rig.state(3) is State.SKIPPED
+    assert rig.running() == [4]
+    rig.check()
