@@ -125,6 +125,7 @@ class App:
     async def _start(self) -> None:
         set_title("gemflowd")
         process.become_subreaper()
+        process.raise_file_limit()
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
         self._engine = Engine(

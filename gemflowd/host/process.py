@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 from typing import Final
 
@@ -29,6 +30,14 @@ def die_with_parent(parent: int) -> None:
 def become_subreaper() -> None:
     """Orphans below us become our children instead of init's, so that they can be found and reaped."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def raise_file_limit(wanted: int = 65_536) -> None:
+    """Allow as many descriptors as the hard limit does, up to `wanted`: three a worker, one a client."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def rss_bytes(pid: int) -> int | None:

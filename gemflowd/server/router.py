@@ -26,6 +26,8 @@ log = logging.getLogger("gemflow.server")
 
 #: Messages that are read before others get their turn on the loop.
 _BATCH: Final = 64
+#: Seconds after which what waits is tried again: doubled while nothing gets through, up to the last.
+_RETRY: Final = (0.005, 1.0)
 #: Replies that wait for a client that does not read.
 MAX_OUTBOX: Final = 256
 _ENVELOPE: Final = frozenset({"v", "id", "op", "body"})
@@ -49,6 +51,8 @@ class Router:
         self._clients: dict[bytes, Client] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._retry: asyncio.TimerHandle | None = None  # set as long as an outbox is not empty
+        self._pause = 0.0
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # without it a reply to nobody is dropped in silence
         self._socket.setsockopt(zmq.RCVHWM, 16)
@@ -67,6 +71,8 @@ class Router:
             await asyncio.wait(self._waiting, timeout=timeout)
 
     def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
         for task in self._waiting:
             task.cancel()
         self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
@@ -75,8 +81,7 @@ class Router:
     def _ready(self) -> None:
         """The descriptor fired: something may be read, or written again."""
         self._scheduled = False
-        for client in [client for client in self._clients.values() if client.outbox]:
-            self._flush(client)
+        self._flush_all()
         for _ in range(_BATCH):
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -153,6 +158,30 @@ class Router:
             del self._clients[identity]
             return
         client.outbox.append(parts)
+        if self._retry is None:
+            self._retry_in(_RETRY[0])
+
+    def _flush_all(self) -> None:
+        """Send what waits, as far as its readers let us.
+
+        libzmq never says that there is room for one peer again, it only takes the news in, with whatever is called next. So a
+        timer stands behind the descriptor, as long as something waits.
+        """
+        if self._retry is None:
+            return
+        waiting = [client for client in self._clients.values() if client.outbox]
+        before = sum(len(client.outbox) for client in waiting)
+        for client in waiting:
+            self._flush(client)
+        self._retry.cancel()
+        self._retry = None
+        left = sum(len(client.outbox) for client in waiting)
+        if left:
+            self._retry_in(_RETRY[0] if left < before else min(_RETRY[1], self._pause * 2))
+
+    def _retry_in(self, seconds: float) -> None:
+        self._pause = seconds
+        self._retry = self._loop.call_later(seconds, self._flush_all)
 
     def _flush(self, client: Client) -> None:
         while client.outbox:

@@ -337,6 +337,7 @@ def test_sighup_reads_the_settings_again() -> None:
 def test_without_parallel_execution_there_is_one_task_at_a_time() -> None:
     with running(enabled=False, workers=3, batch_size=5, **with_handlers("odd_tasks")) as daemon:
         client = daemon.client()
+        client.run(nap(), sleep(0))  # both kinds of worker are there
         begin = client("subscribe")["next"]
         tasks = [nap(0.02) if index % 2 else sleep(0.02) for index in range(12)]
         reply = client.submit(*tasks)

@@ -56,11 +56,11 @@ TASKS = st.lists(
             "bucket": st.sampled_from([None, None, "a", "b"]),
             "delay": st.sampled_from([None, None, None, 0.0, 3.0, 50.0]),
             "retries": st.sampled_from([None, 0, 1]),
-            "deps": st.lists(st.tuples(PICK, ONS), max_size=3),
+            "deps": st.lists(st.tuples(PICK, ONS), max_size=2),
         }
     ),
-    min_size=1,
-    max_size=8,
+    min_size=2,
+    max_size=9,
 )
 
 
@@ -107,7 +107,6 @@ class EngineMachine(RuleBasedStateMachine):
         self.sent: list[Sent] = []
         self.asked: list[Asked] = []
         self.serial = 0
-        self.draining = False
         self.retrying = False
         self.eager = 0  # after so many requests the engine goes on by itself; 0: never
         self.requests = 0
@@ -120,9 +119,12 @@ class EngineMachine(RuleBasedStateMachine):
     def backing(self) -> InMemory | OnDisk:
         return InMemory()
 
-    @initialize(eager=st.sampled_from([1, 1, 2, 4, 0]))
-    def set_eager(self, eager: int) -> None:
+    @initialize(
+        eager=st.sampled_from([1, 1, 2, 4, 0]), shapes=TASKS, complete=st.sampled_from([True, True, True, False])
+    )
+    def begin(self, eager: int, shapes: list[dict], complete: bool) -> None:
         self.eager = eager
+        self.submit(shapes, complete, 1.0)
         self.go_on(None)
 
     # Turns
@@ -210,7 +212,6 @@ class EngineMachine(RuleBasedStateMachine):
     def reborn(self, how: Callable[[], None]) -> None:
         """The daemon ends in some way; a client asks again for what it has no reply to."""
         how()
-        self.draining = False
         self.retrying = False
         self.acknowledge()
         self.rig.executor.add(Kind.BLOCKING)
@@ -291,7 +292,7 @@ class EngineMachine(RuleBasedStateMachine):
                 changed = [replace(tasks[0], body=b"other"), *tasks[1:]]
                 self.rig.post(submission(answer, sent.uuid, changed, offset=offset, complete=complete))
                 self.turns(None)
-                if answer.given and not sent.may_vanish and not self.draining:
+                if answer.given and not sent.may_vanish:
                     assert answer.code == "submission_reused"
 
     @rule(pick=PICK, unknown=st.booleans())
@@ -335,7 +336,7 @@ class EngineMachine(RuleBasedStateMachine):
             return [NamedTask(sent.flow, named[pick % len(named)])]
         return [FlowRef(sent.flow)]
 
-    @rule(pick=PICK, how=st.integers(0, 3))
+    @rule(pick=PICK, how=st.sampled_from([0, 0, 0, 1, 2, 3]))
     def cancel(self, pick: int, how: int) -> None:
         refs = self.refs(pick, how)
         for sent in self.sent:
@@ -353,7 +354,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.rig.post(Retry(Answer(), refs, downstream))
         self.after()
 
-    @rule(fair=st.booleans(), enabled=st.sampled_from([True, True, True, False]))
+    @rule(fair=st.booleans(), enabled=st.sampled_from([True, True, True, True, True, False]))
     def configure(self, fair: bool, enabled: bool) -> None:
         rules = replace(self.rig.rules, fair=fair, enabled=enabled)
         self.rig.rules = rules
@@ -364,10 +365,15 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def drain(self) -> None:
-        if self.serial % 5 == 0:
-            self.draining = True
-            self.rig.post(Drain())
-        self.after()
+        """The daemon is stopped as it should be: it starts and takes nothing more, and leaves."""
+        self.turns(None)
+        started, answer = len(self.rig.executor.started), Answer()
+        self.rig.post(Drain(), submission(answer, "too late", [new()]))
+        self.turns(None)
+        if answer.given:
+            assert answer.code == "draining"
+            assert len(self.rig.executor.started) == started
+        self.reborn(self.rig.stop)
 
     # What the executor does
 
@@ -397,6 +403,22 @@ class EngineMachine(RuleBasedStateMachine):
         ]
         self.rig.post(AttemptsEnded(ended))
         self.after()
+
+    @rule(dice=PICK, rounds=st.integers(1, 12), good=st.booleans())
+    def work(self, dice: int, rounds: int, good: bool) -> None:
+        """The daemon at its work for a while: attempts end, others start, time goes by."""
+        rng = random.Random(dice)
+        bad = [outcome for outcome in Outcome if outcome is not Outcome.CANCELLED]
+        for _ in range(rounds):
+            running = self.rig.executor.running()
+            if running:
+                outcome = Outcome.DONE if good or rng.random() < 0.6 else rng.choice(bad)
+                seconds = rng.choice([0.0001, 0.001, 1.0])
+                self.rig.executor.end(rng.choice(running), outcome, seconds=seconds, retry_after=3.0)
+            self.rig.clock.now += rng.choice([0.0, 0.0, 0.5, 5.0])
+            self.go_on(None)
+
+    work_2 = work_3 = work
 
     @rule()
     def obey_cancel(self) -> None:
@@ -432,10 +454,12 @@ class EngineMachine(RuleBasedStateMachine):
         names = list(executor.slots)
         if names:
             name = names[pick % len(names)]
+            slot = executor.slots[name]
             if how == "stop":
                 executor.stop(name)
             else:
                 executor.kill(name, innocent=how == "innocent")
+            executor.add(slot.kind, slot.size)
         self.after()
 
     @precondition(lambda self: len(self.rig.executor.slots) < 5)
@@ -450,6 +474,8 @@ class EngineMachine(RuleBasedStateMachine):
     def turn(self, count: int | None) -> None:
         self.go_on(count)
 
+    turn_2 = turn_3 = turn
+
     def go_on(self, count: int | None) -> None:
         self.turns(count)
         if self.rig.engine._inbox.empty() and not self.rig.engine._left:
@@ -460,15 +486,13 @@ class EngineMachine(RuleBasedStateMachine):
         self.rig.clock.now += seconds
         self.after()
 
-    @rule(clean=st.booleans())
-    def restart(self, clean: bool) -> None:
-        self.reborn(self.rig.stop if clean else self.rig.crash)
-
-    @rule()
-    def crash_after_commit(self) -> None:
-        """What was committed is never told: no reply, no start."""
+    @rule(how=st.sampled_from(["stop", "crash", "untold", "untold"]))
+    def restart(self, how: str) -> None:
+        """The daemon ends: as it should, at once, or with a turn committed of which nobody hears: no reply, no start."""
         rig = self.rig
-        if not rig.would_sleep():
+        if how != "untold":
+            self.reborn(rig.stop if how == "stop" else rig.crash)
+        elif not rig.would_sleep():
             deliver, rig.engine._deliver = rig.engine._deliver, lambda effects: None
             try:
                 rig.engine.turn(rig.engine._take())
@@ -519,9 +543,6 @@ class EngineMachine(RuleBasedStateMachine):
                 patch.stop()
 
     def come_to_an_end(self) -> None:
-        self.turns(None)
-        if self.draining:
-            self.reborn(self.rig.stop)
         self.turns(None)
         for sent in self.sent:
             if sent.flow and not sent.complete and not sent.may_vanish:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -42,6 +43,8 @@ LOG_CREDIT: Final = 2_000
 #: Seconds before a worker or nursery that died young is replaced: doubled each time, up to the last.
 _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
+#: Forks that the nursery is asked for at a time.
+_FORKING: Final = 16
 #: Libraries that start a thread per core when they are imported would keep the nursery from forking.
 _SINGLE_THREAD: Final = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
@@ -75,6 +78,8 @@ class LocalPool:
         self._control: socket.socket | None = None
         self._catalogue: list[HandlerInfo] = []
         self._ready: asyncio.Future[list[HandlerInfo]] = loop.create_future()
+        self._to_fork: deque[tuple[Worker, socket.socket]] = deque()
+        self._forking = 0  # asked of the nursery, not answered yet
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._delay = 0.0
@@ -178,6 +183,10 @@ class LocalPool:
         self._control.close()
         self._control = None
         status = self._nursery.wait() if self._nursery is not None else 0
+        for _, theirs in self._to_fork:
+            theirs.close()
+        self._to_fork.clear()
+        self._forking = 0
         if not self._ready.done():
             self._ready.set_exception(
                 ConfigError([f"the worker nursery ended with status {status} before it was ready"])
@@ -241,10 +250,21 @@ class LocalPool:
         worker = Worker(name, kind, size, tickets, channel)
         self._workers[name] = worker
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
-        wire.send_packet(self._control, [wire.FORK, name, int(kind)], [theirs.fileno(), tickets])
-        theirs.close()
+        self._to_fork.append((worker, theirs))
+        self._fork_some()
+
+    def _fork_some(self) -> None:
+        """Ask for a few forks at a time: the nursery's socket holds only so many requests."""
+        while self._to_fork and self._forking < _FORKING and self._control is not None:
+            worker, theirs = self._to_fork.popleft()
+            packet = [wire.FORK, worker.name, int(worker.kind)]
+            wire.send_packet(self._control, packet, [theirs.fileno(), worker.tickets])
+            theirs.close()
+            self._forking += 1
 
     def _forked(self, name: str, pid: int, pidfd: int) -> None:
+        self._forking -= 1
+        self._fork_some()
         worker = self._workers.get(name)
         if worker is None:
             os.close(pidfd)
