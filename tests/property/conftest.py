@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-pytest.register_assert_rewrite("helpers.queue_model", "helpers.rig", "helpers.fake_executor")
+pytest.register_assert_rewrite("helpers.history", "helpers.queue_model", "helpers.rig", "helpers.fake_executor")
 
 settings.register_profile(
     "ci",

@@ -1,51 +1,23 @@
-"""Random histories of the queue: submissions, outcomes, people, crashes and failing disks, in any order.
-
-After every step all invariants of docs/architecture.md hold, by what is stored, by what the engine remembers and by an
-independent model; at the end of every history all tasks come to an end. The figures that bound a turn are made tiny, so
-that cursors and windows are used by queues of a few dozen tasks.
-"""
+"""Random histories of the queue (helpers/history.py says what is checked), found and made small by Hypothesis."""
 
 from __future__ import annotations
 
-import random
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from unittest import mock
 
-from helpers.queue_model import QueueModel
-from helpers.rig import InMemory, OnDisk, Rig
-from helpers.tasks import Answer, dep, new, submission
+from helpers.history import History
+from helpers.rig import InMemory, OnDisk
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gemflowd.core import lanes
-from gemflowd.core.turn import CursorKind
-from gemflowd.engine import dispatch, engine, steering
-from gemflowd.model.attempt import Ended, Kind, Outcome
-from gemflowd.model.effects import Effects
-from gemflowd.model.errors import StoreFull
-from gemflowd.model.facts import (
-    AttemptsEnded,
-    Cancel,
-    Configure,
-    Discard,
-    Drain,
-    NewTask,
-    Retry,
-    TakenBack,
-    TaskNumber,
-)
-from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
-from gemflowd.model.rules import Rules
-from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import Task
+from gemflowd.model.attempt import Kind, Outcome
+from gemflowd.model.states import On
 
 PICK = st.integers(0, 10_000)  # taken modulo the number of things there are
 KINDS = st.sampled_from([Kind.BLOCKING, Kind.BLOCKING, Kind.COROUTINE])
-ONS = st.sampled_from([On.SUCCESS, On.SUCCESS, On.FAILURE, On.DONE])
+ONS = st.sampled_from([On.SUCCESS, On.SUCCESS, On.SUCCESS, On.FAILURE, On.DONE])
+OUTCOMES = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.CANCELLED] + [Outcome.DONE] * 6)
 TASKS = st.lists(
     st.fixed_dictionaries(
         {
@@ -62,517 +34,59 @@ TASKS = st.lists(
     min_size=2,
     max_size=9,
 )
+COMPLETE = st.sampled_from([True, True, True, False])
 
 
-class Injected(Exception):
-    """A defect that is not one."""
-
-
-@dataclass
-class Sent:
-    """A submission as its client remembers it."""
-
-    uuid: str
-    weight: float
-    tasks: list[NewTask] = field(default_factory=list)  # acknowledged
-    chunks: list[tuple[list[NewTask], int, bool, int]] = field(default_factory=list)  # tasks, offset, complete, first
-    flow: int = 0
-    numbers: list[int] = field(default_factory=list)
-    complete: bool = False
-    may_vanish: bool = False  # a discard was asked for, or a chunk was refused
-
-
-@dataclass
-class Asked:
-    """A request without a reply yet."""
-
-    sent: Sent
-    tasks: list[NewTask]
-    offset: int
-    complete: bool
-    answer: Answer
-
-
-class EngineMachine(RuleBasedStateMachine):
+class EngineMachine(History, RuleBasedStateMachine):
     def __init__(self) -> None:
-        super().__init__()
-        self.patches = mock.patch.multiple(engine, TURN_ROWS=12, _FULL_PAUSE=0.0)
-        self.patches.start()
-        self.others = [mock.patch.object(dispatch, "WINDOW", 2), mock.patch.object(lanes, "WINDOW", 2)]
-        self.others += [mock.patch.object(steering, "STEP", 3), mock.patch.object(engine.log, "disabled", True)]
-        for patch in self.others:
-            patch.start()
-        self.rig = Rig(self.backing(), Rules(backoff=2.0, crash_limit=2, lost_limit=3), seed=1)
-        self.model = QueueModel()
-        self.sent: list[Sent] = []
-        self.asked: list[Asked] = []
-        self.serial = 0
-        self.retrying = False
-        self.eager = 0  # after so many requests the engine goes on by itself; 0: never
-        self.requests = 0
-        self.tokens: dict[int, int] = {}
-        self.last_delivered = 0
-        self.rig.listeners.append(self.delivered)
-        self.rig.executor.add(Kind.BLOCKING)
-        self.rig.executor.add(Kind.COROUTINE, 3)
+        RuleBasedStateMachine.__init__(self)
+        History.__init__(self, self.backing())
 
     def backing(self) -> InMemory | OnDisk:
         return InMemory()
 
-    @initialize(
-        eager=st.sampled_from([1, 1, 2, 4, 0]), shapes=TASKS, complete=st.sampled_from([True, True, True, False])
-    )
-    def begin(self, eager: int, shapes: list[dict], complete: bool) -> None:
-        self.eager = eager
-        self.submit(shapes, complete, 1.0)
-        self.go_on(None)
-
-    # Turns
-
-    def after(self) -> None:
-        """Something was asked for or reported."""
-        self.requests += 1
-        if self.eager and self.requests % self.eager == 0:
-            self.go_on(None)
-
-    def turns(self, count: int | None = 1) -> None:
-        """Some turns; None: until the engine sleeps. A turn with nothing to blame ends the daemon."""
-        try:
-            done = 0
-            while not self.rig.would_sleep() and (count is None or done < count):
-                self.rig.turn()
-                done += 1
-                assert done < 500, "the engine does not come to rest"
-        except Injected:
-            self.reborn(self.rig.crash)
-
-    def delivered(self, effects: Effects) -> None:
-        found = self.rig.contents()
-        self.acknowledge()
-        self.model.follow(found, self.retrying or any(kind is CursorKind.RETRY for kind, _ in found.cursors))
-        for start in effects.starts:
-            assert start.token > self.tokens.get(start.task, 0), "a token is never given twice"
-            self.tokens[start.task] = start.token
-        if not self.rig.engine._rules.enabled and effects.starts:
-            assert effects.running == 1
-        self.judge_order(effects, found.tasks)
-        if effects.events is not None:
-            assert effects.events.first + len(effects.events.events) - 1 == self.model.last_event
-
-    def judge_order(self, effects: Effects, tasks: dict[int, Task]) -> None:
-        """Within a lane what started comes before what is still ready, and in order."""
-        memory = self.rig.engine._memory
-        started: dict[int, list[tuple[float, ...]]] = {}
-        for start in effects.starts:
-            task = tasks[start.task]
-            assert memory.lanes[task.lane].open
-            started.setdefault(task.lane, []).append((-task.priority, task.tag, task.number))
-        for lane, keys in started.items():
-            assert keys == sorted(keys)
-            left = [(-t.priority, t.tag, t.number) for t in tasks.values() if t.lane == lane and t.state is State.READY]
-            assert not left or keys[-1] < min(left)
-
-    def acknowledge(self) -> None:
-        """Read the replies that have come."""
-        for asked in [asked for asked in self.asked if asked.answer.given]:
-            self.asked.remove(asked)
-            sent = asked.sent
-            if asked.answer.code is not None:
-                if asked.answer.code in ("unknown_dependency", "duplicate_id", "invalid_value"):
-                    sent.may_vanish = True
-                continue
-            body = asked.answer.body
-            assert sent.flow in (0, body["flow"])
-            sent.flow = body["flow"]
-            assert body["count"] == len(asked.tasks)
-            chunk = (asked.tasks, asked.offset, asked.complete, body["first"] or 0)
-            if body["repeated"] and any(known[1:3] == chunk[1:3] and known[0] == chunk[0] for known in sent.chunks):
-                assert chunk in sent.chunks
-                continue
-            assert asked.offset == len(sent.tasks), "a chunk was taken out of order"
-            sent.chunks.append(chunk)
-            sent.complete = sent.complete or asked.complete
-            numbers = [chunk[3] + index for index in range(len(asked.tasks))]
-            sent.tasks += asked.tasks
-            sent.numbers += numbers
-            for number, task in zip(numbers, asked.tasks, strict=True):
-                self.model.known(number, [(self.parent(sent, chunk[3], d.target), d.on.word) for d in task.deps])
-
-    def parent(self, sent: Sent, first: int, target: int | str | NamedTask | TaskNumber) -> int:
-        if isinstance(target, int):
-            return first + target
-        if isinstance(target, TaskNumber):
-            return target.number
-        if isinstance(target, NamedTask):
-            (sent,) = [other for other in self.sent if other.flow == target.flow]
-            target = target.id
-        (place,) = [place for place, task in enumerate(sent.tasks) if task.id == target]
-        return sent.numbers[place]
-
-    def reborn(self, how: Callable[[], None]) -> None:
-        """The daemon ends in some way; a client asks again for what it has no reply to."""
-        how()
-        self.retrying = False
-        self.acknowledge()
-        self.rig.executor.add(Kind.BLOCKING)
-        self.rig.executor.add(Kind.COROUTINE, 3)
-        again, self.asked = self.asked, []
-        self.model.follow(self.rig.contents(), True)
-        for asked in again:
-            external = any(isinstance(d.target, TaskNumber | NamedTask) for task in asked.tasks for d in task.deps)
-            if external and self.rig.store.flow_of(asked.sent.uuid) is None:
-                asked.sent.may_vanish = True  # that chunk was refused, and nobody heard of it
-            if not asked.sent.may_vanish:
-                self.ask(asked.sent, asked.tasks, asked.offset, asked.complete)
-
-    # What clients do
-
-    def ask(self, sent: Sent, tasks: list[NewTask], offset: int, complete: bool) -> None:
-        answer = Answer()
-        self.asked.append(Asked(sent, tasks, offset, complete, answer))
-        fact = submission(answer, sent.uuid, tasks, offset=offset, complete=complete, weight=sent.weight)
-        self.rig.post(fact)
-
-    def build(self, shapes: list[dict], sent: Sent) -> list[NewTask]:
-        """Tasks of those shapes; a dependency is on an earlier one of the chunk, of the flow, or elsewhere."""
-        tasks: list[NewTask] = []
-        for place, shape in enumerate(shapes):
-            self.serial += 1
-            targets: list = list(range(place))
-            targets += [task.id for task in sent.tasks if task.id is not None]
-            for other in self.sent:
-                if other is not sent and other.flow:
-                    targets += [TaskNumber(number) for number in other.numbers]
-                    targets += [NamedTask(other.flow, task.id) for task in other.tasks if task.id is not None]
-            deps = {}
-            for pick, on in shape["deps"]:
-                if targets:
-                    target = targets[pick % len(targets)]
-                    deps.setdefault(self.identity(sent, target), dep(target, on))
-            fields = {key: value for key, value in shape.items() if key not in ("deps", "delay")}
-            due = None if shape["delay"] is None else self.rig.clock.now + shape["delay"]
-            name = None if self.serial % 3 == 0 else f"t{self.serial}"
-            tasks.append(new(name, *deps.values(), due=due, **fields))
-        return tasks
-
-    def identity(self, sent: Sent, target: object) -> object:
-        """The same task by another name is the same dependency."""
-        return ("here", target) if isinstance(target, int) else self.parent(sent, 0, target)
-
-    @rule(shapes=TASKS, complete=st.sampled_from([True, True, False]), weight=st.sampled_from([1.0, 4.0, 0.5]))
-    def submit(self, shapes: list[dict], complete: bool, weight: float) -> None:
-        sent = Sent(f"uuid{len(self.sent)}", weight)
-        tasks = self.build(shapes, sent)
-        self.sent.append(sent)
-        self.ask(sent, tasks, 0, complete)
-        self.after()
-
-    @rule(shapes=TASKS, pick=PICK, complete=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1, -1]), empty=st.booleans())
-    def next_chunk(self, shapes: list[dict], pick: int, complete: bool, wrong: int, empty: bool) -> None:
-        waiting = {id(asked.sent) for asked in self.asked}
-        open_ones = [s for s in self.sent if s.flow and not s.complete and id(s) not in waiting]
-        if open_ones:
-            sent = open_ones[pick % len(open_ones)]
-            tasks = self.build(shapes, sent) if not (empty and complete) else []
-            offset = max(1, len(sent.tasks) + wrong)  # at 0 a discarded submission would begin anew
-            self.ask(sent, tasks, offset, complete)
-        self.after()
-
-    @rule(pick=PICK, which=PICK, other=st.booleans())
-    def repeat(self, pick: int, which: int, other: bool) -> None:
-        """The same chunk again, as a client does that saw no reply; or other content under the same UUID."""
-        known = [sent for sent in self.sent if sent.chunks and not sent.may_vanish]
-        if known:
-            sent = known[pick % len(known)]
-            tasks, offset, complete, _ = sent.chunks[which % len(sent.chunks)]
-            if not other:
-                self.ask(sent, tasks, offset, complete)
-            elif tasks:
-                answer = Answer()
-                changed = [replace(tasks[0], body=b"other"), *tasks[1:]]
-                self.rig.post(submission(answer, sent.uuid, changed, offset=offset, complete=complete))
-                self.turns(None)
-                if answer.given and not sent.may_vanish:
-                    assert answer.code == "submission_reused"
-
-    @rule(pick=PICK, unknown=st.booleans())
-    def bad_chunk(self, pick: int, unknown: bool) -> None:
-        """Refused for its content: the whole flow goes."""
-        open_ones = [s for s in self.sent if s.flow and not s.complete]
-        if open_ones:
-            sent = open_ones[pick % len(open_ones)]
-            sent.may_vanish = True
-            names = [task.id for task in sent.tasks if task.id is not None]
-            if unknown or not names:
-                tasks = [new(None, dep("nobody"))]
-            else:
-                tasks = [new(names[0])]
-            self.ask(sent, tasks, len(sent.tasks), True)
-        self.after()
-
-    @rule(pick=PICK)
-    def discard(self, pick: int) -> None:
-        if self.sent:
-            sent = self.sent[pick % len(self.sent)]
-            sent.may_vanish = sent.may_vanish or not sent.complete
-            self.rig.post(Discard(Answer(), sent.uuid))
-        self.after()
-
-    # What people do
-
-    def refs(self, pick: int, how: int) -> list[Ref]:
-        numbers = [number for sent in self.sent for number in sent.numbers]
-        flows = [sent for sent in self.sent if sent.flow]
-        if not numbers:
-            return []
-        number = numbers[pick % len(numbers)]
-        if how == 0:
-            return [TaskRange(number, number)]
-        if how == 1:
-            return [TaskRange(number, number + 4)]
-        sent = flows[pick % len(flows)]
-        named = [task.id for task in sent.tasks if task.id is not None]
-        if how == 2 and named:
-            return [NamedTask(sent.flow, named[pick % len(named)])]
-        return [FlowRef(sent.flow)]
-
-    @rule(pick=PICK, how=st.sampled_from([0, 0, 0, 1, 2, 3]))
-    def cancel(self, pick: int, how: int) -> None:
-        refs = self.refs(pick, how)
-        for sent in self.sent:
-            if FlowRef(sent.flow) in refs and not sent.complete:
-                sent.may_vanish = True
-        if refs:
-            self.rig.post(Cancel(Answer(), refs))
-        self.after()
-
-    @rule(pick=PICK, how=st.integers(0, 3), downstream=st.booleans())
-    def retry(self, pick: int, how: int, downstream: bool) -> None:
-        refs = self.refs(pick, how)
-        if refs:
-            self.retrying = True
-            self.rig.post(Retry(Answer(), refs, downstream))
-        self.after()
-
-    @rule(fair=st.booleans(), enabled=st.sampled_from([True, True, True, True, True, False]))
-    def configure(self, fair: bool, enabled: bool) -> None:
-        rules = replace(self.rig.rules, fair=fair, enabled=enabled)
-        self.rig.rules = rules
-        if not enabled:
-            self.turns(None)
-            self.end_all(Outcome.DONE)
-        self.rig.post(Configure(Answer(), {"fair": fair}, rules))
-
-    @rule()
-    def drain(self) -> None:
-        """The daemon is stopped as it should be: it starts and takes nothing more, and leaves."""
-        self.turns(None)
-        started, answer = len(self.rig.executor.started), Answer()
-        self.rig.post(Drain(), submission(answer, "too late", [new()]))
-        self.turns(None)
-        if answer.given:
-            assert answer.code == "draining"
-            assert len(self.rig.executor.started) == started
-        self.reborn(self.rig.stop)
-
-    # What the executor does
-
-    @rule(
-        pick=PICK,
-        outcome=st.sampled_from([o for o in Outcome if o is not Outcome.CANCELLED] + [Outcome.DONE] * 6),
-        seconds=st.sampled_from([0.0001, 0.0001, 0.004, 1.0]),
-        retry_after=st.sampled_from([None, 0.0, 7.0, 1e9]),
-    )
-    def end(self, pick: int, outcome: Outcome, seconds: float, retry_after: float | None) -> None:
-        running = self.rig.executor.running()
-        if running:
-            order = running[pick % len(running)]
-            after = retry_after if outcome is Outcome.RATE_LIMITED else None
-            self.rig.executor.end(order, outcome, seconds=seconds, retry_after=after)
-        self.after()
-
-    @rule(dice=PICK, seconds=st.sampled_from([0.0001, 0.001]))
-    def end_several(self, dice: int, seconds: float) -> None:
-        """In one report; attempts that were handed over to one slot end in their order."""
-        rng = random.Random(dice)
-        outcomes = [Outcome.DONE, Outcome.ERROR]
-        ended = [
-            self.rig.executor.ended(order, rng.choice(outcomes), seconds)
-            for slot in self.rig.executor.slots.values()
-            for order in slot.handed[: rng.randint(0, len(slot.handed))]
-        ]
-        self.rig.post(AttemptsEnded(ended))
-        self.after()
-
-    @rule(dice=PICK, rounds=st.integers(1, 12), good=st.booleans())
-    def work(self, dice: int, rounds: int, good: bool) -> None:
-        """The daemon at its work for a while: attempts end, others start, time goes by."""
-        rng = random.Random(dice)
-        bad = [outcome for outcome in Outcome if outcome is not Outcome.CANCELLED]
-        for _ in range(rounds):
-            running = self.rig.executor.running()
-            if running:
-                outcome = Outcome.DONE if good or rng.random() < 0.6 else rng.choice(bad)
-                seconds = rng.choice([0.0001, 0.001, 1.0])
-                self.rig.executor.end(rng.choice(running), outcome, seconds=seconds, retry_after=3.0)
-            self.rig.clock.now += rng.choice([0.0, 0.0, 0.5, 5.0])
-            self.go_on(None)
-
-    work_2 = work_3 = work
-
-    @rule()
-    def obey_cancel(self) -> None:
-        executor = self.rig.executor
-        for order in executor.running():
-            if (order.task, order.token) in executor.asked:
-                executor.end(order, Outcome.CANCELLED)
-        self.after()
-
-    @rule(pick=PICK, outcome=st.sampled_from(Outcome), wrong=st.sampled_from([0, 0, 1, -1]), back=st.booleans())
-    def late(self, pick: int, outcome: Outcome, wrong: int, back: bool) -> None:
-        """Twice, or of an attempt that is not the live one: changes nothing."""
-        past = [*self.rig.executor.past, (10_000, 1)]
-        task, token = past[pick % len(past)]
-        live = {(order.task, order.token) for order in self.rig.executor.handed()}
-        if (task, token + wrong) in live:
-            return
-        if back:
-            self.rig.post(TakenBack([(task, token + wrong)]))
-        else:
-            self.rig.post(AttemptsEnded([Ended(task, token + wrong, outcome, b"late", 0.5)]))
-
-    @rule(pick=PICK, keep=st.integers(0, 2))
-    def take_back(self, pick: int, keep: int) -> None:
-        names = list(self.rig.executor.slots)
-        if names:
-            self.rig.executor.take_back(names[pick % len(names)], keep)
-        self.after()
-
-    @rule(pick=PICK, how=st.sampled_from(["stop", "kill", "innocent"]))
-    def lose_slot(self, pick: int, how: str) -> None:
-        executor = self.rig.executor
-        names = list(executor.slots)
-        if names:
-            name = names[pick % len(names)]
-            slot = executor.slots[name]
-            if how == "stop":
-                executor.stop(name)
-            else:
-                executor.kill(name, innocent=how == "innocent")
-            executor.add(slot.kind, slot.size)
-        self.after()
-
-    @precondition(lambda self: len(self.rig.executor.slots) < 5)
-    @rule(kind=KINDS, size=st.integers(1, 4))
-    def add_slot(self, kind: Kind, size: int) -> None:
-        self.rig.executor.add(kind, size if kind is Kind.COROUTINE else 1)
-        self.after()
-
-    # Time, crashes, failing disks
-
-    @rule(count=st.sampled_from([1, 1, 2, None, None, None]))
-    def turn(self, count: int | None) -> None:
-        self.go_on(count)
-
-    turn_2 = turn_3 = turn
-
-    def go_on(self, count: int | None) -> None:
-        self.turns(count)
-        if self.rig.engine._inbox.empty() and not self.rig.engine._left:
-            self.retrying = False
-
-    @rule(seconds=st.sampled_from([1.0, 6.0, 100.0]))
-    def wait(self, seconds: float) -> None:
-        self.rig.clock.now += seconds
-        self.after()
-
-    @rule(how=st.sampled_from(["stop", "crash", "untold", "untold"]))
-    def restart(self, how: str) -> None:
-        """The daemon ends: as it should, at once, or with a turn committed of which nobody hears: no reply, no start."""
-        rig = self.rig
-        if how != "untold":
-            self.reborn(rig.stop if how == "stop" else rig.crash)
-        elif not rig.would_sleep():
-            deliver, rig.engine._deliver = rig.engine._deliver, lambda effects: None
-            try:
-                rig.engine.turn(rig.engine._take())
-            except Injected:
-                pass
-            rig.engine._deliver = deliver
-            self.reborn(rig.crash)
-
-    @rule(verb=st.sampled_from(["write", "conclude", "commit", "tasks", "bodies"]), full=st.booleans())
-    def failing_store(self, verb: str, full: bool) -> None:
-        self.rig.store.fail = (verb, StoreFull("full") if full else Injected())
-        self.turns()
-        self.rig.store.fail = None
-
-    # What holds after every step
-
-    @invariant()
-    def all_holds(self) -> None:
-        found = self.rig.check()
-        self.model.compare(found)
-        for sent in self.sent:
-            if sent.flow and not sent.may_vanish:
-                flow = found.flows[sent.flow]
-                assert flow.submission == sent.uuid
-                assert flow.received >= len(sent.tasks)
-                assert all(number in found.tasks for number in sent.numbers)
-                if sent.complete:
-                    assert flow.state != FlowState.OPEN
-        succeeded = {number for number, task in found.tasks.items() if task.state is State.SUCCEEDED}
-        assert set(found.results) == succeeded
-        for number, value in found.results.items():
-            assert value != b"late"
-            assert value.startswith(b"%d:" % number)
-
-    # And at the end everything ends
-
-    def end_all(self, outcome: Outcome) -> None:
-        while self.rig.executor.running():
-            for order in self.rig.executor.running():
-                self.rig.executor.end(order, outcome)
-            self.turns(None)
-
     def teardown(self) -> None:
-        try:
-            self.come_to_an_end()
-        finally:
-            for patch in [self.patches, *self.others]:
-                patch.stop()
+        self.close()
 
-    def come_to_an_end(self) -> None:
-        self.turns(None)
-        for sent in self.sent:
-            if sent.flow and not sent.complete and not sent.may_vanish:
-                self.ask(sent, [], len(sent.tasks), True)
-        for name in list(self.rig.executor.slots):
-            self.rig.executor.stop(name)
-        self.end_all(Outcome.DONE)
-        for name in list(self.rig.executor.slots):
-            self.rig.executor.kill(name)
-        self.rig.executor.add(Kind.BLOCKING)
-        self.rig.executor.add(Kind.COROUTINE, 3)
-        for _ in range(1_000):
-            self.turns(None)
-            if self.rig.executor.running():
-                self.end_all(Outcome.DONE)
-                continue
-            patience = self.rig.engine._patience()
-            if patience is None:
-                break
-            self.rig.clock.now += patience
-        self.all_holds()
-        assert not self.asked, "a client waits for ever"
-        found = self.rig.contents()
-        left = [
-            task
-            for task in found.tasks.values()
-            if not task.state.terminal and found.flows[task.flow].state != FlowState.OPEN
-        ]
-        assert not left, left
-        assert not found.cursors
+    begin = initialize(eager=st.sampled_from([1, 1, 2, 4, 0]), shapes=TASKS, complete=COMPLETE)(History.begin)
+    all_holds = invariant()(History.all_holds)
+
+    submit = rule(shapes=TASKS, complete=COMPLETE, weight=st.sampled_from([1.0, 4.0, 0.5]))(History.submit)
+    next_chunk = rule(
+        shapes=TASKS, pick=PICK, complete=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1, -1]), empty=st.booleans()
+    )(History.next_chunk)
+    repeat = rule(pick=PICK, which=PICK, other=st.booleans())(History.repeat)
+    bad_chunk = rule(pick=PICK, unknown=st.booleans())(History.bad_chunk)
+    discard = rule(pick=PICK)(History.discard)
+
+    cancel = rule(pick=PICK, how=st.sampled_from([0, 0, 0, 1, 2, 3]))(History.cancel)
+    retry = rule(pick=PICK, how=st.integers(0, 3), downstream=st.booleans())(History.retry)
+    configure = rule(fair=st.booleans(), enabled=st.sampled_from([True] * 5 + [False]))(History.configure)
+
+    work = rule(dice=PICK, rounds=st.integers(1, 12), good=st.booleans())(History.work)
+    end = rule(
+        pick=PICK,
+        outcome=OUTCOMES,
+        seconds=st.sampled_from([0.0001, 0.0001, 0.004, 1.0]),
+        retry_after=st.sampled_from([None, 0.0, 7.0]),
+    )(History.end)
+    end_several = rule(dice=PICK, seconds=st.sampled_from([0.0001, 0.001]))(History.end_several)
+    obey_cancel = rule()(History.obey_cancel)
+    late = rule(pick=PICK, outcome=st.sampled_from(Outcome), wrong=st.sampled_from([0, 0, 1, -1]), back=st.booleans())(
+        History.late
+    )
+    take_back = rule(pick=PICK, keep=st.integers(0, 2))(History.take_back)
+    lose_slot = rule(pick=PICK, how=st.sampled_from(["stop", "kill", "innocent"]))(History.lose_slot)
+    add_slot = precondition(lambda self: len(self.rig.executor.slots) < 5)(
+        rule(kind=KINDS, size=st.integers(1, 4))(History.add_slot)
+    )
+
+    turn = rule(count=st.sampled_from([1, 1, 2, None, None, None]))(History.go_on)
+    wait = rule(seconds=st.sampled_from([1.0, 6.0, 100.0]))(History.wait)
+    restart = rule(how=st.sampled_from(["drain", "stop", "crash", "untold", "untold"]))(History.restart)
+    failing_store = rule(verb=st.sampled_from(["write", "conclude", "commit", "tasks", "bodies"]), full=st.booleans())(
+        History.failing_store
+    )
 
 
 class SqliteMachine(EngineMachine):
@@ -582,7 +96,6 @@ class SqliteMachine(EngineMachine):
 
     def teardown(self) -> None:
         super().teardown()
-        self.rig.store.close()
         self.folder.cleanup()
 
 
