@@ -190,6 +190,9 @@ def _tell_usage(as_json: bool, error: click.UsageError) -> None:
     if as_json:
         _tell(True, "usage", error.format_message(), None)
         return
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return
     if error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
     click.echo(plain.text(f"gemflowctl: {error.format_message()}"), err=True)

@@ -75,6 +75,8 @@ def task_fields(type_: str | None, data: Mapping[str, Any] | None, fields: Mappi
     """One task from arguments; those that are None are left out."""
     task: Body = {} if type_ is None else {"type": type_}
     if data is not None:
+        if not isinstance(data, Mapping):
+            raise InvalidInput(f"a task's data is a map, not a {type(data).__name__}", path="data")
         task["data"] = dict(data)
     task.update((name, value) for name, value in fields.items() if value is not None)
     return task

@@ -35,7 +35,7 @@ from gemflowd.model import facts
 from gemflowd.model.effects import Effects
 from gemflowd.model.errors import ConfigError
 from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
-from gemflowd.places import Places, config_dir
+from gemflowd.places import Places, config_dir, key_is_set
 from gemflowd.protocol import endpoints
 from gemflowd.protocol.versions import DAEMON_VERSION
 from gemflowd.server.catalogue import Catalogue
@@ -159,6 +159,10 @@ class App:
         if self._notifier.feed_every is not None:
             self._feed_watchdog()
         self._notifier.ready(f"serving {self._places.endpoint}")
+        if not settings["gemini_offline"] and not key_is_set(settings, os.environ):
+            log.warning(
+                "no key for Gemini: gemini tasks will fail; set GEMINI_API_KEY or gemini_api_key_file, or try --offline"
+            )
         log.info("gemflowd %s serves %s, state in %s", DAEMON_VERSION, self._places.endpoint, self._places.state)
 
     def _pool_options(self, settings: Settings) -> Options:
@@ -322,8 +326,10 @@ class App:
     def _on_reload(self) -> None:
         self._notifier.reloading("reading the settings again")
         try:
-            self._live.replace(self._reload())
+            pending = self._live.replace(self._reload())
             log.info("settings read again")
+            if pending:
+                log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
         except ConfigError as error:
             for problem in error.problems:
                 log.error("settings not read again: %s", problem)  # noqa: TRY400 - a traceback would say nothing more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -124,13 +125,11 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
         sys.exit(EXIT_CONFIG)
     rows = settings.table()
     if as_json:
-        import json
-
         click.echo(json.dumps({"settings": rows}))
         return
     width = max(len(key) for key in BY_KEY)
     for row in rows:
-        value = "-" if row["value"] is None else row["value"]
+        value = "-" if row["value"] is None else json.dumps(row["value"]) if row["value"] != [] else "none"
         unit = f" {row['unit']}" if row["unit"] and row["value"] is not None else ""
         click.echo(f"{row['key']:<{width}}  {value}{unit}  ({row['origin']})")
         click.echo(f"{'':<{width}}    {row['doc']}")

@@ -42,3 +42,12 @@ def places(settings: Settings, environ: Mapping[str, str]) -> Places:
         runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         endpoint = f"ipc://{(Path(runtime) if runtime else endpoints.runtime_dir()) / endpoints.SOCKET}"
     return Places(Path(state).absolute() if state else endpoints.state_dir(), endpoint)
+
+
+def key_is_set(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether there is a key for Gemini, or another way in. Looks at nothing but its presence: workers read it."""
+    names = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI")
+    credential = Path(environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), "gemini-api-key")
+    return (
+        any(environ.get(name) for name in names) or settings["gemini_api_key_file"] is not None or credential.exists()
+    )

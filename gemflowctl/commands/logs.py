@@ -25,7 +25,7 @@ from gemflowctl.session import Session
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only lines after this number.")
 @click.pass_obj
 def command(session: Session, ref: str, follow: bool, after: int) -> None:
-    """Show what a task wrote: its log, standard output and standard error.
+    """Show what a task wrote: its log lines, and the standard error of a command.
 
     Control characters are shown as escapes; --json has the exact text, with number, time, attempt and stream.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gemflowd.config.settings import Settings, change
+from gemflowd.config.settings import SETTINGS, Settings, change
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import Configure, Fact, Reply
 from gemflowd.model.rules import Rules
@@ -50,10 +50,17 @@ class LiveSettings:
 
         self._post(Configure(stored, changes, rules_from(settings)))
 
-    def replace(self, settings: Settings) -> None:
-        """Settings that were read again; what was changed at run time stays on top."""
-        self.settings = settings.with_changes(self.settings.run_time)
+    def replace(self, settings: Settings) -> list[str]:
+        """Settings that were read again; what was changed at run time stays on top.
+
+        Returns:
+            Keys with a new value that needs a restart; the old one stays in force, and is shown.
+        """
+        new = settings.with_changes(self.settings.run_time)
+        pending = [s.key for s in SETTINGS if not s.live and new[s.key] != self.settings[s.key]]
+        self.settings = new.keeping(self.settings, pending)
         self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings)))
+        return pending
 
     def table(self) -> list[dict[str, Any]]:
         return self.settings.table()

@@ -6,6 +6,7 @@ Weakest first: built-in, profile, `gemflowd.toml` (the system's, then the user's
 
 from __future__ import annotations
 
+import grp
 import math
 import os
 import tomllib
@@ -42,6 +43,27 @@ def _one_of(*words: str) -> Check:
     return lambda value: None if value in words else f"must be one of {', '.join(words)}"
 
 
+def _paths_exist(value: list[str]) -> str | None:
+    missing = [path for path in value if not Path(path).is_dir()]
+    return f"names directories that do not exist: {', '.join(missing)};" if missing else None
+
+
+def _file_exists(value: str) -> str | None:
+    return None if Path(value).is_file() else "must be a file that exists"
+
+
+def _http(value: str) -> str | None:
+    return None if value.startswith(("https://", "http://")) else "must begin with https:// or http://"
+
+
+def _group(value: str) -> str | None:
+    try:
+        grp.getgrnam(value)
+    except KeyError:
+        return "must be a group of this system"
+    return None
+
+
 _DAY: Final = 86_400.0
 
 SETTINGS: Final[tuple[Setting, ...]] = (
@@ -62,14 +84,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
     Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),
     Setting("default_model", str, "gemini-2.5-flash", "", "for `gemini` tasks that name none", None, True),
-    Setting("gemini_endpoint", str, None, "URL", "base URL of the Gemini API; else GOOGLE_GEMINI_BASE_URL", for_handlers=True),
+    Setting("gemini_endpoint", str, None, "URL", "base URL of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True),
     Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
-    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", for_handlers=True),
+    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
     Setting("handlers", list, [], "", "Python modules with handlers of your own"),
-    Setting("handler_path", list, [], "paths", "directories in which those modules are looked for"),
-    Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at"),
-    Setting("socket_group", str, None, "", "group that may use the sockets (mode 0660); default: only the owner (0600)"),
+    Setting("handler_path", list, [], "paths", "directories in which those modules are looked for", _paths_exist),
+    Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at", _paths_exist),
+    Setting("socket_group", str, None, "", "group that may use the sockets (mode 0660); default: only the owner (0600)", _group),
     Setting("state_dir", str, None, "path", "database and lease; default: by platform"),
     Setting("endpoint", str, None, "URL", "where clients connect; default: ipc://<runtime-dir>/gemflowd.sock"),
 )  # fmt: skip
@@ -101,10 +123,13 @@ class Layer:
 class Settings:
     """The effective settings, each with where it came from. Immutable: a change makes a new one."""
 
-    def __init__(self, layers: list[Layer], run_time: Mapping[str, Any]) -> None:
+    def __init__(self, layers: list[Layer], run_time: Mapping[str, Any], kept: Layer | None = None) -> None:
         self._layers = layers
+        self._kept = kept  # values that stay in force until a restart, whatever the layers say
         self._run_time = {key: value for key, value in run_time.items() if key in BY_KEY}
         stronger = [*layers, Layer(self._run_time, dict.fromkeys(self._run_time, "run time"))]
+        if kept is not None:
+            stronger.append(kept)
         profile, origin = DEFAULT, "default"
         for layer in stronger:
             if "profile" in layer.values:
@@ -129,7 +154,12 @@ class Settings:
     def with_changes(self, changes: Mapping[str, Any]) -> Settings:
         """The settings after changes at run time; None resets a key."""
         merged = {**self._run_time, **changes}
-        return Settings(self._layers, {key: value for key, value in merged.items() if value is not None})
+        return Settings(self._layers, {key: value for key, value in merged.items() if value is not None}, self._kept)
+
+    def keeping(self, other: Settings, keys: list[str]) -> Settings:
+        """These settings, with the values that `other` has of some keys."""
+        kept = Layer({key: other.values[key] for key in keys}, {key: other.origins[key] for key in keys})
+        return Settings(self._layers, self._run_time, kept)
 
     def shadowed(self) -> list[dict[str, Any]]:
         """Keys of the profile that something stronger overrides."""

@@ -121,8 +121,10 @@ class Engine:
         unclean = self._store.note_start()
         snapshot = self._store.load()
         self._memory.load(snapshot)
+        error = msgpack.packb({"class": "Lost", "code": "lost", "message": "the daemon ended while it ran"})
+        now = self._now()
         lost = [
-            Ended(task.number, task.token, Outcome.LOST, b"", cause="the daemon ended")
+            Ended(task.number, task.token, Outcome.LOST, error, max(0.0, now - (task.started or now)))
             for task in self._memory.running.values()
         ]
         if lost:

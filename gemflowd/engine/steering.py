@@ -13,6 +13,7 @@ from gemflowd.core import graph, machine
 from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused
+from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.facts import Cancel, Discard, Reply, Retry
 from gemflowd.model.states import FlowState, State
 from gemflowd.model.task import Flow, Task
@@ -240,7 +241,6 @@ class Steering:
             turn.counts[turn.lanes[task.lane].key.queue, task.state] -= 1
             turn.deleted_tasks.append(task.number)
             turn.changed.pop(task.number, None)
-            del turn.tasks[task.number]
         if tasks:
             cursor.position = tasks[-1].number
         if len(tasks) == limit:
@@ -253,6 +253,7 @@ class Steering:
     def _forget_flow(self, rows: Rows, flow: Flow) -> None:
         turn, memory = rows.turn, rows.memory
         turn.deleted_flows.append(flow.number)
+        turn.events.append(Event(FLOW_TOPIC + "discarded", {"flow": flow.number, "name": flow.name}))
         turn.changed_flows.pop(flow.number, None)
         memory.flows.pop(flow.number, None)
         for lane in [lane for lane in turn.lanes.values() if lane.key.gate == flow.number]:

@@ -157,7 +157,7 @@ def _explain(error: Exception, program: Program) -> Permanent | Transient:
         return Permanent(f"the directory {program.cwd!r} can't be entered: {error.strerror}", code="not_found")
     if isinstance(error, FileNotFoundError):
         return Permanent(
-            f"the program {name!r} was not found: give a full path, or set PATH in `env`", code="not_found"
+            f"the program {name!r} was not found: give its full path, or set `cwd` or PATH in `env`", code="not_found"
         )
     if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
         return Permanent(f"the program {name!r} can't be executed: {error.strerror}", code="not_executable")

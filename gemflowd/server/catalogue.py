@@ -48,7 +48,8 @@ class Catalogue:
         if not validator.is_valid(data):
             error = next(iter(validator.iter_errors(data)))
             place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
-            raise Invalid("invalid_data", f"{task_type}: {error.message}", f"{path}.data{place}")
+            hint = info.schema.get("x-hint") if not place and "oneOf" in error.message else None
+            raise Invalid("invalid_data", f"{task_type}: {hint or error.message}", f"{path}.data{place}")
         return info
 
     def table(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ def launch(*arguments: str) -> tuple[subprocess.Popen[bytes], str]:
     process = subprocess.Popen(
         [
             sys.executable,
+            "-P",
             "-m",
             "gemflowd",
             "stand-in",

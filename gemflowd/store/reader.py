@@ -32,6 +32,8 @@ T = TypeVar("T")
 TIME_LIMIT: Final = 10.0
 #: Bytes of results in one page, about.
 _PAGE_BYTES: Final = 8 * 1024 * 1024
+#: Tasks that one `status` describes.
+MOST_ITEMS: Final = 10_000
 _TASK_WIDTH: Final = 26
 _FLOW_WIDTH: Final = 21
 
@@ -160,8 +162,14 @@ class Questions:
     def items(self, refs: Sequence[Ref]) -> Body:
         ranges, flows = self.resolve(refs)
         items = [_flow_body(flow) for flow in flows]
-        for span in ranges:
-            items += self.page(f"AND number <= {int(span.last)}", (), span.first - 1, 1000)["tasks"]
+        for span in merged(ranges):
+            after: int | None = span.first - 1
+            while after is not None:
+                page = self.page(f"AND number <= {int(span.last)}", (), after, 1000)
+                items += page["tasks"]
+                after = page["next"]
+                if len(items) > MOST_ITEMS:
+                    raise Refused("invalid_value", f"at most {MOST_ITEMS} tasks; page through `list` instead", "refs")
         return {"items": items}
 
     def page(self, where: str, values: tuple[Any, ...], after: int, limit: int) -> Body:

@@ -85,7 +85,7 @@ def live(it: History, seed: int) -> None:
     it.close()
 
 
-@pytest.mark.parametrize("seed", range(2_000 if LONG else 40))
+@pytest.mark.parametrize("seed", range(2_000 if LONG else 100))
 def test_in_memory(seed: int):
     live(History(), seed)
 

@@ -33,8 +33,10 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
     die_with_parent(options["parent"])
-    # Ctrl-C goes to the whole terminal; the daemon decides. Not SIG_IGN: programs that handlers start would inherit it.
+    # Ctrl-C, and what timeout(1) sends, goes to the whole process group; the daemon decides. Not SIG_IGN: programs that
+    # handlers start would inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     sys.path[:0] = [path for path in options["handler_path"] if path not in sys.path]
     try:
         handlers = discover(options["handlers"])
@@ -144,7 +146,8 @@ class Nursery:
         )
         lease: int = json.loads(sys.argv[2])["lease"]
         child = subprocess.Popen(
-            [sys.executable, "-m", "gemflowd.executor.local.exec_worker", options], pass_fds=(channel, tickets, lease)
+            [sys.executable, "-P", "-m", "gemflowd.executor.local.exec_worker", options],
+            pass_fds=(channel, tickets, lease),
         )
         child.returncode = 0  # reaped by wait4 below, not by Popen
         return child.pid

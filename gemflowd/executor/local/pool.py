@@ -105,8 +105,9 @@ class LocalPool:
         }
         environment = {**os.environ, **_SINGLE_THREAD, VARIABLE: self._lease.marker}
         self._catalogue = []
+        # -P: nothing is imported from the directory in which somebody happened to start the daemon.
         self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "gemflowd.executor.local.nursery", str(theirs.fileno()), json.dumps(options)],
+            [sys.executable, "-P", "-m", "gemflowd.executor.local.nursery", str(theirs.fileno()), json.dumps(options)],
             pass_fds=(theirs.fileno(), self._lease.descriptor),
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -192,6 +193,8 @@ class LocalPool:
                 ConfigError([f"the worker nursery ended with status {status} before it was ready"])
             )
             return
+        if self._ready.exception() is not None:
+            return  # it has said why, and the daemon does not start
         if not self._closing:
             log.error("the nursery ended with status %s; starting a new one", status)
         for worker in list(self._workers.values()):

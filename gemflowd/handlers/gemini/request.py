@@ -33,6 +33,7 @@ SCHEMA: Final[dict[str, Any]] = {
         "template": {"type": "boolean"},
     },
     "oneOf": [{"required": ["prompt"]}, {"required": ["contents"]}],
+    "x-hint": "give `prompt` or `contents`, one of them",
     "additionalProperties": False,
 }
 _OURS: Final = {

@@ -141,6 +141,11 @@ def test_a_long_task_is_not_put_behind_short_ones(rig: Rig):
     rig.slots()
     rig.submit([*many(3), new(type="long"), *many(3)])
     assert rig.running() == [1, 2, 3]
+    for number in (1, 2, 3):
+        rig.end(number, seconds=0.001)
+    assert rig.running() == [4], "what did not fit keeps its place"
+    rig.end(4)
+    assert rig.running() == [5, 6, 7]
 
 
 def test_what_is_taken_back_waits_until_the_slots_head_has_ended(rig: Rig):
