@@ -33,17 +33,47 @@ def environment() -> Any:
                 return obj[attribute]
             return super().getattr(obj, attribute)
 
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            """No product that could only be meant to fill the memory: a long repetition, a huge power."""
+            for one, other in ((left, right), (right, left)):
+                if (
+                    isinstance(one, str | list | tuple | bytes)
+                    and isinstance(other, int)
+                    and len(one) * other > MAX_RENDERED
+                ):
+                    raise TemplateFailed("the template repeats a value too often")
+            if operator == "**" and not (abs(left) <= 10**6 and abs(right) <= 64):
+                raise TemplateFailed("the template has a power that is too large")
+            return super().call_binop(context, operator, left, right)
+
     return Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
 
 
 def problem(text: str) -> str | None:
-    """Why a string is no template, as a sentence, or None."""
+    """Why a string is no template, as a sentence, or None.
+
+    It is parsed and not compiled: compiling evaluates what is constant, and `{{ "a" * 10**9 }}` is not for the daemon to do.
+    """
     import jinja2
+    from jinja2 import nodes
 
     try:
-        environment().parse(text)
-    except jinja2.TemplateSyntaxError as error:
-        return f"line {error.lineno}: {error.message}"
+        tree = environment().parse(text)
+    except (jinja2.TemplateSyntaxError, RecursionError) as error:
+        return (
+            f"line {error.lineno}: {error.message}"
+            if isinstance(error, jinja2.TemplateSyntaxError)
+            else "nested too deeply"
+        )
+    for kind, word, known in (
+        (nodes.Filter, "filter", environment().filters),
+        (nodes.Test, "test", environment().tests),
+    ):
+        for node in tree.find_all(kind):
+            if node.name not in known:
+                return f"line {node.lineno}: there is no {word} {node.name!r}"
     return None
 
 

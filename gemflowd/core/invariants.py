@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gemflowd.model.states import FlowState, On, State, satisfies
+from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
 
 
@@ -17,6 +17,9 @@ def violations(
     settling: Iterable[int] = (),
 ) -> list[str]:
     """Every broken invariant as a sentence.
+
+    Not among them: whether a task that runs was allowed to. A dependency that ended as asked may have been retried since
+    and ended otherwise, so rows alone can't tell; tests follow the events for it.
 
     Args:
         edges: parent, child, on, settled.
@@ -46,25 +49,14 @@ def violations(
         if flow.state != FlowState.OPEN and left != (flow.state == FlowState.ACTIVE):
             found.append(f"flow {flow.number} is {FlowState(flow.state).word}, tasks left: {left}")
     waiting: Counter[int] = Counter()
-    for parent, child, on, settled in edges:
+    for parent, child, _, settled in edges:
         if not settled:
             waiting[child] += 1
             if tasks[parent].state.terminal and parent not in pending and not tasks[child].state.terminal:
                 found.append(f"task {child} was not told that {parent} ended")
-        if (
-            tasks[child].state is State.RUNNING
-            and _had_ended(tasks[parent], tasks[child].started)
-            and not satisfies(tasks[parent].state, on)
-        ):
-            found.append(f"task {child} runs although {parent} ended {tasks[parent].state.word}")
     found.extend(
         f"task {task.number} waits for {task.waiting}, has {waiting[task.number]} open edges"
         for task in tasks.values()
         if not task.state.terminal and task.waiting != waiting[task.number]
     )
     return found
-
-
-def _had_ended(task: Task, time: float | None) -> bool:
-    """Whether its latest end was before that time; a later one may be that of a retry, which changes nothing for others."""
-    return task.state.terminal and task.finished is not None and time is not None and task.finished < time

@@ -196,10 +196,15 @@ class History:
         self.model.follow(self.rig.contents(), True)
         for asked in again:
             external = any(isinstance(d.target, TaskNumber | NamedTask) for task in asked.tasks for d in task.deps)
-            if external and self.rig.store.flow_of(asked.sent.uuid) is None:
+            if external and (asked.sent.flow == 0 or self.going(asked.sent)):
                 asked.sent.may_vanish = True  # that chunk was refused, and nobody heard of it
             if not asked.sent.may_vanish:
                 self.ask(asked.sent, asked.tasks, asked.offset, asked.complete)
+
+    def going(self, sent: Sent) -> bool:
+        """Whether its flow is gone or being removed."""
+        found = self.rig.contents()
+        return sent.flow not in found.flows or (CursorKind.DISCARD, sent.flow) in found.cursors
 
     # What clients do
 

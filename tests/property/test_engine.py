@@ -72,9 +72,9 @@ class EngineMachine(History, RuleBasedStateMachine):
     )(History.end)
     end_several = rule(dice=PICK, seconds=st.sampled_from([0.0001, 0.001]))(History.end_several)
     obey_cancel = rule()(History.obey_cancel)
-    late = rule(pick=PICK, outcome=st.sampled_from(Outcome), wrong=st.sampled_from([0, 0, 1, -1]), back=st.booleans())(
-        History.late
-    )
+    late = rule(
+        pick=PICK, outcome=st.sampled_from(Outcome), wrong=st.sampled_from([0, 0, 1_000, -1]), back=st.booleans()
+    )(History.late)
     take_back = rule(pick=PICK, keep=st.integers(0, 2))(History.take_back)
     lose_slot = rule(pick=PICK, how=st.sampled_from(["stop", "kill", "innocent"]))(History.lose_slot)
     add_slot = precondition(lambda self: len(self.rig.executor.slots) < 5)(

@@ -59,7 +59,7 @@ def steps(it: History, rng: random.Random) -> list[tuple[int, Callable[[], Any]]
         (12, lambda: it.end(pick, rng.choice([*BAD, *[Outcome.DONE] * 6]), rng.choice([0.0001, 1.0]), rng.choice([None, 0.0, 7.0]))),
         (6, lambda: it.end_several(pick, rng.choice([0.0001, 0.001]))),
         (3, it.obey_cancel),
-        (6, lambda: it.late(pick, rng.choice(list(Outcome)), rng.choice([0, 0, 1, -1]), yes)),
+        (6, lambda: it.late(pick, rng.choice(list(Outcome)), rng.choice([0, 0, 1_000, -1]), yes)),
         (5, lambda: it.take_back(pick, rng.randrange(3))),
         (4, lambda: it.lose_slot(pick, rng.choice(["stop", "kill", "innocent"]))),
         (2, lambda: it.add_slot(rng.choice(list(Kind)), rng.randint(1, 4)) if len(it.rig.executor.slots) < 5 else None),
