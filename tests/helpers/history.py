@@ -464,6 +464,9 @@ class History:
     def all_holds(self) -> None:
         found = self.rig.check()
         self.model.compare(found)
+        for asked in self.asked:
+            if asked.sent.flow and self.going(asked.sent):
+                asked.sent.may_vanish = True  # that chunk was refused; the client hears of it when all is gone
         for sent in self.sent:
             if sent.flow and not sent.may_vanish:
                 flow = found.flows[sent.flow]
