@@ -137,6 +137,9 @@ class App:
             opened = await asyncio.wrap_future(self._engine.opened)
         finally:
             os.umask(before)
+        for suffix in ("", "-wal", "-shm"):  # an older version may have left them readable for others
+            with suppress(FileNotFoundError):
+                self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
         self._position, self._paused = opened.position, opened.asleep
         settings = self._first_settings.with_changes(opened.settings)
         self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
@@ -254,9 +257,12 @@ class App:
             self._rates.note(effects.ended, clock.wall())
         if effects.logs:
             self._publish_logs(effects)
-        for reply, result in effects.replies:
-            reply(result)
         self._running = effects.running
+        for reply, result in effects.replies:
+            try:
+                reply(result)
+            except Exception:
+                log.exception("a reply failed")  # the others are still owed
         if not self._running:
             self._drained.set()
         else:

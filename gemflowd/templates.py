@@ -33,7 +33,7 @@ def environment() -> Any:
                 return obj[attribute]
             return super().getattr(obj, attribute)
 
-        intercepted_binops = frozenset({"*", "**"})
+        intercepted_binops = frozenset({"*", "**", "%"})
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             """No product that could only be meant to fill the memory: a long repetition, a huge power."""
@@ -44,6 +44,8 @@ def environment() -> Any:
                     and len(one) * other > MAX_RENDERED
                 ):
                     raise TemplateFailed("the template repeats a value too often")
+            if operator == "%" and isinstance(left, str | bytes):
+                raise TemplateFailed("the template formats with %; use ~ and filters")
             if operator == "**" and not (abs(left) <= 10**6 and abs(right) <= 64):
                 raise TemplateFailed("the template has a power that is too large")
             return super().call_binop(context, operator, left, right)
@@ -61,19 +63,17 @@ def problem(text: str) -> str | None:
 
     try:
         tree = environment().parse(text)
-    except (jinja2.TemplateSyntaxError, RecursionError) as error:
-        return (
-            f"line {error.lineno}: {error.message}"
-            if isinstance(error, jinja2.TemplateSyntaxError)
-            else "nested too deeply"
-        )
-    for kind, word, known in (
-        (nodes.Filter, "filter", environment().filters),
-        (nodes.Test, "test", environment().tests),
-    ):
-        for node in tree.find_all(kind):
-            if node.name not in known:
-                return f"line {node.lineno}: there is no {word} {node.name!r}"
+        for kind, word, known in (
+            (nodes.Filter, "filter", environment().filters),
+            (nodes.Test, "test", environment().tests),
+        ):
+            for node in tree.find_all(kind):
+                if node.name not in known:
+                    return f"line {node.lineno}: there is no {word} {node.name!r}"
+    except jinja2.TemplateSyntaxError as error:
+        return f"line {error.lineno}: {error.message}"
+    except RecursionError:
+        return "nested too deeply"
     return None
 
 

@@ -14,6 +14,8 @@ from gemflowd.model.lane import Bucket, Lane
 
 #: Seconds that a bucket sleeps when the server said "too many" but not for how long.
 DEFAULT_SLEEP: Final = 5.0
+#: "Again at once" is not believed: it would be a loop of attempts.
+MIN_SLEEP: Final = 0.05
 #: A server's word is believed up to a day: quotas per day turn at midnight.
 MAX_SLEEP: Final = 86_400.0
 
@@ -40,7 +42,7 @@ def reserve(turn: Turn, lane: Lane) -> None:
 
 def sleep_of(ended: Ended) -> float:
     """Seconds that the other side asked for, within reason."""
-    return DEFAULT_SLEEP if ended.retry_after is None else max(0.0, min(ended.retry_after, MAX_SLEEP))
+    return DEFAULT_SLEEP if ended.retry_after is None else max(MIN_SLEEP, min(ended.retry_after, MAX_SLEEP))
 
 
 def settle(turn: Turn, lane: Lane, ended: Ended) -> None:

@@ -41,6 +41,7 @@ class Cursor:
     kind: CursorKind
     target: int
     position: int = 0
+    later: bool = False  # not stored: a round after the first
     again: bool = False  # not stored: this round put something back
     stored: bool = False  # whether the store knows of it
 

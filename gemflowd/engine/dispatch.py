@@ -17,6 +17,8 @@ from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
 from gemflowd.model.task import Task
 
+#: Bytes of data that one slot is given in one turn, where it is more than one task.
+MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
 #: Tasks taken from the windows in one go.
 _MOST = 512
 
@@ -113,6 +115,8 @@ def _start(
         if task is None or not _is_ready(task, lane):
             continue  # ended or moved since the window was filled
         mean = memory.lane_means[lane] = memory.means.of(task.type)
+        if task.inputs:  # what it is given may be large: one at a time
+            mean = max(mean, HAND_OVER_SECONDS)
         slot = placing.place(task.number, mean)
         if slot is None:
             for back_lane, back in taken[index:]:
@@ -133,7 +137,15 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
     bodies = rows.store.bodies([task.number for task, _ in placed])
     with_inputs = [task.number for task, _ in placed if task.inputs]
     inputs = rows.store.inputs(with_inputs) if with_inputs else {}
+    handed: Counter[str] = Counter()
     for task, slot in placed:
+        handed[slot.name] += len(bodies[task.number])
+        if handed[slot.name] > MAX_HAND_OVER_BYTES and handed[slot.name] > len(bodies[task.number]):
+            machine.take_back(rows.turn, task, task.token)
+            slot.remove(task.number)
+            del rows.memory.running[task.number]
+            rows.memory.slow_down(slot.name)
+            continue
         packed = None
         if task.inputs:
             its = inputs[task.number]
@@ -179,3 +191,4 @@ def _refuse_inputs(rows: Rows, task: Task, slot: Slot, size: int) -> None:
     machine.outcome(rows.turn, task, Ended(task.number, task.token, Outcome.PERMANENT, msgpack.packb(error)))
     slot.remove(task.number)
     del rows.memory.running[task.number]
+    rows.memory.again = True  # its slot is free, and nobody would say so

@@ -147,7 +147,7 @@ class Engine:
         """Everything that arrived meanwhile, up to what one turn may touch; waits when there is nothing to do."""
         taken = self._left
         self._left = []
-        if not taken and not self._memory.cursors:
+        if not taken and not self._memory.cursors and not self._memory.again:
             try:
                 taken.append(self._inbox.get(timeout=self._patience()))
             except queue.Empty:
@@ -267,6 +267,7 @@ class Engine:
                 machine.due(turn, task)
             memory.due_known = False
         self._write(turn)
+        memory.again = False
         starts = [] if self._draining else dispatch(rows, TURN_ROWS)
         self._write(turn)
         batch = None

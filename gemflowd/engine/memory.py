@@ -38,6 +38,7 @@ class Memory:
         self.next_event = 1
         self.ordinals: dict[str, int] = {}
         self.virtual_time = 0.0
+        self.again = False  # a turn has freed a slot after it had filled them: take another one at once
         self.next_due: float | None = None
         self.due_known = False
 

@@ -207,6 +207,8 @@ class Steering:
                 result = machine.cancel(rows.turn, task)
                 if result != "unchanged":
                     self._count(cursor, result)
+            elif cursor.later and task.state is not State.SKIPPED:
+                continue  # it had its retry in the first round; that it has failed again is no reason for another
             elif self._retry(rows, task):
                 self._count(cursor, "retried")
                 cursor.again = True
@@ -215,7 +217,7 @@ class Steering:
         if len(tasks) == limit:
             return len(tasks), False
         if cursor.again:  # what was put back may make it possible for others: one more round
-            cursor.again, cursor.position = False, 0
+            cursor.again, cursor.later, cursor.position = False, True, 0
             return len(tasks), False
         return len(tasks), True
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from gemflowd.model.errors import Invalid
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER
 
-_TASKS = re.compile(r"(\d+)(?:-(\d+))?")
-_FLOW = re.compile(rf"f(\d+)(?:/({ID_PATTERN}))?")
+_TASKS = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?", re.ASCII)
+_FLOW = re.compile(rf"f(\d{{1,19}})(?:/({ID_PATTERN}))?", re.ASCII)
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,19 +5,17 @@ Does not cover what is inside a body (`protocol.messages`, the daemon's only).
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import msgpack
 
 from gemflowd.model.errors import Invalid
+from gemflowd.model.values import MAX_DEPTH, check_value
 from gemflowd.protocol.versions import PROTOCOL_VERSION
 
+__all__ = ["MAX_DEPTH", "MAX_FRAME_BYTES", "check_value", "decode", "pack", "refusal", "reply", "request", "unpack"]
+
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
-#: MessagePack's C extension nests up to 511 levels when packing; jsonschema-rs stops at 255. We stay well below both.
-MAX_DEPTH: Final = 64
-_MAX_INT: Final = 2**63 - 1
-_MIN_INT: Final = -(2**63)
 
 
 def pack(value: object) -> bytes:
@@ -46,40 +44,6 @@ def decode(frame: bytes | memoryview) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid("bad_frame", "the frame holds something else than a map")
     return value
-
-
-def check_value(value: object, path: str, depth: int = MAX_DEPTH) -> None:
-    """Refuse what a free value (data, metadata, a result) must not hold, with the path of the offender.
-
-    Raises:
-        Invalid: `too_deep`, `wrong_type` (a key that is no string, a timestamp or an extension type) or `invalid_value` (NaN,
-            infinity, an integer of more than 64 bits).
-    """
-    kind = type(value)
-    if kind is str or kind is bool or value is None or kind is bytes:
-        return
-    if kind is int:
-        if not _MIN_INT <= value <= _MAX_INT:  # type: ignore[operator]
-            raise Invalid("invalid_value", "integers must fit in 64 bits, signed", path)
-    elif kind is float:
-        if not math.isfinite(value):  # type: ignore[arg-type]
-            raise Invalid("invalid_value", "NaN and infinities are refused", path)
-    elif kind is dict:
-        if depth <= 0:
-            raise Invalid("too_deep", f"values may be nested at most {MAX_DEPTH} deep", path)
-        for key, item in value.items():  # type: ignore[attr-defined]
-            if type(key) is not str:
-                raise Invalid("wrong_type", f"map keys must be strings, not {type(key).__name__}", path)
-            if type(item) is not str:
-                check_value(item, f"{path}.{key}", depth - 1)
-    elif kind is list or kind is tuple:
-        if depth <= 0:
-            raise Invalid("too_deep", f"values may be nested at most {MAX_DEPTH} deep", path)
-        for index, item in enumerate(value):  # type: ignore[arg-type]
-            if type(item) is not str:
-                check_value(item, f"{path}[{index}]", depth - 1)
-    else:
-        raise Invalid("wrong_type", f"a value of type {kind.__name__} can't be sent", path)
 
 
 def request(request_id: int | str, op: str, body: dict[str, Any] | None = None) -> bytes:

@@ -87,7 +87,9 @@ class Desk:
     shutdown: Callable[[bool], None]
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
-    uploads: dict[str, asyncio.Lock] = field(default_factory=dict)  # chunks of one submission, in order of arrival
+    uploads: dict[str, tuple[asyncio.Lock, int]] = field(
+        default_factory=dict
+    )  # chunks of one submission come in order; users
 
     async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self.reader.ask(question, *args, **kwargs), loop=self.loop)

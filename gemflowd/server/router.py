@@ -158,6 +158,7 @@ class Router:
             del self._clients[identity]
             return
         client.outbox.append(parts)
+        self._again()  # sending has taken in what the descriptor would have told
         if self._retry is None:
             self._retry_in(_RETRY[0])
 
@@ -178,6 +179,7 @@ class Router:
         left = sum(len(client.outbox) for client in waiting)
         if left:
             self._retry_in(_RETRY[0] if left < before else min(_RETRY[1], self._pause * 2))
+        self._again()
 
     def _retry_in(self, seconds: float) -> None:
         self._pause = seconds

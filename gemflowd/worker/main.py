@@ -37,6 +37,8 @@ def run_worker(
     handlers: Mapping[str, Handler], name: str, kind: Kind, channel: socket.socket, tickets: int, lease: int
 ) -> None:
     """Work until told to stop or the daemon is gone."""
+    channel.set_inheritable(False)  # a program that kept these would keep the daemon waiting for our end
+    os.set_inheritable(tickets, False)
     os.set_inheritable(lease, False)  # only subprocesses that are given it by name inherit it
     # The daemon decides when a worker ends. Not SIG_IGN: that would be inherited by programs that a handler starts.
     signal.signal(signal.SIGTERM, _no_op)

@@ -6,6 +6,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ import msgpack
 from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
+from gemflowd.model.errors import Invalid
+from gemflowd.model.values import check_value
 from gemflowd.templates import TemplateFailed, render
 from gemflowd.worker import wire
 from gemflowd.worker.context import Context
@@ -137,7 +140,7 @@ async def run_async(
         running[order.task, order.token] = context
         result = await handler.function(data, context)
         message = ended(order, Outcome.DONE, _result(result, config), begin, context)
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+    except BaseException as error:  # noqa: BLE001 - as above, and its neighbours shall not notice
         message = _outcome_of(order, error, begin, context)
     finally:
         running.pop((order.task, order.token), None)
@@ -147,7 +150,10 @@ async def run_async(
 def _result(result: Any, config: Config) -> bytes:
     """Raises Permanent: the result is too large, or is nothing that MessagePack knows."""
     try:
+        check_value(result, "result")
         packed: bytes = msgpack.packb(result)
+    except Invalid as error:
+        raise Permanent(f"the result can't be stored: {error.message} (at {error.path})", code="bad_result") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise Permanent(f"the result can't be stored: {error}", code="bad_result") from error
     if len(packed) > config.max_result_bytes:
@@ -157,14 +163,15 @@ def _result(result: Any, config: Config) -> bytes:
 
 
 def _outcome_of(order: Order, error: BaseException, begin: float, context: Context | None) -> list[Any]:
-    record: dict[str, Any] = {"class": type(error).__name__, "code": "error", "message": str(error)}
+    record: dict[str, Any] = {"class": type(error).__name__[:200], "code": "error", "message": _text_of(error)}
     retry_after = None
     if isinstance(error, HandlerError):
-        record["code"] = error.code
+        record["code"] = str(error.code)[:64]
         if error.usage and context is not None:
             context.usage.update(error.usage)
     else:
-        record["traceback"] = "".join(traceback.format_exception(error))[-_TRACEBACK:]
+        with suppress(Exception):
+            record["traceback"] = "".join(traceback.format_exception(error))[-_TRACEBACK:]
     if isinstance(error, AttemptCancelled | asyncio.CancelledError):
         outcome = Outcome.CANCELLED
         record = {"class": "Cancelled", "code": "cancelled", "message": "the attempt was asked to stop"}
@@ -176,6 +183,14 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: Conte
     else:
         outcome = Outcome.ERROR
     return ended(order, outcome, msgpack.packb(record, unicode_errors="replace"), begin, context, retry_after)
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says, whatever it does when it is asked."""
+    try:
+        return str(error)[:_TRACEBACK]
+    except Exception:  # noqa: BLE001 - its own defect must not cost the outcome
+        return f"({type(error).__name__} without a readable message)"
 
 
 def never_began(order: Order) -> list[Any]:
@@ -191,6 +206,9 @@ def ended(
     context: Context | None,
     retry_after: float | None = None,
 ) -> list[Any]:
-    usage = msgpack.packb(context.usage, default=str) if context is not None and context.usage else None
+    usage = None
+    if context is not None and context.usage:
+        with suppress(Exception):  # what can't be stored is left out
+            usage = msgpack.packb(context.usage, default=str, unicode_errors="replace")
     seconds = time.perf_counter() - begin
     return [wire.ENDED, order.task, order.token, int(outcome), payload, seconds, retry_after, usage, None]

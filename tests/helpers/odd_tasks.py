@@ -107,3 +107,48 @@ async def polite(data: dict[str, Any], context: Context) -> None:
     except asyncio.CancelledError:
         context.log(f"stopping, cancelled={context.cancelled}")
         raise
+
+
+@task("orphan")
+def orphan(data: dict[str, Any], context: Context) -> None:
+    """Leaves a child behind that has inherited everything, and dies."""
+    if os.fork() == 0:
+        time.sleep(data["seconds"])
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not to be read")
+
+
+class OwnEnd(BaseException):
+    pass
+
+
+@task("odd-end")
+async def odd_end(data: dict[str, Any], context: Context) -> Any:
+    """Ends in a way that nobody expects."""
+    match data["how"]:
+        case "unreadable":
+            raise Unreadable
+        case "own":
+            raise OwnEnd
+        case "exit":
+            raise SystemExit(3)
+        case "long":
+            raise Permanent("x" * 10_000_000)
+        case "usage":
+            context.usage["x"] = "\ud800"
+            raise Permanent("with usage")
+        case "nan":
+            return {"x": float("nan")}
+        case "deep":
+            value: Any = 1
+            for _ in range(500):
+                value = [value]
+            return value
+        case "keys":
+            return {(1, 2): 3}
+    return None

@@ -79,11 +79,18 @@ class Channel:
         self._loop.remove_writer(self._socket.fileno())
         self._on_clear()
 
-    def _readable(self) -> None:
+    def finish(self) -> None:
+        """Take what has arrived, and no more: somebody who inherited the other end may keep it open for ever."""
+        while not self._closed and self._readable():
+            pass
+        self.close()
+
+    def _readable(self) -> bool:
+        """Returns whether there was something."""
         try:
             data = self._socket.recv(_READ)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         try:
@@ -92,11 +99,12 @@ class Channel:
                 messages = list(self._unpacker)
                 if messages:
                     self._on_messages(messages)
-                return
+                return True
         except (ValueError, msgpack.exceptions.UnpackException):
             pass  # a worker that writes rubbish is as good as dead
         self.close()
         self._on_end()
+        return False
 
     def pause(self) -> None:
         """Stop reading: the worker has said more than is stored."""

@@ -43,6 +43,8 @@ LOG_CREDIT: Final = 2_000
 #: Seconds before a worker or nursery that died young is replaced: doubled each time, up to the last.
 _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
+#: Seconds between a worker's end and the last that is read of it.
+_LAST_WORDS: Final = 0.3
 #: Forks that the nursery is asked for at a time.
 _FORKING: Final = 16
 #: Libraries that start a thread per core when they are imported would keep the nursery from forking.
@@ -83,6 +85,7 @@ class LocalPool:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._delay = 0.0
+        self._pending: list[Callable[[], None]] = []  # what waits for that delay
         self._closing = False
         self._gone: asyncio.Future[None] | None = None
         self._log_owed: list[tuple[Worker, int]] = []
@@ -174,6 +177,7 @@ class LocalPool:
                 if worker is not None:
                     worker.status = status
                     self._maybe_gone(worker)
+                    self._loop.call_later(_LAST_WORDS, self._no_more_from, worker)
             case [wire.NOTE, text]:
                 log.warning("%s", text)
 
@@ -207,11 +211,15 @@ class LocalPool:
 
     def _later(self, action: Callable[[], None]) -> None:
         """Do it soon, and later each time that what is started dies young."""
+        if action in self._pending:
+            return  # those that died together are replaced together
         first, most = _RESPAWN
         self._delay = min(most, max(first, self._delay * 2))
+        self._pending.append(action)
         self._loop.call_later(self._delay, self._unless_closing, action)
 
     def _unless_closing(self, action: Callable[[], None]) -> None:
+        self._pending.remove(action)
         if not self._closing:
             action()
 
@@ -287,6 +295,13 @@ class LocalPool:
     def _worker_silent(self, worker: Worker) -> None:
         worker.ended = True
         self._maybe_gone(worker)
+
+    def _no_more_from(self, worker: Worker) -> None:
+        """It has ended, and a program that it started holds its channel open: don't wait for that one."""
+        if self._workers.get(worker.name) is worker and not worker.ended:
+            worker.channel.finish()
+            worker.ended = True
+            self._maybe_gone(worker)
 
     def _maybe_gone(self, worker: Worker) -> None:
         """Its channel is at EOF and its status is known: say what became of its attempts, and replace it."""
@@ -439,6 +454,7 @@ class LocalPool:
         if handed is None:
             return
         worker.done += 1
+        self._delay = 0.0
         if worker.kind is Kind.BLOCKING or not worker.handed:  # else some may be a neighbour's
             worker.groups.clear()
         kind = Outcome(outcome)

@@ -38,7 +38,8 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = read(messages.Submit, body)
     _check_request(request)
     # The chunks of one submission are decided in the order in which they came, also while a large one is being checked.
-    lock = desk.uploads.setdefault(request.submission, asyncio.Lock())
+    lock, users = desk.uploads.get(request.submission) or (asyncio.Lock(), 0)
+    desk.uploads[request.submission] = (lock, users + 1)
     try:
         async with lock:
             try:
@@ -52,8 +53,9 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
                 return
             desk.post(fact)
     finally:
-        if not lock.locked():
-            desk.uploads.pop(request.submission, None)
+        _, users = desk.uploads.pop(request.submission)
+        if users > 1:
+            desk.uploads[request.submission] = (lock, users - 1)
 
 
 def _check_request(request: messages.Submit) -> None:
@@ -65,8 +67,8 @@ def _check_request(request: messages.Submit) -> None:
         raise Invalid("invalid_value", f"at most {MAX_CHUNK_TASKS} tasks in one request; send more in chunks", "tasks")
     if not request.tasks and not (request.complete and request.offset):
         raise Invalid("invalid_value", "a submission needs at least one task", "tasks")
-    if not (math.isfinite(request.weight) and 0 < request.weight <= 1000):
-        raise Invalid("invalid_value", "must be more than 0 and at most 1000", "weight")
+    if not (math.isfinite(request.weight) and 0.001 <= request.weight <= 1000):
+        raise Invalid("invalid_value", "must be from 0.001 to 1000", "weight")
     if not 0 <= request.offset <= MAX_NUMBER:
         raise Invalid("invalid_value", "must not be negative", "offset")
     if request.name is not None and not 0 < len(request.name) <= 200:

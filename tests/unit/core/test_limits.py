@@ -37,7 +37,14 @@ def test_a_lane_without_a_bucket_has_no_limit(turn: Turn):
 
 
 @pytest.mark.parametrize(
-    ("asked", "slept"), [(None, limits.DEFAULT_SLEEP), (7.5, 7.5), (0.0, 0.0), (-3.0, 0.0), (1e9, limits.MAX_SLEEP)]
+    ("asked", "slept"),
+    [
+        (None, limits.DEFAULT_SLEEP),
+        (7.5, 7.5),
+        (0.0, limits.MIN_SLEEP),
+        (-3.0, limits.MIN_SLEEP),
+        (1e9, limits.MAX_SLEEP),
+    ],
 )
 def test_the_server_says_how_long_within_reason(turn: Turn, asked: float | None, slept: float):
     limits.reserve(turn, LIMITED)

@@ -273,9 +273,9 @@ def test_a_bucket_that_wakes_while_nobody_looks_is_not_missed(rig: Rig):
     """It wakes after the last turn has read the clock, and before the engine asks how long it may sleep."""
     rig.slots()
     rig.submit(many(1, bucket="model"))
-    rig.executor.end(rig.attempt(1), Outcome.RATE_LIMITED, retry_after=0.001)
+    rig.executor.end(rig.attempt(1), Outcome.RATE_LIMITED, retry_after=0.1)
     rig.turn()
-    rig.clock.now += 0.002
+    rig.clock.now += 0.2
     assert not rig.would_sleep()
     rig.run()
     assert rig.running() == [1]

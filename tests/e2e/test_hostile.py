@@ -1,0 +1,109 @@
+"""What a reviewer broke once: each of these hung, looped or hurt others before it was mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from helpers.daemon import Daemon, running, with_handlers
+from helpers.raw import Raw
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Daemon]:
+    settings = with_handlers(
+        "odd_tasks", workers=2, batch_size=10, grace=0.5, crash_limit=2, backoff=0.01, max_inputs_mb=1
+    )
+    with running(**settings) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(shared: Daemon) -> Iterator[Raw]:
+    with Raw(shared.endpoint) as client:
+        yield client
+
+
+def test_many_requests_in_flight_are_all_answered(client: Raw) -> None:
+    """A pipelining client that keeps its credit used up; nobody else wakes the daemon."""
+    total, ahead = 6_000, 60
+    sent = [client.send("ping") for _ in range(ahead)]
+    for index in range(total):
+        client.reply_to(sent[index])
+        if index + ahead < total:
+            sent.append(client.send("ping"))
+        elif index + 1 == len(sent):
+            break
+
+
+def test_retry_of_a_large_flow_that_fails_again_comes_to_an_end(client: Raw) -> None:
+    flow = f"f{client.submit(*[{'type': 'refuse', 'retries': 0}] * 3_000)['flow']}"
+    client.wait(flow)
+    assert client("retry", refs=[flow])["retried"] == 3_000
+    client.wait(flow)
+    attempts = {task["attempts"] for task in client("list", flow=int(flow[1:]), limit=1000)["tasks"]}
+    assert attempts == {2}
+
+
+def test_a_child_that_inherited_the_channel_does_not_keep_its_worker(client: Raw) -> None:
+    line = client.run({"type": "orphan", "data": {"seconds": 20}})[0]
+    assert (line["state"], line["attempts"]) == ("quarantined", 2)
+
+
+@pytest.mark.parametrize("how", ["unreadable", "own", "long", "usage", "nan", "deep", "keys"])
+def test_an_odd_end_is_an_outcome_and_spares_the_neighbours(client: Raw, how: str) -> None:
+    neighbour = {"type": "sleep", "id": "n", "data": {"seconds": 0.2}, "retries": 0}
+    lines = {
+        line["id"]: line
+        for line in client.run(neighbour, {"type": "odd-end", "id": "o", "data": {"how": how}, "retries": 0})
+    }
+    assert lines["n"]["ok"]
+    assert lines["n"]["attempts"] == 1
+    assert lines["o"]["state"] == "failed"
+    assert len(lines["o"]["error"]["message"]) <= 8_100
+    if how in ("nan", "deep", "keys"):
+        assert lines["o"]["error"]["code"] == "bad_result"
+
+
+def test_many_dependents_of_a_result_that_is_too_large_all_end(client: Raw) -> None:
+    parent = {"type": "echo", "id": "p", "data": {"x": "y" * 1_500_000}}
+    children = [{"type": "echo", "deps": ["p"]} for _ in range(600)]
+    lines = client.run(parent, *children)
+    assert {line["error"]["code"] for line in lines[1:]} == {"inputs_too_large"}
+
+
+def test_large_inputs_are_handed_over_one_at_a_time(client: Raw) -> None:
+    client.run(*[{"type": "echo"}] * 500)  # the type is known as a very short one
+    parent = {"type": "echo", "id": "p", "data": {"x": "y" * 900_000}}
+    children = [{"type": "echo", "deps": ["p"]} for _ in range(60)]
+    assert all(line["ok"] for line in client.run(parent, *children))
+
+
+def test_large_bodies_of_short_tasks(client: Raw) -> None:
+    client.run(*[{"type": "echo"}] * 500)
+    flow = [{"type": "echo", "data": {"x": "y" * 1_000_000}} for _ in range(14)]
+    assert all(line["ok"] for line in client.run(*flow))
+
+
+def test_chunks_back_to_back(client: Raw) -> None:
+    submission = "7b1f9f36-26dd-4c2c-9df7-0d7f4f1f1c11"
+    sent = [
+        client.send(
+            "submit",
+            submission=submission,
+            offset=n * 1000,
+            complete=n == 5,
+            tasks=[{"type": "echo", "data": {"n": n}}] * 1000,
+        )
+        for n in range(6)
+    ]
+    replies = [client.reply_to(number) for number in sent]
+    assert [reply["received"] for reply in replies] == [1000 * (n + 1) for n in range(6)]
+
+
+def test_a_deep_reference_and_a_rude_value_are_refused(client: Raw) -> None:
+    for ref in ("9" * 5_000, "٣"):
+        client.send("show", ref=ref)
+        assert client.receive()["error"]["code"] == "invalid_value"
+    client.send("submit", submission="7b1f9f36-26dd-4c2c-9df7-0d7f4f1f1c12", tasks=[{"type": "echo"}], weight=1e-310)
+    assert client.receive()["error"]["path"] == "weight"
