@@ -33,6 +33,7 @@ def enqueue(turn: Turn, memory: Memory) -> None:
             if window is None:
                 window = memory.windows[task.lane] = Window()
             window.push(key_of(task))
+            memory.live.add(task.lane)
 
 
 def dispatch(rows: Rows, budget: int) -> list[Start]:
@@ -52,7 +53,6 @@ def _kinds(rows: Rows) -> list[Kind]:
     heads: dict[Kind, Key] = {}
     for kind in Kind:
         for number in _startable(rows, kind):
-            _refill(rows, number)
             head = rows.memory.windows[number].head()
             if head is not None:
                 heads[kind] = min(head, heads.get(kind, head))
@@ -60,21 +60,29 @@ def _kinds(rows: Rows) -> list[Kind]:
 
 
 def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
-    turn = rows.turn
-    return {
-        number: lane
-        for number, lane in turn.lanes.items()
-        if lane.key.kind is kind and limits.may_start(turn.buckets, lane, turn.now)
-    }
+    """The lanes of that kind which may start and may have something ready, their windows filled."""
+    turn, live = rows.turn, rows.memory.live
+    found = {}
+    for number in list(live):
+        lane = turn.lanes.get(number)
+        if lane is None:
+            live.discard(number)  # its flow was discarded
+        elif lane.key.kind is kind and limits.may_start(turn.buckets, lane, turn.now):
+            _refill(rows, number)
+            window = rows.memory.windows[number]
+            if window.head() is not None:
+                found[number] = lane
+            elif window.must_fill:
+                rows.memory.again = True  # the rest is behind what this turn has not written yet
+            else:
+                live.discard(number)
+    return found
 
 
 def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget: int) -> None:
     turn, memory = rows.turn, rows.memory
-    lanes = _startable(rows, kind)
     placing = Placing(slots)
-    while lanes and len(starts) < budget:
-        for number in lanes:
-            _refill(rows, number)
+    while len(starts) < budget and (lanes := _startable(rows, kind)):
         mean = min((memory.lane_means.get(number, HAND_OVER_SECONDS) for number in lanes), default=HAND_OVER_SECONDS)
         room = min(sum(slot.room(mean) for slot in slots), _MOST, budget - len(starts))
         if not turn.rules.enabled:
@@ -95,7 +103,13 @@ def _refill(rows: Rows, lane: int) -> None:
     if window.must_fill:
         stored = rows.store.ready(lane, WINDOW + len(memory.running))
         complete = len(stored) < WINDOW + len(memory.running)
-        window.fill([key for key in stored if key[2] not in memory.running], None if complete else stored[-1])
+        known = rows.turn.tasks
+        keys = [
+            key
+            for key in stored
+            if key[2] not in memory.running and (key[2] not in known or _is_ready(known[key[2]], lane))
+        ]
+        window.fill(keys, None if complete else stored[-1])
 
 
 def _is_ready(task: Task, lane: int) -> bool:

@@ -30,6 +30,7 @@ class Memory:
         self.lane_by_key: dict[LaneKey, Lane] = {}
         self.buckets: dict[str, Bucket] = {}
         self.windows: dict[int, Window] = {}
+        self.live: set[int] = set()  # lanes that may have something ready: the others aren't looked at
         self.cursors: dict[tuple[CursorKind, int], Cursor] = {}
         self.running: dict[int, Task] = {}
         self.flows: dict[int, Flow] = {}
@@ -48,6 +49,7 @@ class Memory:
         self.lane_by_key = {lane.key: lane for lane in snapshot.lanes.values()}
         self.buckets = snapshot.buckets
         self.windows = {number: Window() for number in snapshot.lanes}
+        self.live = set(snapshot.lanes)
         self.cursors = {(cursor.kind, cursor.target): cursor for cursor in snapshot.cursors}
         for cursor in snapshot.cursors:
             cursor.stored = True

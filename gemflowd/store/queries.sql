@@ -109,6 +109,9 @@ FROM json_each(?1) j;
 -- name: results
 SELECT task, value FROM result WHERE task IN (SELECT value FROM json_each(?1));
 
+-- name: result_sizes
+SELECT task, length(value) FROM result WHERE task IN (SELECT value FROM json_each(?1));
+
 -- name: ended_in_range
 SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6 ORDER BY number LIMIT ?3;
 

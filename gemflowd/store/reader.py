@@ -243,18 +243,26 @@ class Questions:
         lines: list[Body] = []
         size = 0
         for start in range(0, len(numbers), 100):
-            some = json.dumps(numbers[start : start + 100])
-            values = dict(self._db.execute(self._queries["results"], (some,)))
+            some, size = self._that_fit(numbers[start : start + 100], size, first=not lines)
+            packed = json.dumps(some)
+            values = dict(self._db.execute(self._queries["results"], (packed,)))
             ends = {
                 number: (error, seconds, count)
-                for number, error, seconds, count in self._db.execute(self._queries["last_errors"], (some,))
+                for number, error, seconds, count in self._db.execute(self._queries["last_errors"], (packed,))
             }
-            for number in numbers[start : start + 100]:
-                size += len(values.get(number) or b"") + 200
-                if size > _PAGE_BYTES and lines:
-                    return {"results": lines, "next": lines[-1]["number"]}
-                lines.append(_result_line(found[number], values.get(number), *ends[number]))
+            lines += [_result_line(found[number], values.get(number), *ends[number]) for number in some]
+            if len(some) < len(numbers[start : start + 100]):
+                return {"results": lines, "next": lines[-1]["number"]}
         return {"results": lines, "next": numbers[-1] if len(numbers) == limit else None}
+
+    def _that_fit(self, numbers: list[int], size: int, *, first: bool) -> tuple[list[int], int]:
+        """Those whose results still fit on a page that has `size` bytes already, and its bytes then; at least one if `first`."""
+        sizes = dict(self._db.execute(self._queries["result_sizes"], (json.dumps(numbers),)))
+        for index, number in enumerate(numbers):
+            size += sizes.get(number, 0) + 200
+            if size > _PAGE_BYTES and not (first and index == 0):
+                return numbers[:index], size
+        return numbers, size
 
     def logs(self, ref: Ref, after: int, limit: int) -> Body:
         task = self.one_task(ref)

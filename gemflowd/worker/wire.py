@@ -33,6 +33,7 @@ HANDLER: Final = "handler"  # one entry of the catalogue
 READY: Final = "ready"  # the catalogue is complete
 FAILED: Final = "failed"  # why the handlers can't be loaded
 FORKED: Final = "forked"  # name, pid; descriptor: pidfd
+UNFORKED: Final = "unforked"  # name, why: the system had no room for another process
 EXITED: Final = "exited"  # pid, status as of wait(2), peak_kb
 NOTE: Final = "note"  # a line for the daemon's log
 

@@ -100,15 +100,20 @@ class Nursery:
                 self._fork(*message[1:], *descriptors)
 
     def _fork(self, name: str, kind: int, channel: int, tickets: int) -> None:
-        if self._by_exec or _threads() > 1:
-            pid = self._exec(name, kind, channel, tickets)
-        else:
-            parent = os.getpid()
-            pid = os.fork()
-            if pid == 0:
-                self._child(parent, name, kind, channel, tickets)
-        os.close(channel)
-        os.close(tickets)
+        try:
+            if self._by_exec or _threads() > 1:
+                pid = self._exec(name, kind, channel, tickets)
+            else:
+                parent = os.getpid()
+                pid = os.fork()
+                if pid == 0:
+                    self._child(parent, name, kind, channel, tickets)
+        except OSError as error:  # the workers that there are go on
+            wire.send_packet(self._control, [wire.UNFORKED, name, str(error)])
+            return
+        finally:
+            os.close(channel)
+            os.close(tickets)
         pidfd = os.pidfd_open(pid)
         wire.send_packet(self._control, [wire.FORKED, name, pid], [pidfd])
         os.close(pidfd)

@@ -172,6 +172,14 @@ class LocalPool:
                     log.error("the handlers can't be loaded any more: %s", why)
             case [wire.FORKED, name, pid]:
                 self._forked(name, pid, descriptors[0])
+            case [wire.UNFORKED, name, why]:
+                log.error("worker %s could not be started: %s", name, why)
+                self._forking -= 1
+                worker = self._workers.get(name)
+                if worker is not None:
+                    worker.ended, worker.status = True, 0
+                    self._maybe_gone(worker)
+                self._fork_some()
             case [wire.EXITED, pid, status, _peak]:
                 worker = self._by_pid.get(pid)
                 if worker is not None:
