@@ -10,7 +10,6 @@ import grp
 import logging
 import os
 import signal
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +23,7 @@ from gemflowd.config.live import LiveSettings, rules_from
 from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
 from gemflowd.engine.engine import Engine
-from gemflowd.executor.base import Size
+from gemflowd.executor.base import Executor, Size
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.pool import LocalPool, Options
 from gemflowd.host import clock, filesystem, process
@@ -145,6 +144,7 @@ class App:
         self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
         self._live.replace(settings)
         self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._pool_options(settings))
+        self._executor: Executor = self._pool
         for number, handler in (
             (signal.SIGTERM, self._on_stop),
             (signal.SIGINT, self._on_stop),
@@ -152,7 +152,7 @@ class App:
         ):
             self._loop.add_signal_handler(number, handler)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        handlers = await self._pool.attach(self._size())
+        handlers = await self._executor.attach(self._size())
         self._catalogue.load(handlers)
         self._engine.post(facts.Catalogue(handlers))
         self._reader = Reader(self._places.database)
@@ -194,7 +194,7 @@ class App:
             identity=self._identity,
             stats=lambda: self._rates.snapshot(clock.wall()),
             workers=lambda: [
-                {name: getattr(worker, name) for name in worker.__slots__} for worker in self._pool.workers()
+                {name: getattr(worker, name) for name in worker.__slots__} for worker in self._executor.workers()
             ],
             paused_limits=self._paused_limits,
             now=clock.wall,
@@ -245,11 +245,11 @@ class App:
             self._engine_ended.set()
             return
         if effects.starts:
-            self._pool.start(effects.starts)
+            self._executor.start(effects.starts)
         for task, token in effects.cancels:
-            self._pool.cancel(task, token)
+            self._executor.cancel(task, token)
         if effects.logs:
-            self._pool.logs_stored(len(effects.logs))
+            self._executor.logs_stored(len(effects.logs))
         if effects.events is not None:
             self._note_events(effects)
         if effects.ended:
@@ -342,7 +342,7 @@ class App:
         self._notifier.ready(f"serving {self._places.endpoint}")
 
     def _settings_changed(self) -> None:
-        self._pool.resize(self._size())
+        self._executor.resize(self._size())
 
     def _reap(self) -> None:
         """Orphans of workers are our children (subreaper); the nursery is waited for by the pool."""
@@ -365,7 +365,7 @@ class App:
         self._notifier.stopping()
         if not self._engine_ended.is_set():
             await self._drain()
-        await self._pool.close()
+        await self._executor.close()
         if not self._engine_ended.is_set():
             self._engine.post(facts.Stop())
             await self._engine_ended.wait()
@@ -402,7 +402,4 @@ class App:
 
 def run(settings: Settings, places: Places, reload: Callable[[], Settings]) -> int:
     """Run a daemon in this process until it is asked to stop. Returns the exit status."""
-    begin = time.monotonic()
-    status = asyncio.run(App(settings, places, reload).run())
-    log.debug("ran for %.1f s", time.monotonic() - begin)
-    return status
+    return asyncio.run(App(settings, places, reload).run())

@@ -2,7 +2,7 @@
 
 An executor reports by facts: `SlotUp`, `SlotStopping`, `SlotDown` are its capacity, `AttemptsEnded`, `TakenBack` and `LogLines`
 what becomes of attempts. The engine places each attempt on a slot; what a slot can't take comes back as `TakenBack`.
-`start` is idempotent on (task, token). One suite (`tests/conformance`) runs over every implementation.
+`start` is idempotent on (task, token). One implementation so far, `local.pool`; `app` knows the rest of it by this interface alone.
 """
 
 from __future__ import annotations

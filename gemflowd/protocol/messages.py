@@ -26,13 +26,6 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     """A request without fields."""
 
 
-class Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    v: int
-    id: int | str | None
-    op: str
-    body: dict[str, Any] = {}
-
-
 class Hello(Body):
     client: str | None = None
 

@@ -27,7 +27,6 @@ from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
 from gemflowd.store.sql import queries, rows_of_values, steps
 
-FILE: Final = "gemflow.db"
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
 _OLDEST: Final = (3, 51, 3)
 _STATES: Final = {int(state): state for state in State}

@@ -107,3 +107,14 @@ def test_a_deep_reference_and_a_rude_value_are_refused(client: Raw) -> None:
         assert client.receive()["error"]["code"] == "invalid_value"
     client.send("submit", submission="7b1f9f36-26dd-4c2c-9df7-0d7f4f1f1c12", tasks=[{"type": "echo"}], weight=1e-310)
     assert client.receive()["error"]["path"] == "weight"
+
+
+def test_metadata_that_is_too_deep_or_holds_odd_keys_is_refused(client: Raw) -> None:
+    deep: object = 1
+    for _ in range(900):
+        deep = {"a": deep}
+    for metadata, code in ((deep, "too_deep"), ({"a": {b"x": 1}}, "wrong_type")):
+        client.send(
+            "submit", submission="7b1f9f36-26dd-4c2c-9df7-0d7f4f1f1c13", tasks=[{"type": "echo", "metadata": metadata}]
+        )
+        assert client.receive()["error"]["code"] == code

@@ -96,6 +96,7 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
     for index, shape in enumerate(shapes):
         # What counts as the same content is what was sent, not what settings made of it.
         check_value(shape.data, f"tasks[{index}].data")
+        check_value(shape.metadata, f"tasks[{index}].metadata")
         digest.update(_canonical(request.tasks[index]))
         tasks.append(_task(desk, shape, f"tasks[{index}]", places))
         if index % _PIECE == _PIECE - 1:
@@ -155,7 +156,6 @@ def _task(desk: Desk, shape: messages.Task, path: str, places: dict[str, int]) -
     template = shape.template and bool(deps)
     if template:
         _check_templates(data, f"{path}.data")
-    check_value(shape.metadata, f"{path}.metadata")
     body: Body = {"data": data}
     if shape.metadata:
         body["metadata"] = shape.metadata
