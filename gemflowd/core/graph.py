@@ -67,3 +67,26 @@ def blocked_by(edges: Iterable[tuple[State, On]]) -> int | None:
         elif not satisfies(state, on):
             return None
     return waiting
+
+
+def remaining_paths(seconds: Sequence[float], parents: Sequence[Sequence[int]]) -> list[float]:
+    """For each task how long the longest path from its start to an end is.
+
+    Args:
+        seconds: how long each task takes.
+        parents: `parents[i]` are those that i waits for; without a circle.
+    """
+    children = [0] * len(parents)
+    for its in parents:
+        for parent in its:
+            children[parent] += 1
+    remaining = list(seconds)
+    free = [task for task, count in enumerate(children) if count == 0]
+    while free:
+        task = free.pop()
+        for parent in parents[task]:
+            remaining[parent] = max(remaining[parent], seconds[parent] + remaining[task])
+            children[parent] -= 1
+            if children[parent] == 0:
+                free.append(parent)
+    return remaining

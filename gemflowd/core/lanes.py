@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
+from gemflowd.model.lane import Lane
 from gemflowd.model.task import Task
 
-#: (-priority, tag, number): the order inside a lane, and between lanes of the same kind of worker.
+#: (-urgency, tag, number): the order inside a lane, and between lanes of the same kind of worker.
 Key = tuple[int, float, int]
 
 WINDOW: Final = 1024
 _LAST: Final[Key] = (2**31, float("inf"), 2**63)
 
 
-def key_of(task: Task) -> Key:
-    return (-task.priority, task.tag, task.number)
+def key_of(task: Task, lane: Lane) -> Key:
+    return (-task.urgency, task.tag + lane.shift, task.number)
 
 
 class Window:
@@ -57,7 +58,15 @@ class Window:
         return heapq.heappop(self._heap)
 
 
-def pick(windows: dict[int, Window], lanes: Iterable[int], limit: int) -> list[tuple[int, Key]]:
+class Quota(Protocol):
+    """What limits how many tasks of a lane may be taken (`core.limits.Room`)."""
+
+    def take(self, lane: int) -> bool:
+        """Take one of the lane's; False when there is none left."""
+        ...
+
+
+def pick(windows: dict[int, Window], lanes: Iterable[int], limit: int, quota: Quota) -> list[tuple[int, Key]]:
     """Take up to `limit` tasks over several lanes, in order. Stops early when a window runs empty and must be filled.
 
     Returns:
@@ -68,6 +77,9 @@ def pick(windows: dict[int, Window], lanes: Iterable[int], limit: int) -> list[t
     taken: list[tuple[int, Key]] = []
     while heads and len(taken) < limit:
         key, lane = heads[0]
+        if not quota.take(lane):
+            heapq.heappop(heads)
+            continue
         window = windows[lane]
         window.pop()
         taken.append((lane, key))

@@ -1,16 +1,18 @@
-"""Limits that several tasks share: reserved when an attempt starts, settled when it ends.
+"""Limits that several tasks share: reserved when an attempt starts, given back when it ends.
 
-One limit so far: a bucket that the other side put to sleep (429). Rates and budgets hook into the same two calls.
+A bucket that the other side put to sleep (429), a queue that is paused or has a limit, named resources. Rates and budgets
+hook into the same calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from gemflowd.core.turn import Turn
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.event import LIMIT_TOPIC, Event
-from gemflowd.model.lane import Bucket, Lane
+from gemflowd.model.lane import Bucket, Lane, amounts
 
 #: Seconds that a bucket sleeps when the server said "too many" but not for how long.
 DEFAULT_SLEEP: Final = 5.0
@@ -18,26 +20,73 @@ DEFAULT_SLEEP: Final = 5.0
 MIN_SLEEP: Final = 0.05
 #: A server's word is believed up to a day: quotas per day turn at midnight.
 MAX_SLEEP: Final = 86_400.0
+#: What is left of a resource when fractions were added and taken away again.
+_DUST: Final = 1e-9
 
 
-def bucket_of(turn_buckets: dict[str, Bucket], lane: Lane) -> Bucket | None:
+def bucket_of(buckets: dict[str, Bucket], lane: Lane) -> Bucket | None:
     name = lane.key.bucket
-    return None if name is None else turn_buckets.setdefault(name, Bucket(name))
+    return None if name is None else buckets.setdefault(name, Bucket(name))
 
 
-def may_start(buckets: dict[str, Bucket], lane: Lane, now: float) -> bool:
+def may_start(turn: Turn, lane: Lane) -> bool:
     """Whether anything of the lane may start now."""
     if not lane.open:
         return False
-    bucket = bucket_of(buckets, lane)
-    return bucket is None or bucket.asleep_until <= now
+    queue = turn.queues.get(lane.key.queue)
+    if queue is not None and (queue.paused or (queue.most is not None and queue.running >= queue.most)):
+        return False
+    bucket = bucket_of(turn.buckets, lane)
+    if bucket is not None and bucket.asleep_until > turn.steady:
+        return False
+    return not lane.key.resources or all(
+        turn.used.get(name, 0.0) + amount <= turn.rules.resources.get(name, 0.0) + _DUST
+        for name, amount in amounts(lane.key.resources)
+    )
+
+
+class Room:
+    """How many tasks of each lane may still be taken, while some are being picked and none has been started yet."""
+
+    def __init__(self, turn: Turn, lanes: Mapping[int, Lane]) -> None:
+        self._lanes = lanes
+        self._queues = {
+            queue.name: queue.most - queue.running for queue in turn.queues.values() if queue.most is not None
+        }
+        self._resources = {
+            name: total + _DUST - turn.used.get(name, 0.0) for name, total in turn.rules.resources.items()
+        }
+
+    def take(self, lane: int) -> bool:
+        key = self._lanes[lane].key
+        left = self._queues.get(key.queue)
+        if left is not None and left <= 0:
+            return False
+        if key.resources:
+            needs = amounts(key.resources)
+            if any(self._resources.get(name, 0.0) < amount for name, amount in needs):
+                return False
+            for name, amount in needs:
+                self._resources[name] -= amount
+        if left is not None:
+            self._queues[key.queue] = left - 1
+        return True
 
 
 def reserve(turn: Turn, lane: Lane) -> None:
     """An attempt starts."""
+    _count(turn, lane, 1)
+
+
+def _count(turn: Turn, lane: Lane, change: int) -> None:
     bucket = bucket_of(turn.buckets, lane)
     if bucket is not None:
-        bucket.in_flight += 1
+        bucket.in_flight += change
+    queue = turn.queues.get(lane.key.queue)
+    if queue is not None:
+        queue.running += change
+    for name, amount in amounts(lane.key.resources):
+        turn.used[name] = turn.used.get(name, 0.0) + change * amount
 
 
 def sleep_of(ended: Ended) -> float:
@@ -47,14 +96,12 @@ def sleep_of(ended: Ended) -> float:
 
 def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
     """An attempt ended: give back what it reserved, and sleep if the other side asked for it."""
+    _count(turn, lane, -1)
     bucket = bucket_of(turn.buckets, lane)
-    if bucket is None:
+    if bucket is None or ended.outcome is not Outcome.RATE_LIMITED:
         return
-    bucket.in_flight -= 1
-    if ended.outcome is not Outcome.RATE_LIMITED:
-        return
-    until = turn.now + sleep_of(ended)
-    if until > bucket.asleep_until:
-        bucket.asleep_until = until
+    sleep = sleep_of(ended)
+    if turn.steady + sleep > bucket.asleep_until:
+        bucket.asleep_until = turn.steady + sleep
         turn.changed_buckets[bucket.name] = bucket
-        turn.events.append(Event(LIMIT_TOPIC, {"bucket": bucket.name, "until": until}))
+        turn.events.append(Event(LIMIT_TOPIC, {"bucket": bucket.name, "until": turn.now + sleep}))

@@ -5,41 +5,68 @@ Every function takes rows and facts and leaves its decision in the turn. No I/O,
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from gemflowd.core import limits
-from gemflowd.core.retry import backoff
+from gemflowd.core.retry import backoff, retries_for
 from gemflowd.core.turn import Turn
 from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
+from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, Flow, Hold, Task
+
+
+#: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
+_AGE_ZERO: Final = 1_700_000_000.0
 
 
 def give_tag(turn: Turn, task: Task, virtual_time: float) -> None:
-    """Start-time fair queueing: a flow's next task comes one share after its last one, never before the present."""
-    if task.tag == 0.0:
-        if turn.rules.fair:
-            flow = turn.flows[task.flow]
-            task.tag = max(virtual_time, flow.last_tag) + 1.0 / flow.weight
-            flow.last_tag = task.tag
-            turn.changed_flows[flow.number] = flow
-        else:
-            task.tag = float(task.number)
+    """Start-time fair queueing: a flow's next task comes one share after its last one, never before the present.
 
-
-def first_state(task: Task, now: float) -> State:
-    """Where a task begins, from its dependencies and due time."""
-    if task.waiting:
-        return State.BLOCKED
-    return State.SCHEDULED if task.due is not None and task.due > now else State.READY
-
-
-def unblock(turn: Turn, task: Task) -> None:
-    """Nothing holds the task back any more, except its due time."""
-    if task.due is not None and task.due > turn.now:
-        turn.move(task, State.SCHEDULED)
+    Behind a gate that is shut no time passes: tags begin at 0 there, and opening it shifts the lane (`engine.submission`).
+    """
+    if task.tag != 0.0:
+        return
+    task.urgency = aged(turn.rules, task.priority, turn.steady)
+    if turn.rules.fair:
+        flow = turn.flows[task.flow]
+        lane = turn.lanes[task.lane]
+        present = virtual_time if lane.open else 0.0
+        flow.last_tag = max(present, flow.last_tag) + 1.0 / flow.weight
+        task.tag = flow.last_tag - lane.shift
+        turn.changed_flows[flow.number] = flow
     else:
+        task.tag = float(task.number)
+
+
+def aged(rules: Rules, priority: int, since: float) -> int:
+    """The priority by which a task is ordered that waits since then: one step more for every `ageing` seconds.
+
+    Between two waiting tasks only the difference counts, and that does not change while both wait: so it is written down
+    once, as what is taken off for having come later.
+    """
+    return priority - int((since - _AGE_ZERO) // rules.ageing) if rules.ageing > 0 else priority
+
+
+def proceed(turn: Turn, task: Task, *, judged: bool = False) -> None:
+    """A task that waits goes on to the state that its dependencies, its `when` and its due time ask for."""
+    if task.waiting:
+        if task.state is not State.BLOCKED:
+            turn.move(task, State.BLOCKED)
+    elif task.flags & CONDITIONAL and not judged:
+        turn.to_judge.append(task)
+    elif is_due(turn, task):
         task.due = None
         turn.move(task, State.READY)
+    elif task.state is not State.SCHEDULED:
+        turn.move(task, State.SCHEDULED)
+
+
+def is_due(turn: Turn, task: Task) -> bool:
+    """Whether nothing of its delay or date is left."""
+    return task.due is None or task.due <= (turn.now if task.flags & DUE_WALL else turn.steady)
 
 
 def settle_dependency(turn: Turn, parent: Task, child: Task, on: On) -> None:
@@ -48,10 +75,12 @@ def settle_dependency(turn: Turn, parent: Task, child: Task, on: On) -> None:
         return
     child.waiting -= 1
     turn.changed[child.number] = child
-    if not satisfies(parent.state, on):
+    if turn.flows[child.flow].cancelled:
+        turn.move(child, State.CANCELLED, "cancelled")
+    elif not satisfies(parent.state, on):
         turn.move(child, State.SKIPPED, why_impossible(parent, on))
     elif child.waiting == 0 and child.state is State.BLOCKED:
-        unblock(turn, child)
+        proceed(turn, child)
 
 
 def why_impossible(parent: Task, on: On) -> str:
@@ -64,6 +93,59 @@ def due(turn: Turn, task: Task) -> None:
     if task.state is State.SCHEDULED:
         task.due = None
         turn.move(task, State.READY)
+
+
+def expire(turn: Turn, task: Task) -> None:
+    """A task has not started by the time that its submitter set."""
+    if not task.state.terminal and task.state is not State.RUNNING:
+        turn.move(task, State.SKIPPED, "expired before it could start")
+
+
+def hold(turn: Turn, task: Task, why: Hold, reason: str) -> bool:
+    """Keep what waits from starting. Returns whether it waited."""
+    if task.state.terminal or task.state is State.RUNNING:
+        return False
+    if task.state is State.HELD:
+        if task.hold == why:
+            return False
+        task.hold, task.reason = why, reason
+        turn.changed[task.number] = task
+        return True
+    task.hold = why
+    turn.move(task, State.HELD, reason)
+    return True
+
+
+def release(turn: Turn, task: Task) -> bool:
+    """Let what is held wait on as before. Returns whether it was held."""
+    if task.state is not State.HELD:
+        return False
+    task.hold = Hold.NONE
+    proceed(turn, task)
+    return True
+
+
+def edit(turn: Turn, task: Task, priority: int) -> bool:
+    """Another priority, for what has not ended. Returns whether that is a change."""
+    if task.state.terminal or task.priority == priority:
+        return False
+    task.urgency += priority - task.priority
+    task.priority = priority
+    turn.changed[task.number] = task
+    if task.state is State.READY:
+        turn.became_ready.append(task)  # at its new place
+    return True
+
+
+def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None) -> None:
+    """The task goes back to the queue, after so many seconds; held, where its flow is."""
+    task.due = None if after is None else turn.steady + after
+    task.flags &= ~DUE_WALL
+    if turn.flows[task.flow].on_hold:
+        task.hold = Hold.PERSON
+        turn.move(task, State.HELD, reason)
+    else:
+        turn.move(task, State.READY if after is None else State.SCHEDULED, reason)
 
 
 def start(turn: Turn, task: Task, slot: str) -> None:
@@ -90,7 +172,7 @@ def take_back(turn: Turn, task: Task, token: int) -> bool:
     if task.cancelled:
         turn.move(task, State.CANCELLED, "cancelled")
     else:
-        turn.move(task, State.READY, "taken back")
+        _again(turn, task, "taken back")
     return True
 
 
@@ -134,40 +216,44 @@ def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
         turn.move(task, State.CANCELLED, "cancelled while it ran")
     elif kind is Outcome.ERROR or kind is Outcome.TIMEOUT:
         task.tries += 1
-        retries = turn.rules.retries if task.retries is None else task.retries
+        retries = retries_for(task, ended.payload, turn.rules.retries)
         if task.tries > retries:
             turn.move(task, State.FAILED, f"{kind.word} in try {task.tries} of {retries + 1}")
         else:
             base = turn.rules.backoff if task.backoff is None else task.backoff
-            task.due = turn.now + backoff(base, task.tries, turn.rng)
-            turn.move(task, State.SCHEDULED, f"{kind.word} in try {task.tries} of {retries + 1}")
-    elif kind is Outcome.PERMANENT or kind is Outcome.MEMORY:
+            reason = f"{kind.word} in try {task.tries} of {retries + 1}"
+            _again(turn, task, reason, after=backoff(base, task.tries, turn.rng))
+    elif kind is Outcome.PERMANENT:
         task.tries += 1
         turn.move(task, State.FAILED, kind.word)
-    elif kind is Outcome.RATE_LIMITED:
-        if turn.lanes[task.lane].key.bucket is None:  # there is no limit to put to sleep: the task itself waits
-            task.due = turn.now + limits.sleep_of(ended)
-            turn.move(task, State.SCHEDULED, "rate limited")
+    elif kind is Outcome.MEMORY:
+        task.ooms += 1
+        if task.ooms > turn.rules.memory_limit:
+            turn.move(task, State.FAILED, f"over its memory cap {task.ooms} times: {ended.cause or 'memory'}")
         else:
-            turn.move(task, State.READY, "rate limited")
+            alone(turn, task)
+            _again(turn, task, "over its memory cap; runs again alone")
+    elif kind is Outcome.RATE_LIMITED:
+        # Where there is no limit to put to sleep the task itself waits.
+        asleep = turn.lanes[task.lane].key.bucket is not None
+        _again(turn, task, "rate limited", after=None if asleep else limits.sleep_of(ended))
     elif kind is Outcome.CRASH:
         task.crashes += 1
+        cause = ended.cause or "unknown cause"
         if task.crashes >= turn.rules.crash_limit:
-            turn.move(
-                task, State.QUARANTINED, f"killed its worker {task.crashes} times: {ended.cause or 'unknown cause'}"
-            )
+            turn.move(task, State.QUARANTINED, f"killed its worker {task.crashes} times: {cause}")
         else:
-            turn.move(task, State.READY, f"killed its worker: {ended.cause or 'unknown cause'}")
+            _again(turn, task, f"killed its worker: {cause}")
     elif kind is Outcome.SUSPECT:
         alone(turn, task)
-        turn.move(task, State.READY, "its worker died; runs again alone")
+        _again(turn, task, "its worker died; runs again alone")
     else:
         assert kind is Outcome.LOST, kind
         task.losses += unclean
         if task.losses >= turn.rules.lost_limit:
             turn.move(task, State.QUARANTINED, f"ran at {task.losses} unclean ends of the daemon")
         else:
-            turn.move(task, State.READY, "lost")
+            _again(turn, task, "lost")
 
 
 def alone(turn: Turn, task: Task) -> None:
@@ -175,22 +261,21 @@ def alone(turn: Turn, task: Task) -> None:
 
     Both lanes are of the same queue, so the counts stay right.
     """
-    key = turn.lanes[task.lane].key
-    if key.kind is Kind.COROUTINE:
-        task.lane = lane_for(turn, LaneKey(key.queue, key.bucket, Kind.BLOCKING, key.gate), opened=True).number
+    lane = turn.lanes[task.lane]
+    if lane.key.kind is Kind.COROUTINE:
+        key = replace(lane.key, kind=Kind.BLOCKING)
+        other = turn.lane_by_key.get(key) or new_lane(turn, key, shift=lane.shift)
+        task.lane = other.number
         turn.changed[task.number] = task
 
 
-def lane_for(turn: Turn, key: LaneKey, *, opened: bool | None = None) -> Lane:
-    """The lane of that key, made when there is none. A gated one is opened by the end of its submission, unless `opened`."""
-    lane = turn.lane_by_key.get(key)
-    if lane is None:
-        lane = new_lane(turn, key, opened=key.gate == 0 if opened is None else opened)
-    return lane
+def lane_for(turn: Turn, key: LaneKey) -> Lane:
+    """The lane of that key, made when there is none. A gated one is opened by the end of its submission."""
+    return turn.lane_by_key.get(key) or new_lane(turn, key, opened=key.gate == 0)
 
 
-def new_lane(turn: Turn, key: LaneKey, *, opened: bool = True) -> Lane:
-    lane = Lane(max(turn.lanes, default=0) + 1, key, opened)
+def new_lane(turn: Turn, key: LaneKey, *, opened: bool = True, shift: float = 0.0) -> Lane:
+    lane = Lane(max(turn.lanes, default=0) + 1, key, opened, shift)
     turn.lanes[lane.number] = lane
     turn.lane_by_key[key] = lane
     turn.new_lanes.append(lane)
@@ -218,12 +303,18 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
     """
     if not task.state.terminal or task.state is State.SUCCEEDED:
         return False
-    task.tries = task.losses = task.crashes = 0
+    task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
-    task.due = task.finished = None
+    task.due = task.finished = task.expires = None
     task.waiting = blocked_by
     turn.dropped_results.append(task.number)
-    turn.move(task, State.BLOCKED if blocked_by else State.READY, "retried")
+    # The table knows no way from an end to `held` or past a condition: it is blocked first, for as long as this call.
+    must_wait = bool(blocked_by or task.flags & CONDITIONAL or turn.flows[task.flow].on_hold)
+    turn.move(task, State.BLOCKED if must_wait else State.READY, "retried")
+    if turn.flows[task.flow].on_hold:
+        hold(turn, task, Hold.PERSON, "its flow is held")
+    elif must_wait:
+        proceed(turn, task)
     return True
 
 

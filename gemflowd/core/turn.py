@@ -15,10 +15,10 @@ from gemflowd.model.attempt import AttemptRecord, HandlerInfo
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
 from gemflowd.model.facts import Reply
-from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TRANSITIONS, FlowState, State
-from gemflowd.model.task import Dependency, Flow, Task
+from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task
 
 
 class IllegalTransition(Exception):
@@ -32,6 +32,13 @@ class CursorKind(IntEnum):
     CANCEL = 2  # cancel what is left of a flow; target: the flow
     RETRY = 3  # retry what failed in a flow; target: the flow
     DISCARD = 4  # remove an open flow; target: the flow
+    HOLD = 5  # hold what waits in a flow; target: the flow
+    RELEASE = 6  # release what is held in a flow; target: the flow
+    EDIT = 7  # another priority for what waits in a flow; target: the flow, value: the priority
+    DELETE = 8  # remove the flows that are marked as deleted; target: 0
+    LINK = 9  # take apart the dependencies of a flow that were too many for one turn; target: the flow
+    REORDER = 10  # order what is ready anew, the setting `ageing` has changed; target: 0
+    UNHANDLED = 11  # release what was held for want of a handler that is there again; target: 0
 
 
 @dataclass(slots=True)
@@ -41,6 +48,7 @@ class Cursor:
     kind: CursorKind
     target: int
     position: int = 0
+    value: int | None = None
     later: bool = False  # not stored: a round after the first
     again: bool = False  # not stored: this round put something back
     stored: bool = False  # whether the store knows of it
@@ -60,14 +68,17 @@ class Chunk:
 
 @dataclass(slots=True)
 class Turn:
-    """One turn's rows and decisions. `now` in seconds since the epoch."""
+    """One turn's rows and decisions. `now` and `steady` in seconds since the epoch: dates go by `now`, durations by `steady`."""
 
     now: float
+    steady: float
     rng: random.Random
     rules: Rules
     lanes: dict[int, Lane]
     lane_by_key: dict[LaneKey, Lane]
     buckets: dict[str, Bucket]
+    queues: dict[str, Queue]
+    used: dict[str, float]  # named resources that running tasks have
     cursors: dict[tuple[CursorKind, int], Cursor]  # all that are open
     # Rows, loaded or new.
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -84,6 +95,8 @@ class Turn:
     settled_edges: list[tuple[int, int, int]] = field(default_factory=list)  # parent, after child, up to child
     reopened_edges: list[tuple[int, int]] = field(default_factory=list)  # parent, child: to be settled again
     chunks: list[Chunk] = field(default_factory=list)
+    conditions: list[tuple[int, str]] = field(default_factory=list)  # task, `when`
+    freed: list[int] = field(default_factory=list)  # ended tasks that held a unique key or claims
     attempts: list[AttemptRecord] = field(default_factory=list)
     results: list[tuple[int, bytes]] = field(default_factory=list)
     dropped_results: list[int] = field(default_factory=list)
@@ -100,6 +113,8 @@ class Turn:
     replies: list[tuple[Reply, dict[str, Any] | Refused]] = field(default_factory=list)
     cancel_requests: list[tuple[int, int]] = field(default_factory=list)  # task, token
     became_ready: list[Task] = field(default_factory=list)
+    to_judge: list[Task] = field(default_factory=list)  # everything is settled: their `when` decides
+    queued_bytes: int = 0  # change of the bodies' sizes of all that has not ended
     settled: list[Task] = field(default_factory=list)  # ended in this turn
     seconds: dict[int, float] = field(default_factory=dict)  # running time of attempts that ended in this turn
     log_lines: list[tuple[int, int, float, str, str]] = field(default_factory=list)  # as `logs`, for those who listen
@@ -112,6 +127,7 @@ class Turn:
             raise IllegalTransition(f"a task can't begin as {task.state.word}")
         self.tasks[task.number] = task
         self.new_tasks.append((task, body))
+        self.queued_bytes += task.size
         self._entered(task, self.flows[task.flow])
 
     def move(self, task: Task, to: State, reason: str | None = None) -> None:
@@ -125,6 +141,8 @@ class Turn:
         flow = self.flows[task.flow]
         flow.counts[task.state] -= 1
         self.counts[self.lanes[task.lane].key.queue, task.state] -= 1
+        if task.state.terminal:
+            self.queued_bytes += task.size
         task.state = to
         task.reason = reason
         self.changed[task.number] = task
@@ -145,14 +163,19 @@ class Turn:
             self.started.append(task)
         elif state.terminal:
             task.finished = self.now
+            task.hold = Hold.NONE
+            self.queued_bytes -= task.size
             self.settled.append(task)
+            if task.flags & (KEYED | CLAIMING):
+                self.freed.append(task.number)
             if task.dependents:
                 self.cursor(CursorKind.SETTLE, task.number)
 
-    def cursor(self, kind: CursorKind, target: int) -> None:
+    def cursor(self, kind: CursorKind, target: int, value: int | None = None) -> None:
         """Begin work that may be larger than a turn, or begin it again: what it has passed may have changed since."""
         cursor = self.cursors.setdefault((kind, target), Cursor(kind, target))
         cursor.position = 0
+        cursor.value = value
         self.moved_cursors[kind, target] = cursor
 
     def move_flow(self, flow: Flow, to: FlowState) -> None:
@@ -165,7 +188,7 @@ class Turn:
         """What was decided about rows is in the store's transaction now; events and effects stay."""
         for decided in (
             self.new_tasks, self.new_flows, self.changed, self.changed_flows, self.new_lanes, self.changed_lanes,
-            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.chunks, self.attempts,
+            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.chunks, self.conditions, self.freed, self.attempts,
             self.results, self.dropped_results, self.logs, self.deleted_tasks, self.deleted_flows,
             self.settings, self.counts, self.became_ready,
         ):  # fmt: skip

@@ -15,7 +15,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
-from gemflowd.model.task import Task
+from gemflowd.model.task import Hold, Task
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
@@ -25,14 +25,14 @@ _MOST = 512
 
 def enqueue(turn: Turn, memory: Memory) -> None:
     """Tell the windows of everything that became ready in this turn, in order."""
-    for task in turn.became_ready:
+    for task in {task.number: task for task in turn.became_ready}.values():  # each once: the last place counts
         if task.state is State.READY:
             machine.give_tag(turn, task, memory.virtual_time)
             turn.changed[task.number] = task
             window = memory.windows.get(task.lane)
             if window is None:
                 window = memory.windows[task.lane] = Window()
-            window.push(key_of(task))
+            window.push(key_of(task, turn.lanes[task.lane]))
             memory.live.add(task.lane)
 
 
@@ -67,7 +67,7 @@ def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
         lane = turn.lanes.get(number)
         if lane is None:
             live.discard(number)  # its flow was discarded
-        elif lane.key.kind is kind and limits.may_start(turn.buckets, lane, turn.now):
+        elif lane.key.kind is kind and limits.may_start(turn, lane):
             _refill(rows, number)
             window = rows.memory.windows[number]
             if window.head() is not None:
@@ -82,16 +82,21 @@ def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
 def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget: int) -> None:
     turn, memory = rows.turn, rows.memory
     placing = Placing(slots)
+    looked = 0
     while len(starts) < budget and (lanes := _startable(rows, kind)):
+        if looked >= budget:  # most of what was taken may not run: the rest in the next turn
+            memory.again = True
+            return
         mean = min((memory.lane_means.get(number, HAND_OVER_SECONDS) for number in lanes), default=HAND_OVER_SECONDS)
         room = min(sum(slot.room(mean) for slot in slots), _MOST, budget - len(starts))
         if not turn.rules.enabled:
             room = min(room, 1 - len(memory.running))
         if room <= 0:
             return
-        taken = pick(memory.windows, lanes, room)
+        taken = pick(memory.windows, lanes, room, limits.Room(turn, lanes))
         if not taken:
             return
+        looked += len(taken)
         if not _start(rows, taken, lanes, placing, starts):
             return
 
@@ -104,6 +109,9 @@ def _refill(rows: Rows, lane: int) -> None:
         stored = rows.store.ready(lane, WINDOW + len(memory.running))
         complete = len(stored) < WINDOW + len(memory.running)
         known = rows.turn.tasks
+        shift = rows.turn.lanes[lane].shift
+        if shift:
+            stored = [(urgency, tag + shift, number) for urgency, tag, number in stored]
         keys = [
             key
             for key in stored
@@ -126,8 +134,10 @@ def _start(
     full = False
     for index, (lane, key) in enumerate(taken):
         task = found.get(key[2])
-        if task is None or not _is_ready(task, lane):
-            continue  # ended or moved since the window was filled
+        if task is None or not _is_ready(task, lane) or key != key_of(task, turn.lanes[lane]):
+            continue  # ended, moved or edited since the window was filled
+        if not _may_run(rows, task):
+            continue
         mean = memory.lane_means[lane] = memory.means.of(task.type)
         if task.inputs:  # what it is given may be large: one at a time
             mean = max(mean, HAND_OVER_SECONDS)
@@ -139,11 +149,26 @@ def _start(
             break
         machine.start(turn, task, slot.name)
         memory.running[task.number] = task
-        memory.virtual_time = max(memory.virtual_time, task.tag)
+        memory.virtual_time = max(memory.virtual_time, key[1])
         placed.append((task, slot))
     if placed:
         _orders(rows, placed, starts)
     return not full
+
+
+def _may_run(rows: Rows, task: Task) -> bool:
+    """Whether nobody has stopped its flow meanwhile, and its type is there. What may not leaves the lane."""
+    turn, handlers = rows.turn, rows.memory.handlers
+    flow = turn.flows[task.flow]
+    if flow.cancelled:
+        machine.cancel(turn, task)
+    elif flow.on_hold:
+        machine.hold(turn, task, Hold.PERSON, "its flow is held")
+    elif handlers and task.type not in handlers:
+        machine.hold(turn, task, Hold.HANDLER, f"there is no handler for the type {task.type}")
+    else:
+        return True
+    return False
 
 
 def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) -> None:

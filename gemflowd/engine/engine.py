@@ -7,6 +7,7 @@ The engine runs on a thread of its own, owns the store, and talks to the rest th
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import threading
@@ -18,9 +19,12 @@ import msgpack
 
 from gemflowd.core import machine
 from gemflowd.core.placement import Slot
-from gemflowd.core.turn import Turn
+from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine.clocks import Clocks
+from gemflowd.engine.conditions import judge
 from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.memory import Memory
+from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
@@ -55,7 +59,7 @@ class Engine:
     Args:
         open_store: opens the store, on the engine's thread.
         rules: figures for decisions; `Configure` replaces them.
-        now: seconds since the epoch.
+        clocks: for dates and for durations.
         deliver: takes the effects of each turn, in order. Called on the engine's thread.
     """
 
@@ -63,20 +67,20 @@ class Engine:
         self,
         open_store: Callable[[], Store],
         rules: Rules,
-        now: Callable[[], float],
+        clocks: Clocks,
         deliver: Callable[[Effects], None],
         rng: random.Random | None = None,
     ) -> None:
         self._open_store = open_store
         self._rules = rules
-        self._now = now
+        self._clocks = clocks
         self._deliver = deliver
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._inbox: queue.SimpleQueue[facts.Fact] = queue.SimpleQueue()
         self._left: list[facts.Fact] = []  # taken from the inbox, for a later turn
         self._memory = Memory()
         self._steering = Steering()
-        self._turned_at = 0.0  # the time that the last turn knew: what wakes up after it needs another one
+        self._turned_at = 0.0  # the steady time that the last turn knew: what wakes up after it needs another one
         self._draining = False
         self._stopping = False
         self.opened: Future[Opened] = Future()
@@ -120,9 +124,11 @@ class Engine:
         self._store = self._open_store()
         unclean = self._store.note_start()
         snapshot = self._store.load()
+        if "steady" in snapshot.meta:
+            self._clocks.resume(snapshot.meta["steady"], snapshot.meta["wall"])
         self._memory.load(snapshot)
         error = msgpack.packb({"class": "Lost", "code": "lost", "message": "the daemon ended while it ran"})
-        now = self._now()
+        now = self._clocks.wall()
         lost = [
             Ended(task.number, task.token, Outcome.LOST, error, max(0.0, now - (task.started or now)))
             for task in self._memory.running.values()
@@ -135,8 +141,11 @@ class Engine:
             self._conclude(rows)
             self._store.commit()
         memory = self._memory
+        steady = self._clocks.steady()
         asleep = {
-            name: bucket.asleep_until for name, bucket in memory.buckets.items() if bucket.asleep_until > self._now()
+            name: now + bucket.asleep_until - steady
+            for name, bucket in memory.buckets.items()
+            if bucket.asleep_until > steady
         }
         position = {"next": memory.next_event, "topics": memory.ordinals}
         self.opened.set_result(Opened(snapshot.settings, position, asleep))
@@ -163,18 +172,26 @@ class Engine:
         return taken
 
     def _patience(self) -> float | None:
-        """Seconds until the next deadline: a task that falls due, a limit that wakes up."""
+        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open."""
+        steady, wall = self._next_times()
         times = [until for bucket in self._memory.buckets.values() if (until := bucket.asleep_until) > self._turned_at]
-        due = self._next_due()
-        if due is not None:
-            times.append(due)
-        return max(0.0, min(times) - self._now()) if times else None
+        if steady is not None:
+            times.append(steady)
+        left = [min(times) - self._clocks.steady()] if times else []
+        if wall is not None:
+            left.append(wall - self._clocks.wall())
+        return max(0.0, min(left)) if left else None
 
-    def _next_due(self) -> float | None:
-        memory = self._memory
-        if not memory.due_known:
-            memory.next_due, memory.due_known = self._store.next_due(), True
-        return memory.next_due
+    def _next_times(self) -> tuple[float | None, float | None]:
+        """The next deadlines of stored things, by the steady and by the wall clock."""
+        memory, store = self._memory, self._store
+        if not memory.times_known:
+            steady = store.next_times(wall=False)
+            oldest = store.oldest_open_flow()
+            if oldest is not None:
+                steady = min(steady or math.inf, oldest[1] + self._rules.open_expires)
+            memory.next_times, memory.times_known = (steady, store.next_times(wall=True)), True
+        return memory.next_times
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
         """Decide some facts in one transaction.
@@ -228,7 +245,7 @@ class Engine:
             self._decide(rows, fact)
         starts, batch = self._conclude(rows)
         self._store.commit()
-        self._turned_at = turn.now
+        self._turned_at = turn.steady
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
         return Effects(
@@ -244,15 +261,24 @@ class Engine:
     def _new_turn(self) -> Turn:
         memory = self._memory
         return Turn(
-            self._now(), self._rng, self._rules, memory.lanes, memory.lane_by_key, memory.buckets, memory.cursors
+            now=self._clocks.wall(),
+            steady=self._clocks.steady(),
+            rng=self._rng,
+            rules=self._rules,
+            lanes=memory.lanes,
+            lane_by_key=memory.lane_by_key,
+            buckets=memory.buckets,
+            queues=memory.queues,
+            used=memory.used,
+            cursors=memory.cursors,
         )
 
     def _write(self, turn: Turn) -> None:
         """Put what is decided so far into the transaction, so that what follows can read it there."""
         turn.wake_flows()
         enqueue(turn, self._memory)
-        if turn.changed or turn.new_tasks or turn.deleted_tasks:
-            self._memory.due_known = False
+        if turn.changed or turn.new_tasks or turn.deleted_tasks or turn.changed_flows:
+            self._memory.times_known = False
         self._store.write(turn)
         turn.forget_decisions()
 
@@ -261,11 +287,10 @@ class Engine:
         turn, memory = rows.turn, self._memory
         self._write(turn)
         self._steering.advance(rows, TURN_ROWS, lambda: self._write(turn))
-        due = self._next_due()
-        if due is not None and due <= turn.now:
-            for task in rows.adopt(self._store.due(turn.now, TURN_ROWS)):
-                machine.due(turn, task)
-            memory.due_known = False
+        judge(rows)
+        self._write(turn)
+        self._by_the_clock(rows)
+        judge(rows)
         self._write(turn)
         memory.again = False
         starts = [] if self._draining else dispatch(rows, TURN_ROWS)
@@ -275,8 +300,33 @@ class Engine:
             batch = EventBatch(memory.next_event, turn.now, turn.events, memory.ordinals)
             memory.next_event += len(turn.events)
             memory.ordinals = batch.ordinals_after()
-        self._store.conclude(turn, batch, memory.virtual_time)
+        meta: dict[str, float] = {}
+        if batch is not None:
+            meta.update(steady=turn.steady, wall=turn.now)
+        if turn.started:
+            meta["virtual_time"] = memory.virtual_time
+        if turn.queued_bytes:
+            memory.queued_bytes += turn.queued_bytes
+            meta["queued_bytes"] = memory.queued_bytes
+        self._store.conclude(turn, batch, meta)
         return starts, batch
+
+    def _by_the_clock(self, rows: Rows) -> None:
+        """What is due, what has expired, and flows whose next chunk never came."""
+        turn, store = rows.turn, self._store
+        for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
+            if next_time is not None and next_time <= now:
+                for task in rows.adopt(store.expired(now, TURN_ROWS, wall=clock)):
+                    machine.expire(turn, task)
+                for task in rows.adopt(store.due(now, TURN_ROWS, wall=clock)):
+                    machine.due(turn, task)
+                self._memory.times_known = False
+        oldest = store.oldest_open_flow()
+        if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
+            flow = rows.flow(oldest[0])
+            if flow is not None:
+                log.warning("flow f%d was open for too long without another chunk", flow.number)
+                self._steering.expire_open(rows, flow)
 
     # Deciding
 
@@ -302,6 +352,18 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: self._steering.retry(rows, fact))
             case facts.Discard():
                 self._answer(rows, fact.reply, lambda: self._steering.discard(rows, fact))
+            case facts.Hold():
+                self._answer(rows, fact.reply, lambda: self._steering.hold(rows, fact))
+            case facts.Release():
+                self._answer(rows, fact.reply, lambda: self._steering.release(rows, fact))
+            case facts.Edit():
+                self._answer(rows, fact.reply, lambda: self._steering.edit(rows, fact))
+            case facts.Delete():
+                self._answer(rows, fact.reply, lambda: self._steering.delete(rows, fact))
+            case facts.SetQueue():
+                set_queue(rows, fact)
+            case facts.ClockSet():
+                log.info("the wall clock was set")
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules
@@ -311,6 +373,7 @@ class Engine:
             case facts.Catalogue(handlers):
                 self._memory.handlers = {handler.type: handler for handler in handlers}
                 turn.catalogue = handlers
+                turn.cursor(CursorKind.UNHANDLED, 0)
             case facts.Drain():
                 self._draining = True
             case facts.Ping(reply):
@@ -332,7 +395,7 @@ class Engine:
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
-            if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value"):
+            if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value") and fact.grow is None:
                 # Stored whole or not at all: what came before of this flow goes too.
                 self._write_new(rows.turn)
                 if self._steering.discard_open(rows, fact.submission, fact.reply, refused):
@@ -409,7 +472,10 @@ class Engine:
                 )
             case facts.LogLines(lines):  # counted as stored, so that the worker is listened to again
                 return Effects(logs=lines, running=len(self._memory.running))
-            case facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure():
+            case (
+                facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
+                | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
+            ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
         raise StoreError(f"a {type(fact).__name__} can't be decided")

@@ -11,7 +11,7 @@ from gemflowd.core.lanes import Window
 from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.model.attempt import HandlerInfo, Kind
-from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
 from gemflowd.model.task import Flow, Task
 from gemflowd.store.base import Snapshot
 
@@ -29,6 +29,8 @@ class Memory:
         self.lanes: dict[int, Lane] = {}
         self.lane_by_key: dict[LaneKey, Lane] = {}
         self.buckets: dict[str, Bucket] = {}
+        self.queues: dict[str, Queue] = {}
+        self.used: dict[str, float] = {}  # named resources that running tasks have
         self.windows: dict[int, Window] = {}
         self.live: set[int] = set()  # lanes that may have something ready: the others aren't looked at
         self.cursors: dict[tuple[CursorKind, int], Cursor] = {}
@@ -40,14 +42,18 @@ class Memory:
         self.ordinals: dict[str, int] = {}
         self.virtual_time = 0.0
         self.again = False  # a turn has freed a slot after it had filled them: take another one at once
-        self.next_due: float | None = None
-        self.due_known = False
+        self.queued_bytes = 0
+        self.disk_low = False  # nothing new is taken
+        self.next_times: tuple[float | None, float | None] = (None, None)  # by the steady clock, by the wall clock
+        self.times_known = False
 
     def load(self, snapshot: Snapshot) -> None:
         """Take the store's word for everything; the slots stay, what runs in them is counted anew."""
         self.lanes = snapshot.lanes
         self.lane_by_key = {lane.key: lane for lane in snapshot.lanes.values()}
         self.buckets = snapshot.buckets
+        self.queues = snapshot.queues
+        self.used = {}
         self.windows = {number: Window() for number in snapshot.lanes}
         self.live = set(snapshot.lanes)
         self.cursors = {(cursor.kind, cursor.target): cursor for cursor in snapshot.cursors}
@@ -60,19 +66,27 @@ class Memory:
         self.next_flow = snapshot.next_flow
         self.next_event = snapshot.next_event
         self.ordinals = snapshot.ordinals
-        self.virtual_time = snapshot.virtual_time
+        self.virtual_time = snapshot.meta.get("virtual_time", 0.0)
+        self.queued_bytes = int(snapshot.meta.get("queued_bytes", 0))
         self.handlers = {info.type: info for info in snapshot.catalogue}
-        self.due_known = False
+        self.times_known = False
         for slot in self.slots.values():
             slot.tasks.clear()
             slot.load = 0.0
         for task in snapshot.running:
-            bucket = self.lanes[task.lane].key.bucket
-            if bucket is not None:
-                self.buckets.setdefault(bucket, Bucket(bucket)).in_flight += 1
+            self._count(self.lanes[task.lane].key)
             running_in = self.slots.get(task.slot or "")
             if running_in is not None:
                 running_in.put(task.number, self.means.of(task.type))
+
+    def _count(self, key: LaneKey) -> None:
+        """A task of that lane runs."""
+        if key.bucket is not None:
+            self.buckets.setdefault(key.bucket, Bucket(key.bucket)).in_flight += 1
+        if key.queue in self.queues:
+            self.queues[key.queue].running += 1
+        for name, amount in amounts(key.resources):
+            self.used[name] = self.used.get(name, 0.0) + amount
 
     def slow_down(self, slot_name: str | None) -> None:
         """Things were taken back from behind a task that takes longer than expected: the slot is full until it ends."""

@@ -95,11 +95,11 @@ class Rows:
             path = f"refs[{index}]"
             if isinstance(ref, FlowRef):
                 flow = self.flow(ref.number)
-                if flow is None:
+                if flow is None or flow.deleted:
                     raise Refused("not_found", f"there is no flow f{ref.number}", path)
                 flows.append(flow)
             elif isinstance(ref, NamedTask):
-                named = self.named(ref.flow, [ref.id])
+                named = self._visible({task.number: task for task in self.named(ref.flow, [ref.id]).values()})
                 if not named:
                     raise Refused("not_found", f"there is no task f{ref.flow}/{ref.id}", path)
                 tasks.update((task.number, task) for task in named.values())
@@ -107,11 +107,15 @@ class Rows:
                 tasks.update(self._range(ref, path))
         return list(tasks.values()), flows
 
+    def _visible(self, tasks: dict[int, Task]) -> dict[int, Task]:
+        """Those whose flow is not being deleted."""
+        return {number: task for number, task in tasks.items() if not self.turn.flows[task.flow].deleted}
+
     def _range(self, ref: TaskRange, path: str) -> dict[int, Task]:
         last = min(ref.last, self.memory.next_task - 1)
         if last - ref.first >= MOST_REFERENCED:
             raise Refused("invalid_value", f"at most {MOST_REFERENCED} tasks by number; name the flow instead", path)
-        found = self.tasks(range(ref.first, last + 1))
+        found = self._visible(self.tasks(range(ref.first, last + 1)))
         if not found:
             raise Refused(
                 "not_found", f"there is no task {ref.first}" + (f" to {ref.last}" if ref.last > ref.first else ""), path

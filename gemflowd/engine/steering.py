@@ -11,15 +11,23 @@ from typing import Final
 
 from gemflowd.core import graph, machine
 from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.engine.links import link
 from gemflowd.engine.rows import Rows
+from gemflowd.model import task as model
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, Event
-from gemflowd.model.facts import Cancel, Discard, Reply, Retry
+from gemflowd.model.facts import Cancel, Delete, Discard, Edit, Hold, Release, Reply, Retry
 from gemflowd.model.states import FlowState, State
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import CLAIMING, KEYED, LINKING, Flow, Task
 
 #: Rows that a cursor touches in one go.
 STEP: Final = 500
+#: Tasks that are removed in one go, with all that hangs on them; rows of logs and dependencies, and bytes of results.
+_REMOVED: Final = 200
+TURN_SHARE: Final = 1_000
+_REMOVED_BYTES: Final = 8 * 1024 * 1024
+#: Evaluating a condition costs about as much as settling so many dependencies.
+_JUDGING: Final = 10
 #: Tasks that one `retry --downstream` reaches.
 _MOST_DOWNSTREAM: Final = 2_000
 
@@ -66,6 +74,8 @@ class Steering:
             counts[machine.cancel(rows.turn, task)] += 1
         kinds = []
         for flow in flows:
+            if flow.state == FlowState.OPEN and flow.streaming:
+                rows.turn.move_flow(flow, FlowState.ACTIVE)  # it takes no more chunks
             if flow.state == FlowState.OPEN:
                 kinds.append((CursorKind.DISCARD, flow.number))
             else:
@@ -83,6 +93,8 @@ class Steering:
         for flow in flows:
             if flow.state == FlowState.OPEN:
                 raise Refused("conflict", f"flow f{flow.number} is still being received")
+            if (CursorKind.CANCEL, flow.number) in rows.turn.cursors:
+                raise Refused("conflict", f"flow f{flow.number} is being cancelled")
         downstream = self._downstream(rows, tasks) if fact.downstream else []
         counts = {"retried": 0, "unchanged": 0}
         for task in tasks:
@@ -106,9 +118,108 @@ class Steering:
         flow = None if found is None else rows.flow(found.number)
         if flow is None:
             raise Refused("not_found", "there is no such submission", "submission")
-        if flow.state != FlowState.OPEN:
-            raise Refused("conflict", f"flow f{flow.number} is complete; cancel it instead")
+        if flow.state != FlowState.OPEN or flow.streaming:
+            raise Refused("conflict", f"flow f{flow.number} is complete or runs already; cancel it instead")
         self._begin(rows, fact.reply, {"flow": flow.number}, [(CursorKind.DISCARD, flow.number)])
+
+    def hold(self, rows: Rows, fact: Hold) -> Counts | None:
+        """Keep from starting what waits; of a flow also what is added to it."""
+        tasks, flows = rows.resolve(fact.refs)
+        whole = {flow.number for flow in flows}
+        counts = {"held": 0, "unchanged": 0}
+        for task in tasks:
+            if task.flow not in whole:
+                held = machine.hold(rows.turn, task, model.Hold.PERSON, "held")
+                counts["held" if held else "unchanged"] += 1
+        for flow in flows:
+            self._closed_gate(rows, flow)
+            self._drop(rows, CursorKind.RELEASE, flow)
+            flow.on_hold = True
+            rows.turn.changed_flows[flow.number] = flow
+            counts["unchanged"] += _not_waiting(flow)
+        return self._over_flows(rows, fact.reply, counts, CursorKind.HOLD, flows)
+
+    def release(self, rows: Rows, fact: Release) -> Counts | None:
+        tasks, flows = rows.resolve(fact.refs)
+        whole = {flow.number for flow in flows}
+        counts = {"released": 0, "unchanged": 0}
+        for task in tasks:
+            if task.flow not in whole:
+                counts["released" if machine.release(rows.turn, task) else "unchanged"] += 1
+        for flow in flows:
+            self._drop(rows, CursorKind.HOLD, flow)
+            flow.on_hold = False
+            rows.turn.changed_flows[flow.number] = flow
+            counts["unchanged"] += flow.received - flow.counts.get(State.HELD, 0)
+        return self._over_flows(rows, fact.reply, counts, CursorKind.RELEASE, flows)
+
+    def edit(self, rows: Rows, fact: Edit) -> Counts | None:
+        tasks, flows = rows.resolve(fact.refs)
+        whole = {flow.number for flow in flows}
+        counts = {"edited": 0, "unchanged": 0}
+        for task in tasks:
+            if task.flow not in whole:
+                counts["edited" if machine.edit(rows.turn, task, fact.priority) else "unchanged"] += 1
+        for flow in flows:
+            self._closed_gate(rows, flow)
+            counts["unchanged"] += flow.received - machine.flow_left(flow)
+        return self._over_flows(rows, fact.reply, counts, CursorKind.EDIT, flows, fact.priority)
+
+    def delete(self, rows: Rows, fact: Delete) -> Counts:
+        """Hide flows that have ended, and begin to remove them."""
+        tasks, flows = rows.resolve(fact.refs)
+        found = {flow.number: flow for flow in flows}
+        for task in tasks:
+            flow = rows.turn.flows[task.flow]
+            if flow.received > 1 and flow.number not in found:
+                raise Refused("conflict", f"task {task.number} is one of flow f{flow.number}; delete the whole flow")
+            found[flow.number] = flow
+        for flow in found.values():
+            if not FlowState(flow.state).terminal:
+                raise Refused("conflict", f"flow f{flow.number} has not ended; cancel it first")
+            if rows.store.keys.claimed(flow.number):
+                raise Refused("conflict", f"a task of another flow waits for something in flow f{flow.number}")
+        for flow in found.values():
+            self.delete_flow(rows, flow)
+        return {"deleted": sum(flow.received for flow in found.values())}
+
+    def delete_flow(self, rows: Rows, flow: Flow) -> None:
+        """Hide a flow that has ended and that nobody waits for, and begin to remove it."""
+        for kind in (CursorKind.CANCEL, CursorKind.RETRY, CursorKind.HOLD, CursorKind.RELEASE, CursorKind.EDIT):
+            self._drop(rows, kind, flow)
+        flow.deleted = True
+        rows.turn.changed_flows[flow.number] = flow
+        rows.turn.events.append(Event(FLOW_TOPIC + "deleted", {"flow": flow.number, "name": flow.name}))
+        rows.turn.cursor(CursorKind.DELETE, 0)
+
+    def expire_open(self, rows: Rows, flow: Flow) -> None:
+        """The next chunk of an open flow never came: it is discarded, or what has arrived is all of it."""
+        if flow.streaming:
+            rows.turn.move_flow(flow, FlowState.ACTIVE)
+        elif (CursorKind.DISCARD, flow.number) not in rows.turn.cursors:
+            rows.turn.cursor(CursorKind.DISCARD, flow.number)
+
+    def _over_flows(
+        self, rows: Rows, reply: Reply, counts: Counts, kind: CursorKind, flows: list[Flow], value: int | None = None
+    ) -> Counts | None:
+        if not flows:
+            return counts
+        self._begin(rows, reply, counts, [(kind, flow.number) for flow in flows], value)
+        return None
+
+    def _closed_gate(self, rows: Rows, flow: Flow) -> None:
+        """Raises Refused: the flow is being received, and nothing of it is there yet for anybody."""
+        if flow.state == FlowState.OPEN and not flow.streaming:
+            raise Refused("conflict", f"flow f{flow.number} is still being received")
+
+    def _drop(self, rows: Rows, kind: CursorKind, flow: Flow) -> None:
+        """Work that is overtaken by what is asked now; who waits for it is answered with what was done."""
+        cursor = rows.turn.cursors.pop((kind, flow.number), None)
+        if cursor is not None:
+            rows.turn.moved_cursors.pop((kind, flow.number), None)
+            if cursor.stored:
+                rows.turn.done_cursors.append(cursor)
+            self._finished(rows, cursor)
 
     def discard_open(self, rows: Rows, submission: str, reply: Reply, refused: Refused) -> bool:
         """A chunk was refused for its content: what came of its flow before goes too, and then the refusal is the answer.
@@ -117,38 +228,49 @@ class Steering:
             Whether there was anything.
         """
         found = rows.store.flow_of(submission)
-        if found is None or found.state != FlowState.OPEN:
+        if found is None or found.state != FlowState.OPEN or found.streaming:
             return False
         self._begin(rows, reply, refused, [(CursorKind.DISCARD, found.number)])
         return True
 
-    def _begin(self, rows: Rows, reply: Reply, answer: Counts | Refused, kinds: list[tuple[CursorKind, int]]) -> None:
-        for key in kinds:
-            rows.turn.cursor(*key)
+    def _begin(
+        self,
+        rows: Rows,
+        reply: Reply,
+        answer: Counts | Refused,
+        kinds: list[tuple[CursorKind, int]],
+        value: int | None = None,
+    ) -> None:
+        for kind, target in kinds:
+            rows.turn.cursor(kind, target, value)
         self._waiting.append(_Waiting(reply, answer, set(kinds)))
-        return
 
     def _retry(self, rows: Rows, task: Task) -> bool:
         """Put one task back, unless it is not ended, succeeded, or a dependency makes it impossible."""
         if not task.state.terminal or task.state is State.SUCCEEDED:
             return False
-        if (CursorKind.DISCARD, task.flow) in rows.turn.cursors:
+        if (CursorKind.DISCARD, task.flow) in rows.turn.cursors or task.flags & LINKING:
             return False
         edges = (
             [(rows.tasks([edge.parent])[edge.parent], edge) for edge in rows.store.parents([task.number])]
             if task.inputs
             else []
         )
+        if len(edges) < task.inputs:
+            return False  # some of its dependencies were deleted
         waiting = graph.blocked_by((parent.state, edge.on) for parent, edge in edges)
-        if waiting is None or not machine.retry(rows.turn, task, waiting):
+        if waiting is None:
+            return False
+        if task.flags & CLAIMING:
+            rows.store.keys.claim([(parent.flow, task.number) for parent, _ in edges if parent.flow != task.flow])
+        rows.turn.flows[task.flow].cancelled = False
+        if not machine.retry(rows.turn, task, waiting):
             return False
         for parent, _ in edges:
             if parent.state.terminal:
                 rows.turn.settled_edges.append((parent.number, task.number - 1, task.number))
             else:
                 rows.turn.reopened_edges.append((parent.number, task.number))
-        flow = rows.turn.flows[task.flow]
-        flow.cancelled = False
         return True
 
     def _downstream(self, rows: Rows, tasks: list[Task]) -> list[Task]:
@@ -181,12 +303,14 @@ class Steering:
         turn = rows.turn
         used = 0
         while turn.cursors and used < budget:
-            key = next(iter(turn.cursors))
+            # What was begun last comes first: a cursor that begins others (a cancelled flow settles what waited for its
+            # tasks) is taken on when those are through, so that there are never many.
+            key = _next(turn.cursors)
             cursor = turn.cursors.pop(key)
             touched, done = self._step(rows, cursor, STEP)
             used += max(touched, 1)
-            if cursor.kind in (CursorKind.RETRY, CursorKind.DISCARD):
-                write()  # edges were settled, opened again or removed, and other cursors go by the stored ones
+            if cursor.kind in _MUST_WRITE:
+                write()  # other cursors, and the next step, go by what is stored
             if done:
                 turn.moved_cursors.pop(key, None)
                 if cursor.stored:
@@ -199,14 +323,33 @@ class Steering:
         """Returns how many rows were touched, and whether the cursor is through."""
         if cursor.kind is CursorKind.SETTLE:
             return self._settle(rows, cursor, limit)
+        if cursor.kind is CursorKind.LINK:
+            return link(rows, cursor.target)
+        if cursor.kind in (CursorKind.DELETE, CursorKind.DISCARD):
+            return self._remove(rows, cursor)
+        if cursor.kind is CursorKind.UNHANDLED:
+            held = rows.adopt(rows.store.unhandled(list(rows.memory.handlers), limit))
+            for task in held:
+                machine.release(rows.turn, task)
+            return len(held), len(held) < limit
+        if cursor.kind is CursorKind.REORDER:
+            return self._reorder(rows, cursor, limit)
         tasks = rows.adopt(rows.store.flow_tasks(cursor.target, cursor.position, limit))
-        if cursor.kind is CursorKind.DISCARD:
-            return self._discard(rows, cursor, tasks, limit)
         for task in tasks:
             if cursor.kind is CursorKind.CANCEL:
                 result = machine.cancel(rows.turn, task)
                 if result != "unchanged":
                     self._count(cursor, result)
+            elif cursor.kind is CursorKind.HOLD:
+                if machine.hold(rows.turn, task, model.Hold.PERSON, "its flow is held"):
+                    self._count(cursor, "held")
+            elif cursor.kind is CursorKind.RELEASE:
+                if machine.release(rows.turn, task):
+                    self._count(cursor, "released")
+            elif cursor.kind is CursorKind.EDIT:
+                assert cursor.value is not None
+                if machine.edit(rows.turn, task, cursor.value):
+                    self._count(cursor, "edited")
             elif cursor.later and task.state is not State.SKIPPED:
                 continue  # it had its retry in the first round; that it has failed again is no reason for another
             elif self._retry(rows, task):
@@ -232,30 +375,62 @@ class Steering:
         if edges:
             rows.turn.settled_edges.append((parent.number, cursor.position, edges[-1].child))
             cursor.position = edges[-1].child
-        return len(edges), len(edges) < limit
+        return len(edges) + _JUDGING * len(rows.turn.to_judge), len(edges) < limit
 
-    def _discard(self, rows: Rows, cursor: Cursor, tasks: list[Task], limit: int) -> tuple[int, bool]:
+    def _remove(self, rows: Rows, cursor: Cursor) -> tuple[int, bool]:
+        """Remove some tasks of a flow: first what may be much for each of them, then their rows."""
         turn = rows.turn
+        target = rows.store.deleted_flow() if cursor.kind is CursorKind.DELETE else cursor.target
+        if target is None:
+            return 0, True
+        tasks = rows.adopt(rows.store.flow_tasks(target, 0, _REMOVED))
+        numbers = [task.number for task in tasks]
+        gone = rows.store.shrink(numbers, TURN_SHARE) if tasks else 0
+        if gone >= TURN_SHARE:
+            return gone, False
+        sizes = rows.store.result_sizes(numbers) if tasks else {}
+        size = removed = 0
         for task in tasks:
+            size += sizes.get(task.number, 0)
+            if removed and size > _REMOVED_BYTES:
+                break
+            removed += 1
             flow = turn.flows[task.flow]
             flow.counts[task.state] -= 1
             turn.changed_flows[flow.number] = flow
             turn.counts[turn.lanes[task.lane].key.queue, task.state] -= 1
+            if not task.state.terminal:
+                turn.queued_bytes -= task.size
+                if task.flags & (KEYED | CLAIMING):
+                    turn.freed.append(task.number)
             turn.deleted_tasks.append(task.number)
             turn.changed.pop(task.number, None)
-        if tasks:
-            cursor.position = tasks[-1].number
-        if len(tasks) == limit:
-            return len(tasks), False
-        gone = turn.flows.get(cursor.target) or rows.flow(cursor.target)
-        if gone is not None:
-            self._forget_flow(rows, gone)
-        return len(tasks), True
+            turn.tasks.pop(task.number, None)
+        if len(tasks) == _REMOVED or removed < len(tasks):
+            return gone + 4 * removed, False
+        gone_flow = rows.flow(target)
+        if gone_flow is not None:
+            self._forget_flow(rows, gone_flow, "discarded" if cursor.kind is CursorKind.DISCARD else None)
+        return gone + 4 * removed, cursor.kind is CursorKind.DISCARD
 
-    def _forget_flow(self, rows: Rows, flow: Flow) -> None:
+    def _reorder(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
+        """Order what is ready by the rule for ageing that is in force now."""
+        last = cursor.position + 4 * limit
+        for task in rows.adopt(rows.store.ready_in(cursor.position, last)):
+            urgency = machine.aged(rows.turn.rules, task.priority, task.created)
+            if task.state is State.READY and urgency != task.urgency:
+                task.urgency = urgency
+                rows.turn.changed[task.number] = task
+                rows.turn.became_ready.append(task)
+        cursor.position = last
+        return 2 * limit, last >= rows.memory.next_task
+
+    def _forget_flow(self, rows: Rows, flow: Flow, event: str | None) -> None:
         turn, memory = rows.turn, rows.memory
+        self._drop(rows, CursorKind.LINK, flow)
         turn.deleted_flows.append(flow.number)
-        turn.events.append(Event(FLOW_TOPIC + "discarded", {"flow": flow.number, "name": flow.name}))
+        if event is not None:
+            turn.events.append(Event(FLOW_TOPIC + event, {"flow": flow.number, "name": flow.name}))
         turn.changed_flows.pop(flow.number, None)
         memory.flows.pop(flow.number, None)
         for lane in [lane for lane in turn.lanes.values() if lane.key.gate == flow.number]:
@@ -273,3 +448,26 @@ class Steering:
             if not waiting.cursors:
                 rows.turn.replies.append((waiting.reply, waiting.answer))
         self._waiting = [waiting for waiting in self._waiting if waiting.cursors]
+
+
+#: Cursors whose steps change what is read from the store: edges, and tasks that are gone.
+_MUST_WRITE: Final = frozenset({CursorKind.RETRY, CursorKind.DISCARD, CursorKind.DELETE, CursorKind.LINK, CursorKind.UNHANDLED})
+#: One of each at most. Nobody is held up by what is hidden, or stands elsewhere in the order for a moment.
+_LAST: Final = frozenset({CursorKind.DELETE, CursorKind.REORDER, CursorKind.UNHANDLED})
+
+
+def _next(cursors: dict[tuple[CursorKind, int], Cursor]) -> tuple[CursorKind, int]:
+    """The cursor that is taken on now: settling that was begun last, else the one that has waited longest; what can wait only
+    when nothing else is open (there are at most three of those)."""
+    last = next(reversed(cursors))
+    if last[0] is CursorKind.SETTLE:
+        return last
+    for key in cursors:
+        if key[0] not in _LAST:
+            return key
+    return next(iter(cursors))
+
+
+def _not_waiting(flow: Flow) -> int:
+    """Tasks of a flow that run or have ended."""
+    return flow.received - machine.flow_left(flow) + flow.counts.get(State.RUNNING, 0)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from gemflowd.core import machine
+from gemflowd.core.graph import remaining_paths
 from gemflowd.core.turn import Chunk, CursorKind, Turn
+from gemflowd.engine import keys
+from gemflowd.engine.links import put_aside
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused
-from gemflowd.model.facts import NewDependency, NewTask, Submit, TaskNumber
-from gemflowd.model.lane import LaneKey
+from gemflowd.model.facts import MOST_EDGES, Grow, NewDependency, NewTask, Submit, TaskNumber
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import FlowState, State, satisfies
-from gemflowd.model.task import Dependency, Flow, Task
+from gemflowd.model.task import CLAIMING, CONDITIONAL, DUE_WALL, EXPIRES_WALL, KEYED, Dependency, Flow, Hold, Task
+from gemflowd.store.base import Addition
 
 
 def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, object]:
@@ -25,9 +29,14 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
         Refused: nothing of this request was decided; the turn is as before.
     """
     turn = rows.turn
+    if fact.grow is not None:
+        return grow(rows, fact, fact.grow, accepting=accepting)
+    added = rows.store.keys.addition(fact.submission)
+    if added is not None:
+        return _added(rows, fact, added)
     flow = _flow_of(rows, fact.submission)
     if flow is not None:
-        if (CursorKind.DISCARD, flow.number) in turn.cursors:
+        if flow.deleted or (CursorKind.DISCARD, flow.number) in turn.cursors:
             raise Refused("conflict", f"flow f{flow.number} of this submission is being discarded", "submission")
         repeated = _repeat(rows, flow, fact)
         if repeated is not None:
@@ -42,30 +51,144 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
             raise Refused(
                 "submission_offset", f"the next chunk begins at offset {flow.received}, not {fact.offset}", "offset"
             )
-    if not accepting:
-        raise Refused("draining", "the daemon is stopping; submit again when it is back")
+    may_add(rows, fact, accepting=accepting)
     if flow is None and fact.offset:
         raise Refused("submission_offset", "this submission is not known: its first chunk begins at offset 0", "offset")
 
     parents = _find_parents(rows, flow, fact)
+    holder = keys.check(rows, fact, alone=flow is None and fact.complete and len(fact.tasks) == 1)
+    if holder is not None:
+        addition = Addition(holder.flow, holder.number, 1, fact.digest)
+        rows.store.keys.add(fact.submission, addition)
+        return {**_added(rows, fact, addition), "key": "returned"}
     if flow is None:
         flow = _new_flow(rows, fact)
-    gate = flow.number if not (fact.complete and flow.received == 0) else 0
-    first = rows.memory.next_task if fact.tasks else 0
-    tasks = [_new_task(turn, flow, rows.memory.next_task + index, new, gate) for index, new in enumerate(fact.tasks)]
-    rows.memory.next_task += len(tasks)
-    impossible = _connect(turn, tasks, fact.tasks, parents)
-    for index, (task, new) in enumerate(zip(tasks, fact.tasks, strict=True)):
-        _enter(turn, task, new.body, impossible.get(index))
-
-    chunk = Chunk(flow.number, fact.offset, len(tasks), first, fact.complete, fact.digest)
+    gate = flow.number if not flow.streaming and not (fact.complete and flow.received == 0) else 0
+    tasks = store_tasks(rows, flow, fact, parents, gate=gate, depth=0)
+    chunk = Chunk(flow.number, fact.offset, len(tasks), tasks[0].number if tasks else 0, fact.complete, fact.digest)
     turn.chunks.append(chunk)
-    flow.first = flow.first or first
-    flow.received += len(tasks)
-    turn.changed_flows[flow.number] = flow
     if fact.complete:
-        _complete(turn, flow)
+        _complete(rows, flow)
     return _reply(flow, chunk, repeated=False)
+
+
+def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, object]:
+    """A running task adds tasks to its own flow. A repeat, or the same step of another attempt, adds nothing.
+
+    Raises:
+        Refused: `stale_attempt`, `growth_limit`, and all that a submission is refused for.
+    """
+    task = rows.tasks([wish.task]).get(wish.task)
+    if task is None or task.state is not State.RUNNING or task.token != wish.token:
+        raise Refused("stale_attempt", f"task {wish.task} does not run with that token (any more)", "grow")
+    name = fact.submission if wish.step is None else f"{task.number}/{wish.step}"
+    added = rows.store.keys.addition(name)
+    if added is not None:
+        return _added(rows, fact, added)
+    may_add(rows, fact, accepting=accepting)
+    if _flow_of(rows, fact.submission) is not None:
+        raise Refused("submission_reused", "this submission's UUID was used for another flow", "submission")
+    flow, rules = rows.turn.flows[task.flow], rows.turn.rules
+    if flow.cancelled or task.cancelled:
+        raise Refused("conflict", f"flow f{flow.number} is cancelled")
+    if rows.store.keys.added(flow.number) + len(fact.tasks) > rules.max_growth_tasks:
+        message = f"flow f{flow.number} would grow by more than max_growth_tasks = {rules.max_growth_tasks}"
+        raise Refused("growth_limit", message, "tasks")
+    if task.depth >= rules.max_growth_depth:
+        message = f"task {task.number} was added at depth {task.depth}, max_growth_depth is {rules.max_growth_depth}"
+        raise Refused("growth_limit", message, "grow")
+    parents = _find_parents(rows, flow, fact)
+    keys.check(rows, fact, alone=False)
+    tasks = store_tasks(rows, flow, fact, parents, gate=0, depth=task.depth + 1)
+    addition = Addition(flow.number, tasks[0].number, len(tasks), fact.digest if wish.step is None else None)
+    rows.store.keys.add(name, addition)
+    return _addition_reply(flow, fact, addition, repeated=False)
+
+
+def may_add(rows: Rows, fact: Submit, *, accepting: bool) -> None:
+    """Whether the queue takes anything at all now.
+
+    Raises:
+        Refused: `draining`, `queue_full` or `disk_full`.
+    """
+    memory, turn = rows.memory, rows.turn
+    if not accepting:
+        raise Refused("draining", "the daemon is stopping; submit again when it is back")
+    if memory.disk_low:
+        raise Refused("disk_full", "the disk is nearly full (setting min_free_mb); nothing was stored")
+    held = memory.queued_bytes + turn.queued_bytes
+    if held + sum(len(task.body) for task in fact.tasks) > turn.rules.max_queued_bytes:
+        message = f"{held} bytes are queued, max_queued_bytes is {turn.rules.max_queued_bytes}; submit again later"
+        raise Refused("queue_full", message)
+
+
+def store_tasks(
+    rows: Rows, flow: Flow, fact: Submit, parents: dict[tuple[int, int], Task], *, gate: int, depth: int
+) -> list[Task]:
+    """New tasks of a flow: rows, dependencies, keys, first states."""
+    turn = rows.turn
+    first = rows.memory.next_task
+    tasks = [_new_task(turn, flow, first + index, new, gate, depth) for index, new in enumerate(fact.tasks)]
+    rows.memory.next_task += len(tasks)
+    if sum(len(new.deps) for new in fact.tasks) > MOST_EDGES:
+        impossible: dict[int, str] = {}
+        for task, new in zip(tasks, fact.tasks, strict=True):
+            if new.deps:
+                put_aside(rows, task, [(_number(tasks, dependency), dependency.on) for dependency in new.deps])
+    else:
+        impossible = _connect(rows, tasks, fact.tasks, parents)
+    if fact.critical_path:
+        _order(rows, flow, tasks, fact.tasks)
+    keys.take(rows, tasks, fact.tasks)
+    for index, (task, new) in enumerate(zip(tasks, fact.tasks, strict=True)):
+        _enter(turn, task, new, impossible.get(index))
+    flow.first = flow.first or (first if tasks else 0)
+    flow.received += len(tasks)
+    flow.touched = turn.steady
+    turn.changed_flows[flow.number] = flow
+    return tasks
+
+
+def _number(tasks: list[Task], dependency: NewDependency) -> int:
+    """Of many dependencies the server has looked up the names already."""
+    if isinstance(dependency.target, int):
+        return tasks[dependency.target].number
+    assert isinstance(dependency.target, TaskNumber), dependency
+    return dependency.target.number
+
+
+def _order(rows: Rows, flow: Flow, tasks: list[Task], new: list[NewTask]) -> None:
+    """Longest remaining path first: the flow's share of the order is given out once, in that order."""
+    means = rows.memory.means
+    seconds = [it.estimate if it.estimate is not None else means.of(it.type) for it in new]
+    parents = [[d.target for d in it.deps if isinstance(d.target, int)] for it in new]
+    remaining = remaining_paths(seconds, parents)
+    base = max(rows.memory.virtual_time, flow.last_tag)
+    for place, index in enumerate(sorted(range(len(tasks)), key=lambda index: -remaining[index])):
+        task = tasks[index]
+        task.tag = base + (place + 1) / flow.weight
+        task.urgency = machine.aged(rows.turn.rules, task.priority, rows.turn.steady)
+    flow.last_tag = base + len(tasks) / flow.weight
+
+
+def _added(rows: Rows, fact: Submit, added: Addition) -> dict[str, object]:
+    if added.digest is not None and added.digest != fact.digest:
+        raise Refused("submission_reused", "this submission's UUID was used before, with other content", "submission")
+    flow = rows.flow(added.flow)
+    assert flow is not None, added
+    return _addition_reply(flow, fact, added, repeated=True)
+
+
+def _addition_reply(flow: Flow, fact: Submit, added: Addition, *, repeated: bool) -> dict[str, object]:
+    return {
+        "flow": flow.number,
+        "submission": fact.submission,
+        "state": FlowState(flow.state).word,
+        "first": added.first,
+        "count": added.count,
+        "received": flow.received,
+        "repeated": repeated,
+    }
 
 
 def _flow_of(rows: Rows, submission: str) -> Flow | None:
@@ -122,6 +245,8 @@ def _new_flow(rows: Rows, fact: Submit) -> Flow:
         last_tag=0.0,
         weight=fact.weight,
         counts={},
+        touched=turn.steady,
+        streaming=fact.stream and not fact.complete,
         metadata=fact.metadata,
     )
     rows.memory.next_flow += 1
@@ -132,17 +257,41 @@ def _new_flow(rows: Rows, fact: Submit) -> Flow:
     return flow
 
 
-def _complete(turn: Turn, flow: Flow) -> None:
-    """All is received: from now on it may run. The gate's lanes are opened; no row of a task is touched for it."""
+def _complete(rows: Rows, flow: Flow) -> None:
+    """All is received: from now on it may run. The gate's lanes are opened; no row of a task is touched for it.
+
+    Their tags began at 0 behind the gate: what passed meanwhile is added to all of them, or the flow would burst ahead.
+    """
+    turn = rows.turn
     turn.move_flow(flow, FlowState.ACTIVE)
+    flow.streaming = False
     for lane in turn.lanes.values():
         if lane.key.gate == flow.number and not lane.open:
             lane.open = True
+            if turn.rules.fair:
+                lane.shift = rows.memory.virtual_time
             turn.changed_lanes[lane.number] = lane
+            rows.memory.windows.pop(lane.number, None)
+            rows.memory.live.add(lane.number)
+    if flow.received and turn.rules.fair:
+        flow.last_tag += rows.memory.virtual_time
 
 
-def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int) -> Task:
-    key = new.lane if not gate else LaneKey(new.lane.queue, new.lane.bucket, new.lane.kind, gate)
+def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, depth: int) -> Task:
+    key = replace(new.lane, gate=gate) if gate else new.lane
+    due, expires, flags = new.run_at, new.expires, 0
+    if new.run_at is not None:
+        flags |= DUE_WALL
+    elif new.delay is not None:
+        due = turn.steady + new.delay
+    if new.expires is not None:
+        flags |= EXPIRES_WALL
+    elif new.expires_in is not None:
+        expires = turn.steady + new.expires_in
+    if new.when is not None:
+        flags |= CONDITIONAL
+    if new.key is not None and new.key.ttl is None:
+        flags |= KEYED
     return Task(
         number=number,
         flow=flow.number,
@@ -155,8 +304,14 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int) -> T
         timeout=new.timeout,
         retries=new.retries,
         backoff=new.backoff,
-        due=new.due,
+        due=due,
         inputs=len(new.deps),
+        urgency=new.priority,
+        expires=expires,
+        flags=flags,
+        depth=depth,
+        size=len(new.body),
+        rules=new.rules,
     )
 
 
@@ -172,6 +327,8 @@ def _find_parents(rows: Rows, flow: Flow | None, fact: Submit) -> dict[tuple[int
             raise Refused(
                 "duplicate_id", f"the flow has a task {name!r} already, in an earlier chunk", f"tasks[{ids[name]}].id"
             )
+    if sum(len(new.deps) for new in fact.tasks) > MOST_EDGES:
+        return {}  # the server has looked them up; they are taken apart later
     wanted: dict[int, set[str]] = defaultdict(set)
     numbers: set[int] = set()
     for new in fact.tasks:
@@ -195,6 +352,8 @@ def _find_parents(rows: Rows, flow: Flow | None, fact: Submit) -> dict[tuple[int
             if parent is None:
                 continue
             owner = rows.turn.flows[parent.flow]
+            if owner.deleted:
+                raise Refused("unknown_dependency", f"task {parent.number} is being deleted", dependency.path)
             if owner.state == FlowState.OPEN and owner is not flow:
                 # It may still be discarded, and then nothing would ever tell the new task.
                 raise Refused(
@@ -227,13 +386,15 @@ def _parent(
     return parent
 
 
-def _connect(turn: Turn, tasks: list[Task], new: list[NewTask], parents: dict[tuple[int, int], Task]) -> dict[int, str]:
+def _connect(rows: Rows, tasks: list[Task], new: list[NewTask], parents: dict[tuple[int, int], Task]) -> dict[int, str]:
     """Make the edges and count what each task waits for.
 
     Returns:
         Why a task can never run, by its index: a dependency had ended otherwise before.
     """
+    turn = rows.turn
     impossible: dict[int, str] = {}
+    claims: list[tuple[int, int]] = []
     for index, (task, its) in enumerate(zip(tasks, new, strict=True)):
         for place, dependency in enumerate(its.deps):
             target = dependency.target
@@ -243,17 +404,33 @@ def _connect(turn: Turn, tasks: list[Task], new: list[NewTask], parents: dict[tu
             parent.dependents += 1
             if not isinstance(target, int):
                 turn.changed[parent.number] = parent
+                if parent.flow != task.flow:
+                    task.flags |= CLAIMING
+                    claims.append((parent.flow, task.number))
             if not settled:
                 task.waiting += 1
             elif not satisfies(parent.state, dependency.on):
                 impossible[index] = machine.why_impossible(parent, dependency.on)
+    if claims:
+        rows.store.keys.claim(claims)
     return impossible
 
 
-def _enter(turn: Turn, task: Task, body: bytes, impossible: str | None) -> None:
-    task.state = State.BLOCKED if impossible else machine.first_state(task, turn.now)
-    if task.state is State.READY:
-        task.due = None
-    turn.add_task(task, body)
+def _enter(turn: Turn, task: Task, new: NewTask, impossible: str | None) -> None:
+    """The first state. What never waited for anything begins where it goes; the rest goes on from `blocked`."""
+    if new.when is not None:
+        turn.conditions.append((task.number, new.when))
+    held = turn.flows[task.flow].on_hold
+    if held:
+        task.state, task.hold, task.reason = State.HELD, Hold.PERSON, "its flow is held"
+    elif impossible or task.waiting or task.flags & CONDITIONAL:
+        task.state = State.BLOCKED
+    elif machine.is_due(turn, task):
+        task.state, task.due = State.READY, None
+    else:
+        task.state = State.SCHEDULED
+    turn.add_task(task, new.body)
     if impossible:
         turn.move(task, State.SKIPPED, impossible)
+    elif task.state is State.BLOCKED:
+        machine.proceed(turn, task)

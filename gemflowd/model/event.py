@@ -10,6 +10,9 @@ WORKER_TOPIC = "worker"
 LIMIT_TOPIC = "limit"
 STATS_TOPIC = "stats"
 LOG_TOPIC = "log."
+QUEUE_TOPIC = "queue"
+MEMORY_TOPIC = "memory"
+SCHEDULE_TOPIC = "schedule"
 
 
 class Event(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from gemflowd.model.attempt import Ended, HandlerInfo, Kind
 from gemflowd.model.errors import Refused
@@ -26,9 +26,30 @@ class NewDependency:
     path: str
 
 
+#: Dependencies that one submission may have to be stored as such at once. Of more the submitter looks up all names, as task numbers or
+#: places in the same submission, and the engine takes them apart turn by turn.
+MOST_EDGES: Final = 2_000
+
+
 @dataclass(slots=True, frozen=True)
 class TaskNumber:
     number: int
+
+
+@dataclass(slots=True, frozen=True)
+class UniqueKey:
+    key: str
+    ttl: float | None  # seconds; None: until the task has ended
+    conflict: str  # return, reject, replace
+
+
+@dataclass(slots=True, frozen=True)
+class Grow:
+    """A running task adds to its own flow."""
+
+    task: int
+    token: int
+    step: str | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -39,12 +60,19 @@ class NewTask:
     type: str
     priority: int
     lane: LaneKey  # gate 0; the engine puts the flow's gate in
-    due: float | None
     timeout: float | None
     retries: int | None
     backoff: float | None
     body: bytes
     deps: tuple[NewDependency, ...] = ()
+    delay: float | None = None  # seconds from the moment of its storing
+    run_at: float | None = None  # a date
+    expires_in: float | None = None
+    expires: float | None = None
+    rules: str | None = None
+    when: str | None = None
+    key: UniqueKey | None = None
+    estimate: float | None = None  # seconds
 
 
 @dataclass(slots=True)
@@ -58,6 +86,9 @@ class Submit:
     complete: bool
     digest: bytes
     tasks: list[NewTask]
+    stream: bool = False
+    critical_path: bool = False
+    grow: Grow | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +108,45 @@ class Retry:
     reply: Reply
     refs: list[Ref]
     downstream: bool
+
+
+@dataclass(slots=True)
+class Hold:
+    reply: Reply
+    refs: list[Ref]
+
+
+@dataclass(slots=True)
+class Release:
+    reply: Reply
+    refs: list[Ref]
+
+
+@dataclass(slots=True)
+class Edit:
+    reply: Reply
+    refs: list[Ref]
+    priority: int
+
+
+@dataclass(slots=True)
+class Delete:
+    reply: Reply
+    refs: list[Ref]
+
+
+@dataclass(slots=True)
+class SetQueue:
+    """Pause, resume or limit a queue."""
+
+    reply: Reply
+    queue: str
+    change: dict[str, Any]  # paused: bool, most: int | None
+
+
+@dataclass(slots=True)
+class ClockSet:
+    """The wall clock was set: dates may have come or gone."""
 
 
 @dataclass(slots=True)
@@ -158,6 +228,6 @@ class Stop:
 
 
 Fact = (
-    Submit | Discard | Cancel | Retry | Configure | AttemptsEnded | TakenBack | LogLines
+    Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gemflowd.model.attempt import Kind
 
@@ -15,6 +16,7 @@ class LaneKey:
     bucket: str | None
     kind: Kind
     gate: int = 0
+    resources: str = ""  # named amounts that each of its tasks needs: "disk=2,gpu=1", by name
 
 
 @dataclass(slots=True)
@@ -22,6 +24,28 @@ class Lane:
     number: int
     key: LaneKey
     open: bool = True  # False while the flow behind the gate is being received
+    shift: float = 0.0  # added to the tags of its tasks: what passed while the gate was shut
+
+
+@dataclass(slots=True)
+class Queue:
+    """A named queue that was paused or limited at least once."""
+
+    name: str
+    paused: bool = False
+    most: int | None = None  # of its tasks at a time
+    running: int = 0  # not stored
+
+
+@lru_cache(maxsize=1024)
+def amounts(resources: str) -> tuple[tuple[str, float], ...]:
+    """The named amounts of a lane's key."""
+    return tuple((name, float(amount)) for name, _, amount in (part.partition("=") for part in resources.split(",") if part))
+
+
+def resource_key(needs: dict[str, float]) -> str:
+    """The same amounts in the same words, whatever their order."""
+    return ",".join(f"{name}={amount:g}" for name, amount in sorted(needs.items()) if amount)
 
 
 @dataclass(slots=True)
@@ -29,5 +53,5 @@ class Bucket:
     """A limit that tasks share, such as the quota of one model."""
 
     name: str
-    asleep_until: float = 0.0  # seconds since the epoch
+    asleep_until: float = 0.0  # by the steady clock
     in_flight: int = 0  # not stored: what runs now

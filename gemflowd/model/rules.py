@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, frozen=True)
@@ -17,3 +18,15 @@ class Rules:
     fair: bool = True
     enabled: bool = True  # False: one task at a time, in order
     max_inputs_bytes: int = 64 * 1024 * 1024
+    memory_limit: int = 1  # attempts over their memory cap before a task fails
+    ageing: float = 0.0  # seconds of waiting that raise the priority by one; 0: never
+    resources: Mapping[str, float] = field(default_factory=dict)
+    max_queued_bytes: int = 8 * 1024**3
+    min_free_bytes: int = 0
+    max_growth_tasks: int = 10_000
+    max_growth_depth: int = 100
+    open_expires: float = 86_400.0
+    keep_flows: float = 7 * 86_400.0
+    keep_events: float = 72 * 3600.0
+    max_value_bytes: int = 1024 * 1024
+    max_memory_bytes: int = 256 * 1024 * 1024

@@ -84,7 +84,7 @@ TRANSITIONS: Final[dict[State | None, frozenset[State]]] = {
 _SETTLES: Final[dict[On, frozenset[State]]] = {
     On.SUCCESS: frozenset({_S.SUCCEEDED}),
     On.FAILURE: frozenset({_S.FAILED, _S.QUARANTINED}),
-    On.DONE: frozenset({_S.SUCCEEDED, _S.FAILED, _S.QUARANTINED}),
+    On.DONE: TERMINAL,
 }
 
 

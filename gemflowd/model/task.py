@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
 
 from gemflowd.model.states import On, State
+
+# What `Task.flags` may hold. The numbers are stored, and those of the two clocks are in indexes: never renumber, only add.
+DUE_WALL: Final = 1  # `due` is a date: the wall clock tells; else it follows from a duration, and the steady clock does
+EXPIRES_WALL: Final = 2  # the same for `expires`
+KEYED: Final = 4  # it holds a unique key until it has ended
+CONDITIONAL: Final = 8  # it has a `when`
+LINKING: Final = 16  # some of its dependencies are not taken apart yet; counted in `waiting` as one
+CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
+
+
+class Hold(IntEnum):
+    """Why a task is held. The numbers are stored."""
+
+    NONE = 0
+    PERSON = 1
+    HANDLER = 2  # its type is not registered (any more)
 
 
 @dataclass(slots=True)
@@ -26,7 +44,7 @@ class Task:
     # What scheduling changes.
     tag: float = 0.0  # start-time fair-queueing tag, 0: not given yet
     due: float | None = None  # when `scheduled` ends
-    waiting: int = 0  # dependencies that are not settled
+    waiting: int = 0  # dependencies that are not settled; LINKING counts as one
     dependents: int = 0  # tasks that wait for this one
     inputs: int = 0  # dependencies in all
     token: int = 0  # raised at each dispatch; only the outcome of the live token counts
@@ -39,6 +57,14 @@ class Task:
     finished: float | None = None
     slot: str | None = None  # where the latest attempt runs or ran
     reason: str | None = None  # why it is held, skipped or ready again
+    urgency: int = 5  # the priority by which it is ordered: aged, if the setting `ageing` says so
+    expires: float | None = None  # skipped if it has not started by then
+    hold: int = Hold.NONE
+    flags: int = 0
+    depth: int = 0  # 0: submitted by a client; 1: added by such a task; …
+    size: int = 0  # bytes of its body
+    ooms: int = 0  # attempts that were over their memory cap
+    rules: str | None = None  # retries by class or code of the error, JSON
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,5 +92,9 @@ class Flow:
     last_tag: float
     weight: float
     counts: dict[State, int]
-    cancelled: bool = False
+    cancelled: bool = False  # by a person: nothing of it starts any more
+    touched: float = 0.0  # when its last chunk came
+    streaming: bool = False  # it runs from its first chunk on
+    on_hold: bool = False  # what is added to it is held
+    deleted: bool = False  # hidden, and being removed
     metadata: bytes | None = None  # MessagePack; only written, never loaded to decide

@@ -5,18 +5,18 @@ One suite (`tests/conformance`) runs over every implementation. A store is used 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from gemflowd.core.turn import Chunk, Cursor, Turn
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.event import EventBatch
-from gemflowd.model.lane import Bucket, Lane
+from gemflowd.model.lane import Bucket, Lane, Queue
 from gemflowd.model.states import On, State
 from gemflowd.model.task import Flow, Task
 
-#: As in `core.lanes`: (-priority, tag, number).
+#: As in `core.lanes`: (-urgency, tag, number).
 Key = tuple[int, float, int]
 
 
@@ -32,7 +32,8 @@ class Snapshot:
     next_flow: int
     next_event: int
     ordinals: dict[str, int]  # per topic: events so far
-    virtual_time: float
+    meta: dict[str, float]  # virtual_time, queued_bytes, steady and wall of one moment, …
+    queues: dict[str, Queue]
     settings: dict[str, Any]
     catalogue: list[HandlerInfo]
 
@@ -55,7 +56,66 @@ class ParentEdge(NamedTuple):
     on: On
 
 
+class Addition(NamedTuple):
+    """What a submission came to that is no flow of its own: tasks added to one, or the task that held its unique key."""
+
+    flow: int
+    first: int
+    count: int
+    digest: bytes | None  # None: whatever is sent
+
+
+class KeyTable(Protocol):
+    """Unique keys, claims of one flow on another, additions. Written at once, in the turn's transaction."""
+
+    def holder(self, key: str, steady: float) -> int | None:
+        """The task that holds the key."""
+        ...
+
+    def take(self, key: str, task: int, until: float | None) -> None: ...
+    def free(self, tasks: Sequence[int]) -> None:
+        """These tasks have ended: their keys (but for those with a time of their own) and claims are free."""
+        ...
+
+    def claim(self, claims: Sequence[tuple[int, int]]) -> None:
+        """(flow, child): the flow must not be deleted before the child has ended."""
+        ...
+
+    def claimed(self, flow: int) -> bool: ...
+    def addition(self, submission: str) -> Addition | None: ...
+    def add(self, submission: str, addition: Addition) -> None: ...
+    def added(self, flow: int) -> int:
+        """How many tasks were added to a flow by its own."""
+        ...
+
+
+
+class LinkTable(Protocol):
+    """Dependencies that are not taken apart yet, and conditions."""
+
+    def put(self, flow: int, rows: Sequence[tuple[int, bool, bytes]]) -> None:
+        """(task, whether these are its last, MessagePack [[parent, on], …])."""
+        ...
+
+    def next(self, flow: int, limit: int) -> list[tuple[int, int, bool, bytes]]:
+        """(seq, task, last, edges) of the first that are left."""
+        ...
+
+    def done(self, seqs: Sequence[int]) -> None: ...
+    def conditions(self, tasks: Sequence[int]) -> dict[int, str]: ...
+    def ends(self, task: int) -> list[tuple[int, str | None, State, int]]:
+        """How the dependencies of a task ended: number, id, state, bytes of the result."""
+        ...
+
+    def errors(self, tasks: Sequence[int]) -> dict[int, bytes]:
+        """The error of the last attempt of each task that has one, MessagePack."""
+        ...
+
+
 class Store(Protocol):
+    keys: KeyTable
+    links: LinkTable
+
     def load(self) -> Snapshot: ...
 
     def begin(self) -> None: ...
@@ -73,8 +133,24 @@ class Store(Protocol):
     def flow_of(self, submission: str) -> Flow | None: ...
     def chunk(self, flow: int, offset: int, count: int, complete: bool) -> Chunk | None: ...
     def ready(self, lane: int, limit: int) -> list[Key]: ...
-    def due(self, now: float, limit: int) -> list[Task]: ...
-    def next_due(self) -> float | None: ...
+    def due(self, now: float, limit: int, *, wall: bool) -> list[Task]:
+        """Scheduled tasks whose time has come, by one of the two clocks."""
+        ...
+
+    def expired(self, now: float, limit: int, *, wall: bool) -> list[Task]: ...
+    def next_times(self, *, wall: bool) -> float | None:
+        """The next due time or expiry by one of the two clocks."""
+        ...
+
+    def unhandled(self, types: Sequence[str], limit: int) -> list[Task]:
+        """Tasks that are held for want of a handler of one of these types."""
+        ...
+
+    def ready_in(self, after: int, last: int) -> list[Task]: ...
+    def oldest_open_flow(self) -> tuple[int, float] | None:
+        """The open flow whose last chunk came longest ago: number, time."""
+        ...
+
     def open_edges(self, parent: int, after: int, limit: int) -> list[Edge]: ...
     def parents(self, children: Sequence[int]) -> list[ParentEdge]: ...
     def children(self, parents: Sequence[int]) -> list[int]: ...
@@ -84,9 +160,21 @@ class Store(Protocol):
         """What the turn has decided about rows so far, in few statements."""
         ...
 
-    def conclude(self, turn: Turn, events: EventBatch | None, virtual_time: float) -> None:
-        """What is written once a turn: cursors, events, the time of fair queueing."""
+    def conclude(self, turn: Turn, events: EventBatch | None, meta: Mapping[str, float]) -> None:
+        """What is written once a turn: cursors, events, and figures of the engine that outlive it."""
         ...
+
+    def put_queue(self, queue: Queue) -> None: ...
+    def shrink(self, tasks: Sequence[int], limit: int) -> int:
+        """Remove log lines and dependencies of tasks that are to be deleted, at most so many rows. Returns how many: fewer, when
+        there are no more."""
+        ...
+
+    def deleted_flow(self) -> int | None:
+        """A flow that is hidden and still to be removed."""
+        ...
+
+    def result_sizes(self, tasks: Sequence[int]) -> dict[int, int]: ...
 
     def note_start(self) -> bool:
         """Mark that a daemon is running. Returns whether the one before ended without `note_end`."""

@@ -11,16 +11,31 @@ SELECT {task} FROM task WHERE flow = ?1 AND id IN (SELECT value FROM json_each(?
 SELECT {task} FROM task WHERE state = 5;
 
 -- name: due
-SELECT {task} FROM task WHERE state = 1 AND due <= ?1 ORDER BY due, number LIMIT ?2;
+SELECT {task} FROM task WHERE state = 1 AND flags & 1 = ?1 AND due <= ?2 ORDER BY due, number LIMIT ?3;
 
 -- name: next_due
-SELECT due FROM task WHERE state = 1 ORDER BY due LIMIT 1;
+SELECT due FROM task WHERE state = 1 AND flags & 1 = ?1 ORDER BY due LIMIT 1;
+
+-- name: expired
+SELECT {task} FROM task WHERE expires IS NOT NULL AND state < 5 AND flags & 2 = ?1 AND expires <= ?2 ORDER BY expires, number LIMIT ?3;
+
+-- name: next_expiry
+SELECT expires FROM task WHERE expires IS NOT NULL AND state < 5 AND flags & 2 = ?1 ORDER BY expires LIMIT 1;
+
+-- name: unhandled
+SELECT {task} FROM task WHERE state = 4 AND hold = 2 AND type IN (SELECT value FROM json_each(?1)) ORDER BY number LIMIT ?2;
+
+-- name: ready_numbers
+SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state = 3 ORDER BY number;
+
+-- name: open_flow
+SELECT number, touched FROM flow WHERE state = 1 ORDER BY touched LIMIT 1;
 
 -- name: flow_tasks
 SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 ORDER BY number LIMIT ?3;
 
 -- name: ready
-SELECT -priority, tag, number FROM task WHERE state = 3 AND lane = ?1 ORDER BY priority DESC, tag, number LIMIT ?2;
+SELECT -urgency, tag, number FROM task WHERE state = 3 AND lane = ?1 ORDER BY urgency DESC, tag, number LIMIT ?2;
 
 -- name: bodies
 SELECT task, value FROM body WHERE task IN (SELECT value FROM json_each(?1));
@@ -60,8 +75,8 @@ INSERT INTO counter (queue, state, count) VALUES (?1, ?2, ?3)
 ON CONFLICT (queue, state) DO UPDATE SET count = count + excluded.count;
 
 -- name: cursor_put
-INSERT INTO cursor (kind, target, position) VALUES (?1, ?2, ?3)
-ON CONFLICT (kind, target) DO UPDATE SET position = excluded.position;
+INSERT INTO cursor (kind, target, position, value) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (kind, target) DO UPDATE SET position = excluded.position, value = excluded.value;
 
 -- name: cursor_done
 DELETE FROM cursor WHERE kind = ?1 AND target = ?2;
@@ -74,7 +89,11 @@ ON CONFLICT (name) DO UPDATE SET asleep_until = excluded.asleep_until;
 INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 
 -- name: meta_put
-INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+INSERT INTO meta (key, value) VALUES {values} ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: queue_put
+INSERT INTO queue (name, paused, most) VALUES (?1, ?2, ?3)
+ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, most = excluded.most;
 
 -- name: event_put
 INSERT INTO event (first, last, at, events, ordinals) VALUES (?1, ?2, ?3, ?4, ?5);
@@ -82,9 +101,12 @@ INSERT INTO event (first, last, at, events, ordinals) VALUES (?1, ?2, ?3, ?4, ?5
 -- name: last_event
 SELECT last, ordinals FROM event ORDER BY first DESC LIMIT 1;
 
--- name: delete_dependencies
+-- name: delete_edges
 DELETE FROM dependency WHERE (parent, child) IN
-    (SELECT d.parent, d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value);
+    (SELECT d.parent, d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value LIMIT ?2);
+
+-- name: delete_logs
+DELETE FROM log WHERE seq IN (SELECT l.seq FROM json_each(?1) j CROSS JOIN log l ON l.task = j.value LIMIT ?2);
 
 -- The questions of people, asked on a connection of their own (store/reader.py).
 

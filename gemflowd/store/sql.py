@@ -9,10 +9,12 @@ from typing import Final
 #: Columns in the order of the fields of `model.task.Task` and `model.task.Flow`.
 TASK_COLUMNS: Final = (
     "number, flow, id, type, state, priority, lane, created, timeout, retries, backoff, tag, due, waiting, dependents,"
-    " inputs, token, attempts, tries, losses, crashes, cancelled, started, finished, slot, reason"
+    " inputs, token, attempts, tries, losses, crashes, cancelled, started, finished, slot, reason,"
+    " urgency, expires, hold, flags, depth, size, ooms, rules"
 )
 FLOW_COLUMNS: Final = (
     "number, submission, name, state, created, finished, first, received, last_tag, weight, cancelled,"
+    " touched, streaming, on_hold, deleted,"
     " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined"
 )
 #: Rows in one statement of many. Longer texts would miss apsw's statement cache (16 KiB).

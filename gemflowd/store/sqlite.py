@@ -7,25 +7,27 @@ Does not cover: what people ask (`store.reader`), who may open it (`app` holds a
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import apsw
 import msgpack
 
 from gemflowd.core.turn import Chunk, Cursor, CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind
-from gemflowd.model.errors import StoreError, StoreFull
+from gemflowd.model.errors import StoreError
 from gemflowd.model.event import EventBatch
-from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
 from gemflowd.model.states import On, State
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
-from gemflowd.store.sql import queries, rows_of_values, steps
+from gemflowd.store.guard import guarded
+from gemflowd.store.parts.keys import Keys
+from gemflowd.store.parts.links import Links
+from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
 
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
 _OLDEST: Final = (3, 51, 3)
@@ -33,43 +35,29 @@ _STATES: Final = {int(state): state for state in State}
 _ONS: Final = {int(on): on for on in On}
 _FLOW_STATES: Final = tuple(State)  # in the order of the flow table's last ten columns
 
-_TASK_CHANGES: Final = (
+
+
+def _update(table: str, columns: str) -> tuple[str, int]:
+    """A statement that changes many rows at once, and how many values each takes, its number first."""
+    names = columns.replace(" ", "").split(",")
+    aliases = [f"c{index}" for index in range(len(names))]
+    statement = (
+        f"WITH v(n, {', '.join(aliases)}) AS (VALUES {{values}}) UPDATE {table} SET ({columns})"
+        f" = ({', '.join(f'v.{alias}' for alias in aliases)}) FROM v WHERE {table}.number = v.n"
+    )
+    return statement, len(names) + 1
+
+
+_TASK_UPDATE, _TASK_VALUES = _update(
+    "task",
     "state, lane, tag, due, waiting, dependents, token, attempts, tries, losses, crashes, cancelled,"
-    " started, finished, slot, reason, priority"
+    " started, finished, slot, reason, priority, inputs, urgency, expires, hold, flags, ooms",
 )
-_TASK_UPDATE: Final = (
-    "WITH v(n, a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q, r) AS (VALUES {values}) UPDATE task SET"
-    f" ({_TASK_CHANGES}) = (v.a, v.b, v.c, v.d, v.e, v.f, v.g, v.h, v.i, v.j, v.k, v.l, v.m, v.o, v.p, v.q, v.r)"
-    " FROM v WHERE task.number = v.n"
+_FLOW_UPDATE, _FLOW_VALUES = _update(
+    "flow",
+    "state, finished, first, received, last_tag, cancelled, touched, streaming, on_hold, deleted,"
+    " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined",
 )
-_FLOW_CHANGES: Final = (
-    "state, finished, first, received, last_tag, cancelled,"
-    " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined"
-)
-_FLOW_UPDATE: Final = (
-    "WITH v(n, a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q) AS (VALUES {values}) UPDATE flow SET"
-    f" ({_FLOW_CHANGES}) = (v.a, v.b, v.c, v.d, v.e, v.f, v.g, v.h, v.i, v.j, v.k, v.l, v.m, v.o, v.p, v.q)"
-    " FROM v WHERE flow.number = v.n"
-)
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def guarded(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn what SQLite says of the disk and the file into our own errors. Other errors are defects and go through."""
-
-    @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except apsw.FullError as error:
-            raise StoreFull(f"the disk is full: {error}") from error
-        except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
-            raise StoreError(f"the database can't be trusted or used any more: {error}") from error
-
-    return call
 
 
 def task_from(row: Sequence[Any]) -> Task:
@@ -80,8 +68,17 @@ def task_from(row: Sequence[Any]) -> Task:
 
 
 def flow_from(row: Sequence[Any]) -> Flow:
-    counts = {state: count for state, count in zip(_FLOW_STATES, row[11:21], strict=True) if count}
-    return Flow(*row[:10], counts=counts, cancelled=bool(row[10]))  # type: ignore[misc]
+    counts = {state: count for state, count in zip(_FLOW_STATES, row[15:25], strict=True) if count}
+    cancelled, touched, streaming, on_hold, deleted = row[10:15]
+    return Flow(
+        *row[:10],
+        counts=counts,
+        cancelled=bool(cancelled),
+        touched=touched,
+        streaming=bool(streaming),
+        on_hold=bool(on_hold),
+        deleted=bool(deleted),
+    )  # type: ignore[misc]
 
 
 def _flow_counts(flow: Flow) -> tuple[int, ...]:
@@ -93,6 +90,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.number, task.flow, task.id, task.type, task.state, task.priority, task.lane, task.created, task.timeout,
         task.retries, task.backoff, task.tag, task.due, task.waiting, task.dependents, task.inputs, task.token, task.attempts, task.tries,
         task.losses, task.crashes, task.cancelled, task.started, task.finished, task.slot, task.reason,
+        task.urgency, task.expires, task.hold, task.flags, task.depth, task.size, task.ooms, task.rules,
     )  # fmt: skip
 
 
@@ -100,18 +98,19 @@ def _task_changes(task: Task) -> tuple[Any, ...]:
     return (
         task.number, task.state, task.lane, task.tag, task.due, task.waiting, task.dependents, task.token, task.attempts, task.tries,
         task.losses, task.crashes, task.cancelled, task.started, task.finished, task.slot, task.reason, task.priority,
+        task.inputs, task.urgency, task.expires, task.hold, task.flags, task.ooms,
     )  # fmt: skip
 
 
-def open_connection(path: Path, *, read_only: bool = False) -> apsw.Connection:
-    """Open the database as this program needs it.
+def open_connection(path: Path, *, read_only: bool = False, vfs: str | None = None) -> apsw.Connection:
+    """Open the database as this program needs it. `vfs` names another way to the disk, for tests.
 
     Raises:
         StoreError: it can't be opened.
     """
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
-        connection = apsw.Connection(str(path), flags=flags)
+        connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
         connection.set_busy_timeout(5000)
     except apsw.Error as error:
         raise StoreError(f"the database {path} can't be opened: {error}") from error
@@ -119,20 +118,22 @@ def open_connection(path: Path, *, read_only: bool = False) -> apsw.Connection:
 
 
 class SqliteStore:
-    """See `store.base.Store`. Use it on the thread that opens it.
+    """See `store.base.Store`. Use it on the thread that opens it. The path `:memory:` makes one that nobody else sees.
 
     Raises:
         StoreError: the file is no database of ours, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
         version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
         if version < _OLDEST:
             raise StoreError(
                 f"apsw brings SQLite {apsw.sqlite_lib_version()}, which can corrupt a database; update apsw"
             )
         self._queries = queries()
-        self._db = open_connection(path)
+        self._db = open_connection(path, vfs=vfs)
+        self.keys = Keys(self._db)
+        self.links = Links(self._db)
         try:
             migrations.check(self._db)
             # Before anything else: set later it silently stays off.
@@ -153,15 +154,15 @@ class SqliteStore:
     def load(self) -> Snapshot:
         db = self._db
         lanes = {
-            number: Lane(number, LaneKey(queue, bucket, Kind(kind), gate), bool(opened))
-            for number, queue, bucket, kind, gate, opened in db.execute(
-                "SELECT number, queue, bucket, kind, gate, open FROM lane"
+            number: Lane(number, LaneKey(queue, bucket, Kind(kind), gate, resources), bool(opened), shift)
+            for number, queue, bucket, kind, gate, opened, resources, shift in db.execute(
+                "SELECT number, queue, bucket, kind, gate, open, resources, shift FROM lane"
             )
         }
         buckets = {name: Bucket(name, until) for name, until in db.execute("SELECT name, asleep_until FROM bucket")}
         cursors = [
-            Cursor(CursorKind(kind), target, at)
-            for kind, target, at in db.execute("SELECT kind, target, position FROM cursor")
+            Cursor(CursorKind(kind), target, at, value)
+            for kind, target, at, value in db.execute("SELECT kind, target, position, value FROM cursor")
         ]
         meta = dict(db.execute("SELECT key, value FROM meta"))
         last = db.execute(self._queries["last_event"]).fetchone()
@@ -174,7 +175,11 @@ class SqliteStore:
             next_flow=max(meta.get("next_flow", 1), (db.execute("SELECT max(number) FROM flow").get or 0) + 1),
             next_event=(last[0] if last else 0) + 1,
             ordinals=msgpack.unpackb(last[1]) if last else {},
-            virtual_time=float(meta.get("virtual_time", 0.0)),
+            meta={key: float(value) for key, value in meta.items()},
+            queues={
+                name: Queue(name, bool(paused), most)
+                for name, paused, most in db.execute("SELECT name, paused, most FROM queue")
+            },
             settings={key: msgpack.unpackb(value) for key, value in db.execute("SELECT key, value FROM setting")},
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
         )
@@ -226,13 +231,31 @@ class SqliteStore:
         return list(self._db.execute(self._queries["ready"], (lane, limit)))
 
     @guarded
-    def due(self, now: float, limit: int) -> list[Task]:
-        return [task_from(row) for row in self._db.execute(self._queries["due"], (now, limit))]
+    def due(self, now: float, limit: int, *, wall: bool) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["due"], (DUE_WALL * wall, now, limit))]
 
     @guarded
-    def next_due(self) -> float | None:
-        row = self._db.execute(self._queries["next_due"]).fetchone()
-        return row[0] if row else None
+    def expired(self, now: float, limit: int, *, wall: bool) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["expired"], (EXPIRES_WALL * wall, now, limit))]
+
+    @guarded
+    def next_times(self, *, wall: bool) -> float | None:
+        db, named = self._db, self._queries
+        due: float | None = db.execute(named["next_due"], (DUE_WALL * wall,)).get
+        expiry: float | None = db.execute(named["next_expiry"], (EXPIRES_WALL * wall,)).get
+        return min((time for time in (due, expiry) if time is not None), default=None)
+
+    @guarded
+    def unhandled(self, types: Sequence[str], limit: int) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["unhandled"], (json.dumps(types), limit))]
+
+    @guarded
+    def ready_in(self, after: int, last: int) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["ready_numbers"], (after, last))]
+
+    @guarded
+    def oldest_open_flow(self) -> tuple[int, float] | None:
+        return self._db.execute(self._queries["open_flow"]).fetchone()  # type: ignore[no-any-return]
 
     @guarded
     def open_edges(self, parent: int, after: int, limit: int) -> list[Edge]:
@@ -284,9 +307,9 @@ class SqliteStore:
     def write(self, turn: Turn) -> None:
         run, named = self._db.execute, self._queries
         if turn.new_lanes:
-            self._insert("lane", 6, [(lane.number, *_lane_row(lane)) for lane in turn.new_lanes])
+            self._insert("lane", 8, [_lane_row(lane) for lane in turn.new_lanes])
         for lane in turn.changed_lanes.values():
-            run("UPDATE lane SET open = ? WHERE number = ?", (lane.open, lane.number))
+            run("UPDATE lane SET open = ?, shift = ? WHERE number = ?", (lane.open, lane.shift, lane.number))
         self._write_flows(turn)
         self._write_tasks(turn)
         if turn.dependencies:
@@ -297,6 +320,10 @@ class SqliteStore:
             run(named["settle_edges"], settled)
         for reopened in turn.reopened_edges:
             run(named["reopen_edge"], reopened)
+        if turn.conditions:
+            self._insert("condition", 2, turn.conditions)
+        if turn.freed:
+            self.keys.free(turn.freed)
         if turn.attempts:
             self._insert("attempt", 10, [_attempt_row(record) for record in turn.attempts])
         if turn.dropped_results:
@@ -325,15 +352,15 @@ class SqliteStore:
         self._delete(turn)
 
     @guarded
-    def conclude(self, turn: Turn, events: EventBatch | None, virtual_time: float) -> None:
+    def conclude(self, turn: Turn, events: EventBatch | None, meta: Mapping[str, float]) -> None:
         run, named = self._db.execute, self._queries
         for cursor in turn.done_cursors:  # first: it may have begun again since
             run(named["cursor_done"], (cursor.kind, cursor.target))
         for cursor in turn.moved_cursors.values():
-            run(named["cursor_put"], (cursor.kind, cursor.target, cursor.position))
+            run(named["cursor_put"], (cursor.kind, cursor.target, cursor.position, cursor.value))
             cursor.stored = True
-        if turn.started:
-            run(named["meta_put"], ("virtual_time", virtual_time))
+        if meta:
+            self._many(named["meta_put"], 2, list(meta.items()))
         if events is not None:
             last = events.first + len(events.events) - 1
             run(
@@ -345,57 +372,49 @@ class SqliteStore:
         new = {flow.number for flow in turn.new_flows}
         if new:
             self._insert(
-                "flow (number, submission, name, metadata, state, created, finished, first, received, last_tag, weight, cancelled,"
-                " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined)",
-                22,
+                f"flow (metadata, {FLOW_COLUMNS})",
+                26,
                 [
-                    (flow.number, flow.submission, flow.name, flow.metadata, flow.state, flow.created, flow.finished, flow.first,
-                     flow.received, flow.last_tag, flow.weight, flow.cancelled, *_flow_counts(flow))
+                    (flow.metadata, flow.number, flow.submission, flow.name, flow.state, flow.created, flow.finished, flow.first,
+                     flow.received, flow.last_tag, flow.weight, flow.cancelled, flow.touched, flow.streaming, flow.on_hold,
+                     flow.deleted, *_flow_counts(flow))
                     for flow in turn.new_flows
                 ],
             )  # fmt: skip
         rows = [
-            (
-                flow.number,
-                flow.state,
-                flow.finished,
-                flow.first,
-                flow.received,
-                flow.last_tag,
-                flow.cancelled,
-                *_flow_counts(flow),
-            )
+            (flow.number, flow.state, flow.finished, flow.first, flow.received, flow.last_tag, flow.cancelled, flow.touched,
+             flow.streaming, flow.on_hold, flow.deleted, *_flow_counts(flow))
             for number, flow in turn.changed_flows.items()
             if number not in new
-        ]
-        self._many(_FLOW_UPDATE, 17, rows)
+        ]  # fmt: skip
+        self._many(_FLOW_UPDATE, _FLOW_VALUES, rows)
         if turn.chunks:
             self._insert("chunk", 6, [(c.flow, c.offset, c.count, c.first, c.complete, c.digest) for c in turn.chunks])
 
     def _write_tasks(self, turn: Turn) -> None:
         if turn.new_tasks:
-            self._insert("task", 26, [_task_row(task) for task, _ in turn.new_tasks])
+            self._insert(f"task ({TASK_COLUMNS})", 34, [_task_row(task) for task, _ in turn.new_tasks])
             self._insert("body", 2, [(task.number, body) for task, body in turn.new_tasks])
             new = {task.number for task, _ in turn.new_tasks}
             changed = [task for number, task in turn.changed.items() if number not in new]
         else:
             changed = list(turn.changed.values())
-        self._many(_TASK_UPDATE, 18, [_task_changes(task) for task in changed])
+        self._many(_TASK_UPDATE, _TASK_VALUES, [_task_changes(task) for task in changed])
 
     def _delete(self, turn: Turn) -> None:
         if turn.deleted_tasks:
             numbers = json.dumps(turn.deleted_tasks)
-            self._db.execute(self._queries["delete_dependencies"], (numbers,))
             for table, column in (
                 ("attempt", "task"),
                 ("result", "task"),
-                ("log", "task"),
                 ("body", "task"),
+                ("condition", "task"),
+                ("pending_edge", "task"),
                 ("task", "number"),
             ):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (numbers,))
         for flow in turn.deleted_flows:
-            for table, column in (("chunk", "flow"), ("lane", "gate"), ("flow", "number")):
+            for table, column in (("chunk", "flow"), ("addition", "flow"), ("claim", "flow"), ("lane", "gate"), ("flow", "number")):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))
         # Numbers are never given twice, also when the newest were removed.
         self._raise_number("next_task", max(turn.deleted_tasks, default=0) + 1)
@@ -409,14 +428,36 @@ class SqliteStore:
             )
 
     @guarded
+    def shrink(self, tasks: Sequence[int], limit: int) -> int:
+        numbers, before = json.dumps(tasks), self._db.total_changes()
+        for name in ("delete_logs", "delete_edges"):
+            gone = self._db.total_changes() - before
+            if gone < limit:
+                self._db.execute(self._queries[name], (numbers, limit - gone))
+        return self._db.total_changes() - before
+
+    @guarded
+    def deleted_flow(self) -> int | None:
+        found: int | None = self._db.execute("SELECT number FROM flow WHERE deleted = 1 ORDER BY number LIMIT 1").get
+        return found
+
+    @guarded
+    def result_sizes(self, tasks: Sequence[int]) -> dict[int, int]:
+        return dict(self._db.execute(self._queries["result_sizes"], (json.dumps(tasks),)))
+
+    @guarded
+    def put_queue(self, queue: Queue) -> None:
+        self._db.execute(self._queries["queue_put"], (queue.name, queue.paused, queue.most))
+
+    @guarded
     def note_start(self) -> bool:
         unclean = self._db.execute("SELECT value FROM meta WHERE key = 'running'").fetchone()
-        self._db.execute(self._queries["meta_put"], ("running", 1))
+        self._many(self._queries["meta_put"], 2, [("running", 1)])
         return bool(unclean and unclean[0])
 
     @guarded
     def note_end(self) -> None:
-        self._db.execute(self._queries["meta_put"], ("running", 0))
+        self._many(self._queries["meta_put"], 2, [("running", 0)])
 
     @guarded
     def close(self) -> None:
@@ -429,7 +470,8 @@ def _handler_from(value: bytes) -> HandlerInfo:
 
 
 def _lane_row(lane: Lane) -> tuple[Any, ...]:
-    return (lane.key.queue, lane.key.bucket, lane.key.kind, lane.key.gate, lane.open)
+    key = lane.key
+    return (lane.number, key.queue, key.bucket, key.kind, key.gate, lane.open, key.resources, lane.shift)
 
 
 def _attempt_row(record: AttemptRecord) -> tuple[Any, ...]:

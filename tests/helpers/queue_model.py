@@ -13,11 +13,12 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "skipped", "quarantined"}
 
 #: From which state a task may come to which; None: it was just submitted.
 STEPS: dict[str | None, frozenset[str]] = {
-    None: frozenset({"blocked", "scheduled", "ready"}),
-    "blocked": frozenset({"ready", "scheduled", "skipped", "cancelled"}),
-    "scheduled": frozenset({"ready", "skipped", "cancelled"}),
-    "ready": frozenset({"running", "scheduled", "skipped", "cancelled"}),
-    "running": frozenset({"succeeded", "failed", "cancelled", "quarantined", "ready", "scheduled"}),
+    None: frozenset({"blocked", "scheduled", "ready", "held"}),
+    "blocked": frozenset({"ready", "scheduled", "held", "skipped", "cancelled"}),
+    "scheduled": frozenset({"ready", "held", "skipped", "cancelled"}),
+    "ready": frozenset({"running", "scheduled", "held", "skipped", "cancelled"}),
+    "held": frozenset({"ready", "blocked", "scheduled", "skipped", "cancelled"}),
+    "running": frozenset({"succeeded", "failed", "cancelled", "quarantined", "ready", "scheduled", "held"}),
     **{state: frozenset({"ready", "blocked"}) for state in ENDED},
 }
 
@@ -25,7 +26,7 @@ STEPS: dict[str | None, frozenset[str]] = {
 WANTED: dict[str, frozenset[str]] = {
     "success": frozenset({"succeeded"}),
     "failure": frozenset({"failed", "quarantined"}),
-    "done": frozenset({"succeeded", "failed", "quarantined"}),
+    "done": ENDED,
 }
 
 

@@ -13,6 +13,7 @@ from helpers.tasks import Answer, submission
 
 from gemflowd.core.invariants import violations
 from gemflowd.core.turn import CursorKind
+from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
 from gemflowd.model.attempt import Kind, Outcome, Start
 from gemflowd.model.effects import Effects
@@ -21,31 +22,42 @@ from gemflowd.model.refs import parse_all
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 from gemflowd.model.task import Task
-from gemflowd.store.memory import MemoryStore
 from gemflowd.store.sqlite import SqliteStore
 
 
 class Clock:
-    """Stands still unless a test moves it."""
+    """Stands still unless a test moves it: `now` for both clocks, `jump` for the wall clock alone."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
+        self.skew = 0.0
 
-    def __call__(self) -> float:
+    def wall(self) -> float:
+        return self.now + self.skew
+
+    def monotonic(self) -> float:
         return self.now
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self.skew += seconds
 
 
 class InMemory:
     """Where a store's content outlives an engine: here, in the test's memory."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore()
+        self.store = SqliteStore(Path(":memory:"))
 
-    def open(self) -> MemoryStore:
+    def open(self) -> SqliteStore:
         return self.store
 
     def crash(self) -> None:
-        self.store = self.store.committed()
+        self.store.rollback()
+        committed = self.store._db.serialize("main")
+        self.store.close()
+        self.store = SqliteStore(Path(":memory:"))
+        self.store._db.deserialize("main", committed)
 
 
 class OnDisk:
@@ -103,7 +115,8 @@ class Rig:
         self.executor = FakeExecutor(self.post)
         self.effects: list[Effects] = []
         self.store = Flaky(self.backing.open())
-        self.engine = Engine(lambda: self.store, self.rules, self.clock, self._deliver, random.Random(self._seed))
+        clocks = Clocks(self.clock.wall, self.clock.monotonic)
+        self.engine = Engine(lambda: self.store, self.rules, clocks, self._deliver, random.Random(self._seed))
         self.engine.open()
 
     def crash(self) -> None:

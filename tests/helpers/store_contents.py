@@ -1,9 +1,9 @@
-"""Everything that a store holds, in one shape for both stores, for tests that look behind its verbs."""
+"""Everything that a store holds, for tests that look behind its verbs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -11,9 +11,18 @@ from gemflowd.core.turn import CursorKind
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.states import On, State
 from gemflowd.model.task import Flow, Task
-from gemflowd.store.memory import MemoryStore, StoredEvents
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS
 from gemflowd.store.sqlite import SqliteStore, flow_from, task_from
+
+
+class StoredEvents(NamedTuple):
+    """The events of one turn as they are stored."""
+
+    first: int
+    last: int
+    at: float
+    events: list[list[Any]]
+    ordinals: dict[str, int]  # of every topic, after these events
 
 
 @dataclass(slots=True)
@@ -41,31 +50,7 @@ class Contents:
 
 
 def contents(store: Any) -> Contents:
-    if isinstance(store, MemoryStore):
-        return _of_memory(store)
     assert isinstance(store, SqliteStore)
-    return _of_sqlite(store)
-
-
-def _of_memory(store: MemoryStore) -> Contents:
-    tables = store.tables
-    return Contents(
-        tasks={task.number: task for task in store.tasks(list(tables.tasks))},
-        flows={flow.number: flow for flow in store.flows(list(tables.flows))},
-        edges=[(parent, child, on, settled) for (parent, child), (on, settled) in sorted(tables.edges.items())],
-        results=dict(tables.results),
-        bodies=dict(tables.bodies),
-        attempts={key: record.outcome for key, record in tables.attempts.items()},
-        events=list(tables.events),
-        counters={key: count for key, count in tables.counters.items() if count},
-        cursors=dict(tables.cursors),
-        queues={number: lane.key.queue for number, lane in tables.lanes.items()},
-        logs=list(tables.logs),
-        chunks=len(tables.chunks),
-    )
-
-
-def _of_sqlite(store: SqliteStore) -> Contents:
     run = store._db.execute
     return Contents(
         tasks={row[0]: task_from(row) for row in run(f"SELECT {TASK_COLUMNS} FROM task")},

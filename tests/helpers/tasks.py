@@ -34,9 +34,11 @@ def new(
     backoff: float | None = None,
     timeout: float | None = None,
     body: bytes = b"body",
+    resources: str = "",
+    **how: Any,
 ) -> NewTask:
-    lane = LaneKey(queue, bucket, kind)
-    return NewTask(id, type, priority, lane, due, timeout, retries, backoff, body, tuple(deps))
+    lane = LaneKey(queue, bucket, kind, resources=resources)
+    return NewTask(id, type, priority, lane, timeout, retries, backoff, body, tuple(deps), run_at=due, **how)
 
 
 def many(count: int, **fields: Any) -> list[NewTask]:
@@ -56,8 +58,9 @@ def submission(
     complete: bool = True,
     weight: float = 1.0,
     name: str | None = None,
+    **how: Any,
 ) -> Submit:
-    return Submit(reply, uuid, name, None, weight, offset, complete, digest_of(tasks), list(tasks))
+    return Submit(reply, uuid, name, None, weight, offset, complete, digest_of(tasks), list(tasks), **how)
 
 
 class Answer:

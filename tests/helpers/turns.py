@@ -20,7 +20,7 @@ def make_turn(now: float = NOW, rules: Rules | None = None, lanes: list[Lane] | 
     lanes = [Lane(1, LaneKey("default", None, Kind.BLOCKING))] if lanes is None else lanes
     by_number = {lane.number: lane for lane in lanes}
     by_key = {lane.key: lane for lane in lanes}
-    return Turn(now, random.Random(0), rules or Rules(), by_number, by_key, {}, {})
+    return Turn(now, now, random.Random(0), rules or Rules(), by_number, by_key, {}, {}, {}, {})
 
 
 def make_flow(number: int = 1, **fields: Any) -> Flow:

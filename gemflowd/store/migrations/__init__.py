@@ -14,7 +14,7 @@ import apsw
 from gemflowd.model.errors import StoreError
 from gemflowd.store.sql import schema
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 #: SQLite's application_id of our databases: "gemf".
 APPLICATION_ID: Final = 0x67656D66
 

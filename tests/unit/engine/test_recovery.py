@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from helpers.rig import Clock, OnDisk, Rig
@@ -13,7 +14,8 @@ from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
 from gemflowd.model.facts import AttemptsEnded, Catalogue, Configure, Ping, Stop
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.store.memory import MemoryStore
+from gemflowd.engine.clocks import Clocks
+from gemflowd.store.sqlite import SqliteStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -90,9 +92,10 @@ def test_what_the_rest_of_the_daemon_needs_is_handed_out(rig: Rig):
 
 def test_the_thread_runs_until_it_is_told_to_stop():
     """The only test with the engine's own thread: open, one turn with all that waits, a clean end."""
-    store = MemoryStore()
+    store = SqliteStore(Path(":memory:"))
+    clock = Clock()
     delivered = []
-    engine = Engine(lambda: store, Rules(), Clock(), delivered.append, random.Random(1))
+    engine = Engine(lambda: store, Rules(), Clocks(clock.wall, clock.monotonic), delivered.append, random.Random(1))
     answers = Answer(), Answer()
     engine.post(submission(answers[0], "s1", many(1)))
     engine.post(Ping(answers[1]))
@@ -101,7 +104,7 @@ def test_the_thread_runs_until_it_is_told_to_stop():
     turn, end = delivered
     assert len(turn.replies) == 2
     assert (end.stopped, end.failure) == (True, None)
-    assert not store.note_start(), "a clean end"
+    assert closed == ["clean"], "a clean end"
 
 
 def test_a_store_that_can_not_be_opened_is_said():
@@ -110,7 +113,7 @@ def test_a_store_that_can_not_be_opened_is_said():
     def fail():
         raise OSError("no")
 
-    engine = Engine(fail, Rules(), Clock(), delivered.append)
+    engine = Engine(fail, Rules(), Clocks(Clock().wall, Clock().monotonic), delivered.append)
     engine.run()
     assert isinstance(engine.opened.exception(timeout=0), OSError)
     assert delivered[0].stopped

@@ -1,0 +1,117 @@
+-- Version 2: the whole queue. Conditions, expiry, unique keys, growth, streaming, holds, named resources, queues that can be
+-- paused and limited, schedules, the shared memory, deletion.
+
+ALTER TABLE flow ADD COLUMN touched   REAL    NOT NULL DEFAULT 0;  -- when the last chunk came
+ALTER TABLE flow ADD COLUMN streaming INTEGER NOT NULL DEFAULT 0 CHECK (streaming IN (0, 1));
+ALTER TABLE flow ADD COLUMN on_hold   INTEGER NOT NULL DEFAULT 0 CHECK (on_hold IN (0, 1));
+ALTER TABLE flow ADD COLUMN deleted   INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1));
+UPDATE flow SET touched = created;
+CREATE INDEX flow_open ON flow (touched, number) WHERE state = 1;
+CREATE INDEX flow_ended ON flow (finished, number) WHERE state >= 3 AND deleted = 0;
+CREATE INDEX flow_deleted ON flow (number) WHERE deleted = 1;
+
+ALTER TABLE task ADD COLUMN urgency   INTEGER NOT NULL DEFAULT 5;  -- priority, aged
+ALTER TABLE task ADD COLUMN expires   REAL;
+ALTER TABLE task ADD COLUMN hold      INTEGER NOT NULL DEFAULT 0 CHECK (hold BETWEEN 0 AND 2);
+ALTER TABLE task ADD COLUMN flags     INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN depth     INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN size      INTEGER NOT NULL DEFAULT 0;  -- bytes of its body
+ALTER TABLE task ADD COLUMN ooms      INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN rules     TEXT;                        -- retries by class of error, JSON
+UPDATE task SET urgency = priority WHERE priority <> 5;
+UPDATE task SET size = coalesce((SELECT length(value) FROM body WHERE body.task = task.number), 0);
+DROP INDEX task_ready;
+DROP INDEX task_due;
+CREATE INDEX task_ready ON task (lane, urgency DESC, tag, number) WHERE state = 3;
+CREATE INDEX task_due ON task (flags & 1, due, number) WHERE state = 1;
+CREATE INDEX task_expires ON task (flags & 2, expires, number) WHERE expires IS NOT NULL AND state < 5;
+CREATE INDEX task_unhandled ON task (type, number) WHERE state = 4 AND hold = 2;
+
+ALTER TABLE lane ADD COLUMN resources TEXT NOT NULL DEFAULT '';
+ALTER TABLE lane ADD COLUMN shift     REAL NOT NULL DEFAULT 0;
+
+ALTER TABLE cursor ADD COLUMN value INTEGER;
+
+CREATE TABLE queue (
+    name   TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL CHECK (paused IN (0, 1)),
+    most   INTEGER CHECK (most >= 0)
+) STRICT, WITHOUT ROWID;
+
+-- `when` of a task, in CEL.
+CREATE TABLE condition (
+    task       INTEGER PRIMARY KEY,
+    expression TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE unique_key (
+    key   TEXT PRIMARY KEY,
+    task  INTEGER NOT NULL,
+    until REAL  -- by the steady clock; null: until the task has ended
+) STRICT, WITHOUT ROWID;
+CREATE INDEX unique_key_task ON unique_key (task);
+CREATE INDEX unique_key_until ON unique_key (until) WHERE until IS NOT NULL;
+
+-- Dependencies that are stored and not taken apart yet: a task may have 100,000.
+CREATE TABLE pending_edge (
+    seq   INTEGER PRIMARY KEY,
+    flow  INTEGER NOT NULL,
+    task  INTEGER NOT NULL,
+    last  INTEGER NOT NULL CHECK (last IN (0, 1)),  -- of its task
+    edges BLOB NOT NULL                             -- MessagePack: [[parent, on], ...]
+) STRICT;
+CREATE INDEX pending_edge_flow ON pending_edge (flow, seq);
+
+-- Tasks of other flows that wait for something in this one: it can't be deleted before they have ended.
+CREATE TABLE claim (
+    flow  INTEGER NOT NULL,
+    child INTEGER NOT NULL,
+    PRIMARY KEY (flow, child)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claim_child ON claim (child);
+
+-- What a running task added to its own flow, and submissions that were answered with another one's task (`key`).
+CREATE TABLE addition (
+    submission TEXT PRIMARY KEY,
+    flow       INTEGER NOT NULL,
+    first      INTEGER NOT NULL,
+    count      INTEGER NOT NULL,
+    digest     BLOB                                 -- null: whatever is sent (a step of a task)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX addition_flow ON addition (flow);
+
+-- The shared memory.
+CREATE TABLE value (
+    namespace TEXT NOT NULL,
+    key       TEXT NOT NULL,
+    value     BLOB NOT NULL,
+    version   INTEGER NOT NULL CHECK (version > 0),
+    updated   REAL NOT NULL,
+    until     REAL,                                 -- by the steady clock
+    task      INTEGER,
+    attempt   INTEGER,
+    client    TEXT,
+    PRIMARY KEY (namespace, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX value_until ON value (until) WHERE until IS NOT NULL;
+
+CREATE TABLE schedule (
+    name          TEXT PRIMARY KEY,
+    cron          TEXT NOT NULL,
+    zone          TEXT NOT NULL,
+    misfire       TEXT NOT NULL CHECK (misfire IN ('skip', 'once', 'all')),
+    misfire_limit INTEGER NOT NULL CHECK (misfire_limit > 0),
+    overlap       TEXT NOT NULL CHECK (overlap IN ('skip', 'allow', 'queue', 'cancel')),
+    paused        INTEGER NOT NULL CHECK (paused IN (0, 1)),
+    next_run      REAL,
+    last_run      REAL,
+    last_flow     INTEGER,
+    waiting       REAL,                             -- the run that waits for the end of the last one
+    fired         INTEGER NOT NULL,
+    skipped       INTEGER NOT NULL,
+    created       REAL NOT NULL,
+    shown         BLOB NOT NULL,                    -- the task as it was given, MessagePack
+    task          BLOB NOT NULL                     -- the same, validated, as the engine takes it
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO meta (key, value) SELECT 'queued_bytes', coalesce(sum(size), 0) FROM task WHERE state < 6;
