@@ -22,11 +22,13 @@ from gemflowd.config.book import PersonaBook
 from gemflowd.config.live import LiveSettings, rules_from
 from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
+from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
 from gemflowd.executor.base import Executor, Size
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.pool import LocalPool, Options
 from gemflowd.host import clock, filesystem, process
+from gemflowd.host.clockwatch import ClockWatch
 from gemflowd.host.locks import FileLock
 from gemflowd.host.sdnotify import Notifier
 from gemflowd.host.titles import set_title
@@ -128,7 +130,10 @@ class App:
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
         self._engine = Engine(
-            lambda: SqliteStore(self._places.database), rules_from(self._first_settings), clock.wall, self._deliver
+            lambda: SqliteStore(self._places.database),
+            rules_from(self._first_settings),
+            Clocks(clock.wall, clock.monotonic),
+            self._deliver,
         )
         before = os.umask(0o077)  # what is in the database is nobody else's business, wherever it lies
         try:
@@ -152,6 +157,8 @@ class App:
         ):
             self._loop.add_signal_handler(number, handler)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._clock_watch = ClockWatch()
+        self._loop.add_reader(self._clock_watch.fileno(), self._clock_may_be_set)
         handlers = await self._executor.attach(self._size())
         self._catalogue.load(handlers)
         self._engine.post(facts.Catalogue(handlers))
@@ -341,6 +348,10 @@ class App:
                 log.error("settings not read again: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
         self._notifier.ready(f"serving {self._places.endpoint}")
 
+    def _clock_may_be_set(self) -> None:
+        if self._clock_watch.was_set():
+            self._engine.post(facts.ClockSet())
+
     def _settings_changed(self) -> None:
         self._executor.resize(self._size())
 
@@ -379,6 +390,8 @@ class App:
         self._context.term()
         for endpoint in (self._places.endpoint, self._places.events):
             endpoints.socket_path(endpoint).unlink(missing_ok=True)
+        self._loop.remove_reader(self._clock_watch.fileno())
+        self._clock_watch.close()
         self._lease.release()
         log.info("stopped")
 

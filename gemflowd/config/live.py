@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gemflowd.config.settings import SETTINGS, Settings, change
+from gemflowd.config.settings import SETTINGS, Settings, change, resources_of
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import Configure, Fact, Reply
 from gemflowd.model.rules import Rules
@@ -22,6 +22,11 @@ def rules_from(settings: Settings) -> Rules:
         fair=settings["fair"],
         enabled=settings["enabled"],
         max_inputs_bytes=settings["max_inputs_mb"] * 1024 * 1024,
+        ageing=settings["ageing"],
+        resources=resources_of(settings["resources"]),
+        max_growth_tasks=settings["max_growth_tasks"],
+        max_growth_depth=settings["max_growth_depth"],
+        open_expires=settings["open_expires"],
     )
 
 
@@ -71,6 +76,12 @@ class LiveSettings:
             "values": dict(self.settings.profile_values),
             "shadowed": self.settings.shadowed(),
         }
+
+    def resources(self) -> Mapping[str, float]:
+        return resources_of(self.settings["resources"])
+
+    def enabled(self) -> bool:
+        return bool(self.settings["enabled"])
 
     def size(self) -> dict[str, Any]:
         workers = self.settings["workers"]

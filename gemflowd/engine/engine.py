@@ -140,6 +140,8 @@ class Engine:
             self._end_attempts(rows, lost, unclean=unclean)
             self._conclude(rows)
             self._store.commit()
+        if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
+            self._order_anew()
         memory = self._memory
         steady = self._clocks.steady()
         asleep = {
@@ -149,6 +151,14 @@ class Engine:
         }
         position = {"next": memory.next_event, "topics": memory.ordinals}
         self.opened.set_result(Opened(snapshot.settings, position, asleep))
+
+    def _order_anew(self) -> None:
+        """The rule for ageing is another one than when what is ready was put in order."""
+        turn = self._new_turn()
+        turn.cursor(CursorKind.REORDER, 0)
+        self._store.begin()
+        self._store.conclude(turn, None, {"ageing": self._rules.ageing})
+        self._store.commit()
 
     # One turn
 

@@ -61,7 +61,7 @@ class Addition(NamedTuple):
 
     flow: int
     first: int
-    count: int
+    size: int  # how many tasks
     digest: bytes | None  # None: whatever is sent
 
 
@@ -89,7 +89,6 @@ class KeyTable(Protocol):
         ...
 
 
-
 class LinkTable(Protocol):
     """Dependencies that are not taken apart yet, and conditions."""
 
@@ -113,8 +112,10 @@ class LinkTable(Protocol):
 
 
 class Store(Protocol):
-    keys: KeyTable
-    links: LinkTable
+    @property
+    def keys(self) -> KeyTable: ...
+    @property
+    def links(self) -> LinkTable: ...
 
     def load(self) -> Snapshot: ...
 

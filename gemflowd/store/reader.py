@@ -22,7 +22,8 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
-from gemflowd.store.sql import queries
+from gemflowd.store.explain import explain
+from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
 from gemflowd.store.sqlite import flow_from, open_connection, task_from
 
 P = ParamSpec("P")
@@ -34,8 +35,8 @@ TIME_LIMIT: Final = 10.0
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 #: Tasks that one `status` describes.
 MOST_ITEMS: Final = 10_000
-_TASK_WIDTH: Final = 26
-_FLOW_WIDTH: Final = 21
+_TASK_WIDTH: Final = len(TASK_COLUMNS.split(","))
+_FLOW_WIDTH: Final = len(FLOW_COLUMNS.split(","))
 
 Body = dict[str, Any]
 
@@ -144,6 +145,14 @@ class Questions:
             for state, count in self._db.execute(self._queries["states_in_range"], (span.first, span.last, named)):
                 counts[State(state)] = counts.get(State(state), 0) + count
         return counts
+
+    def receiving(self, refs: Sequence[Ref]) -> bool:
+        """Whether more tasks may still come to what is named."""
+        return any(flow.state == FlowState.OPEN for flow in self.resolve(refs)[1])
+
+    def progress(self, refs: Sequence[Ref]) -> tuple[dict[State, int], bool]:
+        """`states` and `receiving` of one moment."""
+        return self.states(refs), self.receiving(refs)
 
     def one_task(self, ref: Ref) -> Task:
         """The one task that a reference names."""
@@ -296,6 +305,48 @@ class Questions:
             following = last + 1
         last = self._db.execute("SELECT max(last) FROM event").get or 0
         return {"events": found, "next": min(following, last + 1), "first_kept": self._first_kept()}
+
+    def queues(self) -> Body:
+        """Every queue that has tasks, or was paused or limited."""
+        found: dict[str, Body] = {}
+        for name, paused, most in self._db.execute("SELECT name, paused, most FROM queue"):
+            found[name] = {"queue": name, "paused": bool(paused), "limit": most, "tasks": {}}
+        for name, state, count in self._db.execute("SELECT queue, state, count FROM counter WHERE count > 0"):
+            item = found.setdefault(name, {"queue": name, "paused": False, "limit": None, "tasks": {}})
+            item["tasks"][State(state).word] = count
+        return {"queues": [found[name] for name in sorted(found)]}
+
+    def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
+        """Why a task is not running, as far as it is stored. See `store.explain`."""
+        return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+
+    def locate(
+        self, submission: str, grow: int | None, names: list[str], elsewhere: list[tuple[int, str]], numbers: list[int]
+    ) -> Body:
+        """Numbers of tasks by name: in the flow of a submission (or of a task that adds to it), or in other flows; and which of
+        some numbers exist. What is being received or deleted elsewhere does not count."""
+        by_name = "SELECT id, number FROM task WHERE flow = ? AND id IN (SELECT value FROM json_each(?))"
+        own = self._db.execute("SELECT number FROM flow WHERE submission = ?", (submission,)).get
+        if grow is not None:
+            own = self._db.execute("SELECT flow FROM task WHERE number = ?", (grow,)).get
+        found = dict(self._db.execute(by_name, (own, json.dumps(names)))) if own is not None else {}
+        flows: dict[int, list[str]] = {}
+        for flow, name in elsewhere:
+            flows.setdefault(flow, []).append(name)
+        others = {
+            (flow, name): number
+            for flow, its in flows.items()
+            if flow == own or self._settled_flow(flow)
+            for name, number in self._db.execute(by_name, (flow, json.dumps(its)))
+        }
+        sql = "SELECT number, flow FROM task WHERE number IN (SELECT value FROM json_each(?))"
+        rows = list(self._db.execute(sql, (json.dumps(numbers),)))
+        good = {flow for flow in {flow for _, flow in rows} if flow == own or self._settled_flow(flow)}
+        return {"names": found, "elsewhere": others, "numbers": {number for number, flow in rows if flow in good}}
+
+    def _settled_flow(self, flow: int) -> bool:
+        """Whether a flow is there to stay: neither being received nor being deleted."""
+        return bool(self._db.execute("SELECT state <> 1 AND deleted = 0 FROM flow WHERE number = ?", (flow,)).get)
 
     def _first_kept(self) -> int:
         first: int | None = self._db.execute(self._queries["first_event"]).get
