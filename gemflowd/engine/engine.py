@@ -7,11 +7,10 @@ The engine runs on a thread of its own, owns the store, and talks to the rest th
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +19,7 @@ import msgpack
 from gemflowd.core import machine
 from gemflowd.core.placement import Slot
 from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine import values
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.conditions import judge
 from gemflowd.engine.dispatch import dispatch, enqueue
@@ -41,6 +41,8 @@ log = logging.getLogger("gemflow.queue")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
 TURN_ROWS: Final = 2_000
+#: Bytes of a value that cost about as much as a row.
+_ROW_BYTES: Final = 8192
 #: Seconds between two tries while the disk is full.
 _FULL_PAUSE: Final = 1.0
 
@@ -196,11 +198,12 @@ class Engine:
         """The next deadlines of stored things, by the steady and by the wall clock."""
         memory, store = self._memory, self._store
         if not memory.times_known:
-            steady = store.next_times(wall=False)
+            steady = [store.next_times(wall=False), store.values.next_expiry()]
             oldest = store.oldest_open_flow()
             if oldest is not None:
-                steady = min(steady or math.inf, oldest[1] + self._rules.open_expires)
-            memory.next_times, memory.times_known = (steady, store.next_times(wall=True)), True
+                steady.append(oldest[1] + self._rules.open_expires)
+            first = min((time for time in steady if time is not None), default=None)
+            memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
         return memory.next_times
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
@@ -315,6 +318,7 @@ class Engine:
             meta.update(steady=turn.steady, wall=turn.now)
         if turn.started:
             meta["virtual_time"] = memory.virtual_time
+        meta.update(turn.figures)
         if turn.queued_bytes:
             memory.queued_bytes += turn.queued_bytes
             meta["queued_bytes"] = memory.queued_bytes
@@ -322,7 +326,7 @@ class Engine:
         return starts, batch
 
     def _by_the_clock(self, rows: Rows) -> None:
-        """What is due, what has expired, and flows whose next chunk never came."""
+        """What is due, what has expired (values of the shared memory too), and flows whose next chunk never came."""
         turn, store = rows.turn, self._store
         for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
             if next_time is not None and next_time <= now:
@@ -330,6 +334,8 @@ class Engine:
                     machine.expire(turn, task)
                 for task in rows.adopt(store.due(now, TURN_ROWS, wall=clock)):
                     machine.due(turn, task)
+                if not clock:
+                    values.expire(rows)
                 self._memory.times_known = False
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
@@ -372,6 +378,10 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: self._steering.delete(rows, fact))
             case facts.SetQueue():
                 set_queue(rows, fact)
+            case facts.SetValue():
+                self._answer(rows, fact.reply, lambda: values.set_value(rows, fact))
+            case facts.DeleteValue():
+                self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
             case facts.Configure(reply, changes, rules):
@@ -391,7 +401,7 @@ class Engine:
             case facts.Stop():
                 self._stopping = True
 
-    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], dict[str, int] | None]) -> None:
+    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], Mapping[str, Any] | None]) -> None:
         self._write_new(rows.turn)
         try:
             body = decide()
@@ -399,7 +409,7 @@ class Engine:
             rows.turn.replies.append((reply, refused))
         else:
             if body is not None:
-                rows.turn.replies.append((reply, body))
+                rows.turn.replies.append((reply, dict(body)))
 
     def _submit(self, rows: Rows, fact: facts.Submit) -> None:
         try:
@@ -485,6 +495,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
+                | facts.SetValue() | facts.DeleteValue()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
@@ -495,7 +506,7 @@ class Engine:
         log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
         effects = Effects(running=len(self._memory.running))
         for fact in taken:
-            if isinstance(fact, facts.Submit):
+            if isinstance(fact, facts.Submit | facts.SetValue):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))
@@ -521,4 +532,6 @@ def _size(fact: facts.Fact) -> int:
         return 1 + len(fact.tasks)
     if isinstance(fact, facts.AttemptsEnded):
         return len(fact.ended)
+    if isinstance(fact, facts.SetValue):
+        return 1 + len(fact.value) // _ROW_BYTES
     return 1

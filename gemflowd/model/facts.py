@@ -144,6 +144,36 @@ class SetQueue:
     change: dict[str, Any]  # paused: bool, most: int | None
 
 
+@dataclass(slots=True, frozen=True)
+class Speaker:
+    """A running attempt that asks for something, by its live token."""
+
+    task: int
+    token: int
+
+
+@dataclass(slots=True)
+class SetValue:
+    """Put a value into the shared memory."""
+
+    reply: Reply
+    namespace: str
+    key: str
+    value: bytes  # MessagePack
+    ttl: float | None = None  # seconds
+    version: int | None = None  # that it must have now; 0: none, None: whatever it has
+    speaker: Speaker | None = None  # None: a client
+
+
+@dataclass(slots=True)
+class DeleteValue:
+    reply: Reply
+    namespace: str
+    key: str
+    version: int | None = None
+    speaker: Speaker | None = None
+
+
 @dataclass(slots=True)
 class ClockSet:
     """The wall clock was set: dates may have come or gone."""
@@ -228,7 +258,7 @@ class Stop:
 
 
 Fact = (
-    Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
+    Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | SetValue | DeleteValue | ClockSet | Configure
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

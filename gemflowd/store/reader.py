@@ -22,6 +22,7 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
+from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
 from gemflowd.store.sqlite import flow_from, open_connection, task_from
@@ -319,6 +320,17 @@ class Questions:
     def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
         return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+
+    def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
+        return shared_memory.get(self._db, namespace, key, moment)
+
+    def memory_list(
+        self, namespace: str, prefix: str, after: str, limit: int, values: bool, moment: shared_memory.Moment
+    ) -> Body:
+        return shared_memory.listed(self._db, shared_memory.Page(namespace, prefix, after, limit, values), moment)
+
+    def memory_namespaces(self, moment: shared_memory.Moment) -> Body:
+        return shared_memory.namespaces(self._db, moment)
 
     def locate(
         self, submission: str, grow: int | None, names: list[str], elsewhere: list[tuple[int, str]], numbers: list[int]

@@ -27,6 +27,7 @@ from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
+from gemflowd.store.parts.values import Values
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
 
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
@@ -133,6 +134,7 @@ class SqliteStore:
         self._db = open_connection(path, vfs=vfs)
         self.keys = Keys(self._db)
         self.links = Links(self._db)
+        self.values = Values(self._db)
         try:
             migrations.check(self._db)
             # Before anything else: set later it silently stays off.
