@@ -107,7 +107,9 @@ def _check_size(rows: Rows, fact: SetValue, stored: HeldValue | None) -> None:
     """Raises: Refused: `too_large` or `disk_full`."""
     memory, rules = rows.memory, rows.turn.rules
     if len(fact.value) > rules.max_value_bytes:
-        message = f"the value has {len(fact.value)} bytes; the setting memory_max_value_kb allows {rules.max_value_bytes}"
+        message = (
+            f"the value has {len(fact.value)} bytes; the setting memory_max_value_kb allows {rules.max_value_bytes}"
+        )
         raise Refused("too_large", message, "value")
     more = _growth(fact, stored)
     if more <= 0:

@@ -13,7 +13,18 @@ from gemflowd.model.errors import Invalid
 from gemflowd.model.values import MAX_DEPTH, check_value
 from gemflowd.protocol.versions import PROTOCOL_VERSION
 
-__all__ = ["MAX_DEPTH", "MAX_FRAME_BYTES", "check_fields", "check_value", "decode", "pack", "refusal", "reply", "request", "unpack"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_FRAME_BYTES",
+    "check_fields",
+    "check_value",
+    "decode",
+    "pack",
+    "refusal",
+    "reply",
+    "request",
+    "unpack",
+]
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 

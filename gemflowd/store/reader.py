@@ -324,10 +324,9 @@ class Questions:
     def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
         return shared_memory.get(self._db, namespace, key, moment)
 
-    def memory_list(
-        self, namespace: str, prefix: str, after: str, limit: int, values: bool, moment: shared_memory.Moment
-    ) -> Body:
-        return shared_memory.listed(self._db, shared_memory.Page(namespace, prefix, after, limit, values), moment)
+    def memory_list(self, page: tuple[str, str, str, int, bool], moment: shared_memory.Moment) -> Body:
+        """`page`: the fields of `shared_memory.Page`."""
+        return shared_memory.listed(self._db, shared_memory.Page(*page), moment)
 
     def memory_namespaces(self, moment: shared_memory.Moment) -> Body:
         return shared_memory.namespaces(self._db, moment)

@@ -55,7 +55,7 @@ async def list_values(desk: Desk, body: Body, reply: Reply, speaker: Speaker | N
         if text:
             _check_name(text, path)
     page = (request.namespace, request.prefix, request.after, request.limit, request.values)
-    reply(await desk.ask(desk.questions.memory_list, *page, desk.moment()))
+    reply(await desk.ask(desk.questions.memory_list, page, desk.moment()))
 
 
 def _check_names(namespace: str, key: str) -> None:
