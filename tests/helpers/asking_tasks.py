@@ -44,7 +44,7 @@ async def aremember(data: dict[str, Any], context: AsyncContext) -> list[Any]:
             found.append(await getattr(context.memory, method)(**arguments))
         except RequestRefused as refused:
             found.append(_refusal(refused))
-    return [os.getpid(), found]
+    return found
 
 
 @task("count")
