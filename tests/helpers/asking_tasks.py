@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from gemflowd.handlers.errors import RequestRefused
@@ -137,8 +138,11 @@ def _branches(data: dict[str, Any], number: int) -> list[dict[str, Any]]:
 
 @task("grow")
 def grow(data: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Add tasks to its flow. `dies` or `fails` at the first attempt, after it has added them."""
+    """Add tasks to its flow. At the first attempt, after it has added them, it `dies`, `fails` or `hangs`."""
     added = context.submit(_branches(data, context.task), step=data.get("step"))
+    context.log("added")
+    if context.attempt == 1 and data.get("hangs"):
+        time.sleep(60)
     if context.attempt == 1 and data.get("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
     if context.attempt == 1 and data.get("fails"):
