@@ -143,7 +143,9 @@ def test_an_agent_goes_on_by_itself(client: Raw) -> None:
 
 
 def test_the_token_of_an_attempt_that_has_ended_is_of_no_use(client: Raw) -> None:
-    program = "import json, os; print(json.dumps({n: os.environ['GEMFLOW_' + n] for n in ('TASK', 'TOKEN', 'ENDPOINT')}))"
+    program = (
+        "import json, os; print(json.dumps({n: os.environ['GEMFLOW_' + n] for n in ('TASK', 'TOKEN', 'ENDPOINT')}))"
+    )
     (line,) = client.run({"type": "command", "data": {"args": [sys.executable, "-c", program]}})
     said = line["result"]["stdout"]
     with Raw(said["ENDPOINT"]) as other, pytest.raises(Refusal) as refused:

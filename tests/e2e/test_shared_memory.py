@@ -118,7 +118,10 @@ def test_a_task_sets_and_gets(client: Raw, kind: str) -> None:
     )
     found = result(client, task)
     assert found[:2] == ["of the client", 3]
-    assert found[3:5] == [{"refused": "version_mismatch", "path": "version"}, {"refused": "invalid_value", "path": "key"}]
+    assert found[3:5] == [
+        {"refused": "version_mismatch", "path": "version"},
+        {"refused": "invalid_value", "path": "key"},
+    ]
     assert [item["key"] for item in found[5]] == [name]
     assert found[6] is False
     value = client("memory_get", key=name)

@@ -71,7 +71,9 @@ async def count(data: dict[str, Any], context: AsyncContext) -> int:
 @task("many-at-once")
 async def many_at_once(data: dict[str, Any], context: AsyncContext) -> int:
     """Set `number` values, all requests begun together: more than may be unanswered."""
-    versions = await asyncio.gather(*(context.memory.set(f"{n:04}", n, namespace="many") for n in range(data["number"])))
+    versions = await asyncio.gather(
+        *(context.memory.set(f"{n:04}", n, namespace="many") for n in range(data["number"]))
+    )
     return len(set(versions))
 
 

@@ -85,7 +85,9 @@ class DaemonSide:
         os.close(self.lease)
 
 
-@pytest.fixture(params=[(Kind.BLOCKING, "remember"), (Kind.BLOCKING, "aremember"), (Kind.COROUTINE, "aremember")], ids=str)
+@pytest.fixture(
+    params=[(Kind.BLOCKING, "remember"), (Kind.BLOCKING, "aremember"), (Kind.COROUTINE, "aremember")], ids=str
+)
 def worker(request: pytest.FixtureRequest) -> Iterator[tuple[DaemonSide, str]]:
     """A worker of each kind, and one where a coroutine has a blocking worker for itself."""
     side = DaemonSide(request.param[0])

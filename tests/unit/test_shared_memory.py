@@ -70,7 +70,14 @@ def test_what_has_expired_is_nowhere(store: SqliteStore) -> None:
 def test_a_prefix_finds_what_begins_with_it_and_nothing_else(store: SqliteStore, last: str) -> None:
     prefix = "p" + last
     inside = sorted([prefix, prefix + "!", prefix + "z", prefix + "\ue000", prefix + "\U0010ffff"])
-    for key in [*inside, "p", "q", "o", "p" + "A", "p" + last[:-1] + chr(max(33, ord(last) - 1) if last != "\ue000" else 0xD7FF)]:
+    for key in [
+        *inside,
+        "p",
+        "q",
+        "o",
+        "p" + "A",
+        "p" + last[:-1] + chr(max(33, ord(last) - 1) if last != "\ue000" else 0xD7FF),
+    ]:
         put(store, key)
     assert names(listed(store, prefix)) == inside
 

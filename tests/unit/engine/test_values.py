@@ -159,8 +159,10 @@ def test_setting_the_wall_clock_changes_no_life(rig: Rig) -> None:
     put(rig, "a", ttl=10.0)
     rig.clock.jump(1_000_000.0)
     assert put(rig, "b").code is None
-    assert set(keys(rig)) == {"a", "b"}
+    put(rig, "c", ttl=10.0)
+    assert set(keys(rig)) == {"a", "b", "c"}
     rig.clock.jump(-2_000_000.0)
+    put(rig, "d", ttl=9.0)
     rig.clock.now += 10.0
     rig.run()
     assert set(keys(rig)) == {"b"}
