@@ -58,7 +58,9 @@ def get(db: apsw.Connection, namespace: str, key: str, moment: Moment) -> Body:
 
 def listed(db: apsw.Connection, page: Page, moment: Moment) -> Body:
     """The body of `memory_list` of one namespace. With values it ends where the page is full."""
-    conditions = ["namespace = :namespace", "key > :after", "key >= :prefix", _ALIVE]
+    # One lower bound: SQLite begins its search at the first that it finds.
+    begin = "key > :after" if page.after >= page.prefix else "key >= :prefix"
+    conditions = ["namespace = :namespace", begin, _ALIVE]
     end = _after_all_with(page.prefix)
     if end is not None:
         conditions.append("key < :end")

@@ -136,7 +136,7 @@ def test_a_program_adds_tasks(client: Raw, program: str) -> None:
 
 
 def test_an_agent_goes_on_by_itself(client: Raw) -> None:
-    """The example of docs/handlers.md."""
+    """As in docs/handlers.md: tools, and a continuation that waits for them and for who adds it."""
     lines = by_id(client.run({"id": "agent-0", "type": "agent", "data": {"round": 0, "rounds": 5}}))
     assert len(lines) == 1 + 5 * 3
     assert lines["agent-5"]["result"] == {"rounds": [0, 1, 2, 3, 4, 5]}

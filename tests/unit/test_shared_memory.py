@@ -93,6 +93,8 @@ def test_pages_follow_each_other(store: SqliteStore) -> None:
         after = page["next"]
     assert seen == [(f"k{number}", number, 1) for number in range(7)]
     assert "value" not in listed(store)["items"][0]
+    assert names(listed(store, "k", "a", limit=1)) == ["k0"]
+    assert names(listed(store, "k", "l")) == []
 
 
 def test_a_page_with_values_ends_where_it_is_full(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
