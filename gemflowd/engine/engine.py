@@ -384,6 +384,9 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
+                turn.figures.update(
+                    steady=turn.steady, wall=turn.now
+                )  # a restart must not take the jump for time that passed
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules

@@ -56,7 +56,8 @@ class RateLimited(HandlerError):
 
 
 class RequestRefused(HandlerError):
-    """The daemon refused what the handler asked for through its context. Let through, it ends the attempt as an error.
+    """The daemon refused what the handler asked for through its context. Let through, it ends the attempt as an error, or, where the
+    daemon is `draining`, as lost.
 
     Args:
         code: one of those of docs/protocol.md, such as `version_mismatch`.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
-from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited
+from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Invalid
@@ -197,6 +197,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
         retry_after = error.retry_after
     elif isinstance(error, Permanent):
         outcome = Outcome.PERMANENT
+    elif isinstance(error, RequestRefused) and error.code == "draining":
+        outcome = Outcome.LOST  # the daemon's doing: it costs no try, as what is given back at the end of the drain
     else:
         outcome = Outcome.ERROR
     return ended(order, outcome, msgpack.packb(record, unicode_errors="replace"), begin, context, retry_after)

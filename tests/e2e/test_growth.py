@@ -175,3 +175,18 @@ def test_growth_has_its_limit(client: Raw) -> None:
         assert (line["error"]["class"], line["error"]["code"]) == ("RequestRefused", "growth_limit")
     finally:
         client("config", reset=["max_growth_tasks"])
+
+
+def test_what_is_refused_because_the_daemon_stops_costs_no_try() -> None:
+    with running(**with_handlers("asking_tasks", workers=1, drain_timeout=20.0)) as daemon:
+        with Raw(daemon.endpoint) as client:
+            number = client.submit({"type": "grow-when-told", "retries": 0})["first"]
+            assert client.log_line(number)["text"] == "waiting"
+            client("shutdown")
+            client("memory_set", key="go", value=True)  # what runs may go on working, and others with it
+            assert daemon.wait_end() == 0
+        daemon.restart()
+        with Raw(daemon.endpoint) as client:
+            client.wait("f1")
+            assert outcomes(client, number) == ["lost", "done"]
+            assert len(client.results("f1")) == 2

@@ -179,3 +179,12 @@ def agent(data: dict[str, Any], context: Context) -> dict[str, Any]:
     }
     context.submit([*tools, following], step="next")
     return {"round": number}
+
+
+@task("grow-when-told")
+def grow_when_told(data: dict[str, Any], context: Context) -> int:
+    """Wait for the key `go`, then add a task."""
+    context.log("waiting")
+    while context.memory.get("go") is None:
+        time.sleep(0.01)
+    return int(context.submit([{"type": "echo"}], step="one")["count"])

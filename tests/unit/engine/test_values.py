@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from gemflowd.engine import engine as engine_module
 from gemflowd.engine.values import ROW_COST
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import StoreFull
-from gemflowd.model.facts import DeleteValue, SetValue, Speaker
+from gemflowd.model.facts import ClockSet, DeleteValue, SetValue, Speaker
 from gemflowd.model.rules import Rules
 
 
@@ -322,3 +324,71 @@ def test_an_attempt_that_ended_in_the_same_turn_is_stale(rig: Rig) -> None:
     after = post_set(rig, "a", speaker=speaker)
     rig.run()
     assert (before.code, after.code) == (None, "stale_attempt")
+
+
+@dataclass
+class Kept:
+    value: bytes
+    version: int
+    until: float | None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_history_is_that_of_a_simple_model(rig: Rig, seed: int) -> None:
+    """Sets, deletes, time, clocks that are set, restarts and turns that fail: what is visible is what the model says."""
+    dice = random.Random(seed)
+    limited(rig, 200, 2_500)
+    model: dict[str, Kept] = {}
+    last = 0
+
+    def now() -> float:
+        return rig.engine._clocks.steady()
+
+    def alive(key: str) -> Kept | None:
+        kept = model.get(key)
+        return kept if kept is not None and (kept.until is None or kept.until > now()) else None
+
+    for _ in range(150):
+        key = dice.choice("abcdefghijklmnopqrst")
+        kept = alive(key)
+        version = dice.choice([None, None, 0, kept.version if kept else 3])
+        fits = version is None or version == (kept.version if kept else 0)
+        match dice.randrange(8):
+            case 0:
+                rig.clock.now += dice.choice([0.5, 3.0, 20.0])
+            case 1:
+                rig.clock.jump(dice.choice([-1e6, 1e6]))
+                rig.post(ClockSet())
+                before = now()
+                rig.run()
+                rig.crash()
+                assert now() == pytest.approx(before)
+            case 2:
+                dice.choice([rig.crash, rig.stop])()
+            case 3:
+                answer = delete(rig, key, version=version)
+                assert answer.code == (None if fits else "version_mismatch")
+                if fits:
+                    assert answer.body == {"deleted": kept is not None}
+                    model.pop(key, None)
+            case _:
+                value, ttl = bytes(dice.randrange(220)), dice.choice([None, 1.0, 10.0])
+                if dice.random() < 0.1:
+                    rig.store.fail = (dice.choice(["write", "conclude", "commit"]), RuntimeError("once"))
+                answer = put(rig, key, value, version=version, ttl=ttl)
+                others = [len(model[name].value) for name in model if name != key and alive(name)]
+                total = sum(others) + len(value) + 108 * (1 + len(others))
+                grows = kept is None or len(value) > len(kept.value)
+                if not fits:
+                    assert answer.code == "version_mismatch"
+                elif len(value) > 200 or (total > 2_500 and grows):
+                    assert answer.code == "too_large"
+                else:
+                    assert answer.body["version"] == last + 1
+                    last += 1
+                    model[key] = Kept(value, last, None if ttl is None else now() + ttl)
+        rig.store.fail = None
+        check(rig)
+        seen = keys(rig)
+        expected = {name: (model[name].version, model[name].value) for name in model if alive(name)}
+        assert {name: seen[name] for name in expected} == expected
