@@ -384,9 +384,8 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
-                turn.figures.update(
-                    steady=turn.steady, wall=turn.now
-                )  # a restart must not take the jump for time that passed
+                # A restart must not take the jump for time that has passed.
+                turn.figures.update(steady=turn.steady, wall=turn.now)
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules

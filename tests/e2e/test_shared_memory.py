@@ -210,13 +210,14 @@ def test_what_was_acknowledged_is_there_after_a_kill() -> None:
 
 
 def test_what_a_killed_worker_had_set_stays(shared: Daemon, client: Raw) -> None:
-    subscriber = shared.subscriber("memory")
+    subscriber = shared.subscriber("memory", "worker")
     number = client.submit({"type": "count", "data": {"key": "endless", "times": 10**9}})["first"]
     for _ in range(20):
         subscriber.until("memory", key="endless")
     worker = client.show(number)["worker"]
     pid = next(w["pid"] for w in client("workers")["workers"] if w["name"] == worker)
     os.kill(pid, signal.SIGKILL)
+    subscriber.until("worker", worker=worker, state="down")
     at_least = client("memory_get", key="endless")["value"]
     client("cancel", refs=[number])
     client.wait(number)
