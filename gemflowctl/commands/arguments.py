@@ -24,7 +24,7 @@ def data_of(data: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
         key, equals, text = setting.partition("=")
         if not equals or not all(key.split(".")):
             raise click.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
-        _put(found, key, _value(text))
+        _put(found, key, json_or_text(text))
     return found if data is not None or settings else None
 
 
@@ -72,7 +72,8 @@ def moment_of(option: str, text: str) -> float:
         raise click.BadParameter(str(problem), param_hint=option) from None
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """What a text means: JSON if it reads as such, else itself."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:
