@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gemflowctl.times import parse_moment
+from gemflowctl.times import is_duration, parse_duration, parse_moment
 
 
 def data_of(data: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
@@ -70,6 +70,19 @@ def moment_of(option: str, text: str) -> float:
         return parse_moment(text)
     except ValueError as problem:
         raise click.BadParameter(str(problem), param_hint=option) from None
+
+
+def moment_or_duration(option: str, text: str | None) -> tuple[float | None, float | None]:
+    """A moment in seconds since the epoch, or a duration in seconds; None for what it is not.
+
+    Raises:
+        click.UsageError: it is neither.
+    """
+    if text is None:
+        return None, None
+    if is_duration(text):
+        return None, parse_duration(text)
+    return moment_of(option, text), None
 
 
 def json_or_text(text: str) -> Any:

@@ -100,7 +100,7 @@ def _check_fields(task: dict[str, Any]) -> None:
     for field, kinds in (("retry_on", (int,)), ("resources", _NUMBER)):
         for name, amount in task.get(field, {}).items():
             if not isinstance(amount, kinds) or isinstance(amount, bool):
-                raise ValueError(f"`{field}.{name}` must be {_WORDS[kinds[-1]]}")
+                raise ValueError(f"`{field}.{name}` must be {_WORDS[kinds[-1]]}")  # noqa: TRY004
 
 
 def _check_dep(dep: Any, index: int) -> None:
