@@ -123,7 +123,7 @@ class AsyncClient(AsyncStoredThings):
 
     async def submit_from(
         self,
-        tasks: Iterable[Mapping[str, Any]],
+        tasks: Iterable[Mapping[str, Any] | None],
         *,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -157,7 +157,7 @@ class Client(StoredThings):
 
     def submit_from(
         self,
-        tasks: Iterable[Mapping[str, Any]],
+        tasks: Iterable[Mapping[str, Any] | None],
         *,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -171,7 +171,7 @@ class Client(StoredThings):
         What raises while they are read or sent discards what was received; with `stream` that stays and runs.
 
         Args:
-            tasks: any iterable; the others as in `submit_batch`.
+            tasks: any iterable; None among them sends what has come so far. The others as in `submit_batch`.
             submission: a UUID of your own; with one that the daemon knows, the tasks that it has received are skipped.
             progress: called with the number of tasks received after every chunk.
         """

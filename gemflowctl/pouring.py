@@ -33,11 +33,12 @@ _STUCK: Final = 3
 
 @dataclass(slots=True)
 class _Chunk:
-    """Tasks from `start` on; `last` when none comes after them."""
+    """Tasks from `start` on; `last` when none comes after them, `paused` when the next may take a while."""
 
     start: int
     tasks: list[Body]
-    last: bool
+    last: bool = False
+    paused: bool = False
 
     @property
     def stop(self) -> int:
@@ -45,7 +46,7 @@ class _Chunk:
 
 
 def pour(
-    tasks: Iterable[Mapping[str, Any]],
+    tasks: Iterable[Mapping[str, Any] | None],
     about: Body,
     *,
     uuid: str | None,
@@ -57,6 +58,7 @@ def pour(
     them raises, discards what was received, unless `stream` is in `about`: then that stays and runs, and the flow is open.
 
     Args:
+        tasks: None among them says that the next may take a while: what has come is sent.
         about: as `submission.about_flow` makes it.
         progress: called with the number of tasks that the daemon has for certain.
 
@@ -71,7 +73,7 @@ def pour(
     source = iter(tasks)
     if known is not None and known["received"]:
         pouring.received = known["received"]
-        skipped = sum(1 for _ in islice(source, known["received"]))
+        skipped = sum(1 for _ in islice((task for task in source if task is not None), known["received"]))
         if skipped < known["received"]:
             raise InvalidInput(
                 f"the daemon has {known['received']} tasks of this submission, but only {skipped} are given;"
@@ -95,7 +97,7 @@ def pour(
 
 
 def cut(
-    tasks: Iterator[Mapping[str, Any]],
+    tasks: Iterator[Mapping[str, Any] | None],
     start: int,
     *,
     most: int = chunks.CHUNK_TASKS,
@@ -106,14 +108,20 @@ def cut(
     Raises:
         InvalidInput: a task holds what can't be sent, or whatever reading the next one raises.
     """
-    chunk = _Chunk(start, [], False)
+    chunk = _Chunk(start, [])
     weight = 0
     for task in tasks:
+        if task is None:
+            if chunk.tasks:
+                chunk.paused = True
+                yield chunk
+                chunk, weight = _Chunk(chunk.stop, []), 0
+            continue
         plain = plain_task(task)
         (measured,) = chunks.sizes([plain])
         if chunk.tasks and (len(chunk.tasks) >= most or weight + measured > size):
             yield chunk
-            chunk, weight = _Chunk(chunk.stop, [], False), 0
+            chunk, weight = _Chunk(chunk.stop, []), 0
         chunk.tasks.append(plain)
         weight += measured
     if not chunk.stop:
@@ -139,7 +147,7 @@ class _Pouring:
         again: deque[_Chunk] = deque()
         stuck = 0
         while True:
-            while len(self._under_way) < _UNDER_WAY:
+            while len(self._under_way) < _UNDER_WAY and not self._paused():
                 chunk = again.popleft() if again else next(ahead, None)
                 if chunk is None:
                     break
@@ -166,6 +174,10 @@ class _Pouring:
                 self._progress(self.received)
             if chunk.last:
                 return reply
+
+    def _paused(self) -> bool:
+        """Whether to hear what the daemon says before anything else is read."""
+        return any(chunk.paused for chunk, _ in self._under_way)
 
     def give_up(self) -> Steps[Body]:
         """The input is wrong: see what the daemon has, and remove it unless it runs; what came of that, for the error."""

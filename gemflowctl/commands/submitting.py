@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Refusals that have nothing to do with what was sent: going on later may work.
 _PASSING: Final = frozenset({"draining", "disk_full", "queue_full", "overloaded", "internal", "submission_offset"})
+#: Refusals that are not about the tasks of a chunk, and discard nothing.
+_NOT_OF_TASKS: Final = frozenset({"submission_closed", "submission_reused", "not_found"})
 #: Results that `--wait` prints for a person; of more it shows those that failed.
 _MOST_SHOWN: Final = 20
 _TASK_PATH: Final = re.compile(r"tasks\[(\d+)\]\.?")
@@ -127,7 +129,7 @@ def _send(console: Console, client: Client, batch: Batch, uuid: str) -> Flow:
         if refusal.code in _PASSING:
             if received:
                 _how_to_resume(console, refusal, batch, uuid, received)
-        elif received:
+        elif received and refusal.code not in _NOT_OF_TASKS:
             _what_is_left(console, client, refusal, batch, uuid, received)
         raise
     except InvalidInput as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Final
 
 from gemflowctl.errors import InvalidInput
 from gemflowctl.input.check import check_together
@@ -11,6 +12,9 @@ from gemflowctl.input.entry import Document, Place
 from gemflowctl.input.formats import form_of, parse, sniff
 from gemflowctl.input.reading import WHOLE_BYTES, Source
 from gemflowctl.input.task_lines import TaskLines
+
+#: Seconds without anything out of a pipe after which what has come is sent, where it shall run at once.
+_PAUSE: Final = 0.3
 
 
 def load(
@@ -23,7 +27,7 @@ def load(
     Args:
         form: the format of all; else by their names, of the standard input by its look.
         whole: read and check here, however much it is.
-        eager: don't wait for the first 8 MiB of a pipe.
+        eager: don't wait for the first 8 MiB of a pipe, and say when it pauses.
         grows: they are added to a flow, whose tasks they may wait for.
 
     Raises:
@@ -41,6 +45,8 @@ def load(
             stack.callback(sources[-1].close)
         if not whole and _large(sources, eager) and all(_form(source, form) == "jsonl" for source in sources):
             stack.pop_all()
+            for source in sources:
+                source.pause = _PAUSE if eager else None
             return TaskLines(sources)
         return _document(sources, form, grows)
 

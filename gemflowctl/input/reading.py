@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
+from select import select
 from typing import Any, Final
 
 from gemflowctl.errors import InvalidInput
@@ -27,6 +27,7 @@ class Source:
     Attributes:
         size: how many bytes there are to read, or None of a pipe.
         read: how many of them were read.
+        pause: when nothing comes out of a pipe for so many seconds, `lines` says so; None: it waits.
 
     Raises:
         InvalidInput: it can't be opened.
@@ -44,6 +45,7 @@ class Source:
             raise InvalidInput("standard input can't be read") from None
         self.size = about.st_size if stat.S_ISREG(about.st_mode) else None
         self.read = 0
+        self.pause: float | None = None
 
     def exceeds(self, count: int) -> bool:
         """Whether there are more than so many bytes. Of a pipe they are read, and kept."""
@@ -77,15 +79,18 @@ class Source:
         except UnicodeDecodeError as error:
             raise self._not_text(raw.count(b"\n", 0, error.start) + 1) from None
 
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """Its lines that are not blank, with their numbers, while they are read.
+    def lines(self) -> Iterator[tuple[int, str] | None]:
+        """Its lines that are not blank, with their numbers, while they are read; None for a pause.
 
         Raises:
             InvalidInput: it can't be read, or a line is not UTF-8.
         """
-        ahead, self._ahead = self._ahead, b""
-        *whole, begun = ahead.split(b"\n")
-        for number, line in enumerate(chain(whole, self._lines_from(begun)), 1):
+        number = 0
+        for line in self._raw_lines():
+            if line is None:
+                yield None
+                continue
+            number += 1
             if line.strip():
                 try:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -96,23 +101,30 @@ class Source:
         if self.file != "-":
             self._stream.close()
 
-    def _lines_from(self, begun: bytes) -> Iterator[bytes]:
-        line = self._next(self._stream.readline)
-        yield begun + line
-        while line:
-            line = self._next(self._stream.readline)
-            yield line
+    def _raw_lines(self) -> Iterator[bytes | None]:
+        part, self._ahead = self._ahead, b""
+        begun = b""
+        while True:
+            *whole, begun = (begun + part).split(b"\n")
+            yield from whole
+            if self._pauses():
+                yield None
+            part = self._more()
+            if not part:
+                yield begun
+                return
 
-    def _next(self, read: Callable[[], bytes]) -> bytes:
+    def _pauses(self) -> bool:
+        """Whether the pipe has nothing for now. `read1` leaves nothing behind in the buffer above it."""
+        return self.pause is not None and self.size is None and not select([self._stream], [], [], self.pause)[0]
+
+    def _more(self) -> bytes:
         try:
-            part = read()
+            part: bytes = self._stream.read1(_READ)
         except OSError as error:
             raise InvalidInput(f"{self.file} can't be read: {error.strerror}") from None
         self.read += len(part)
         return part
-
-    def _more(self) -> bytes:
-        return self._next(lambda: self._stream.read1(_READ))
 
     def _not_text(self, line: int) -> InvalidInput:
         return InvalidInput(f"{Place(self.file, line=line)}: not UTF-8 text")

@@ -16,7 +16,7 @@ _REMEMBERED: Final = 5 * CHUNK_TASKS
 
 
 class TaskLines:
-    """The tasks of some files, in order. May be iterated once.
+    """The tasks of some files, in order, with None where a pipe pauses. May be iterated once.
 
     Attributes:
         count: how many were read.
@@ -27,9 +27,13 @@ class TaskLines:
         self._places: deque[Place] = deque(maxlen=_REMEMBERED)
         self.count = 0
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
         for source in self._sources:
-            for number, line in source.lines():
+            for found in source.lines():
+                if found is None:
+                    yield None
+                    continue
+                number, line = found
                 place = Place(source.file, line=number)
                 task = json_line(line, place)
                 self._places.append(place)

@@ -635,12 +635,40 @@ def test_a_pipe_that_streams_is_sent_before_it_ends(peer: Peer) -> None:
     )
     with process:
         assert process.stdin is not None
-        process.stdin.write('{"type": "echo"}\n' * 1001)
+        process.stdin.write('{"type": "echo"}\n' * 1003)
         process.stdin.flush()
-        peer.await_request("submit")
-        assert [(body["stream"], len(body["tasks"])) for body in peer.bodies("submit")] == [(True, 1000)]
-        out, err = process.communicate('{"type": "echo"}\n', timeout=30)
-    assert (process.returncode, out, err) == (0, "flow f7 submitted: 1002 tasks\n", "")
+        peer.await_request("submit", 2)
+        process.stdin.write('{"type": "echo"}\n{"type"')
+        process.stdin.flush()
+        peer.await_request("submit", 3)
+        out, err = process.communicate(': "spin"}\n', timeout=30)
+    assert (process.returncode, out, err) == (0, "flow f7 submitted: 1005 tasks\n", "")
+    assert [(body["stream"], len(body["tasks"]), body["complete"]) for body in peer.bodies("submit")] == [
+        (True, 1000, False),
+        (True, 3, False),
+        (True, 1, False),
+        (True, 1, True),
+    ]
+
+
+def test_a_refusal_of_a_slow_stream_is_not_kept_until_more_comes(peer: Peer) -> None:
+    def refuse(_: Body) -> Body:
+        raise Refuse("invalid_data", "no", "tasks[1].data")
+
+    peer.answers |= {"submit": refuse, "submission": unknown}
+    process = subprocess.Popen(
+        command(peer.endpoint, "submit", "-f", "-", "--stream"),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        process.stdin.write('{"type": "echo"}\n' * 2)
+        process.stdin.flush()
+        assert process.wait(30) == 4
+        assert process.stderr is not None
+        assert "standard input, line 2: no" in process.stderr.read()
 
 
 def test_memory_stays_flat(peer: Peer, tmp_path: Path) -> None:

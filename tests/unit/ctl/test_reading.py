@@ -40,7 +40,7 @@ def lines(file: Path, data: bytes) -> list[tuple[int, str]]:
     file.write_bytes(data)
     source = Source(str(file))
     try:
-        return list(source.lines())
+        return [found for found in source.lines() if found]
     finally:
         source.close()
 
@@ -61,7 +61,7 @@ def test_lines_with_their_numbers(tmp_path: Path) -> None:
 def test_looking_ahead_loses_nothing(tmp_path: Path, ahead: int) -> None:
     file = tmp_path / "x"
     file.write_bytes(b"one\n\ntwo\nthree\n")
-    for read_on in (lambda s: [n for n, _ in s.lines()], lambda s: s.whole().count("\n")):
+    for read_on in (lambda s: [found[0] for found in s.lines() if found], lambda s: s.whole().count("\n")):
         source = Source(str(file))
         assert source.look(ahead) == b"one\n\ntwo\nthree\n"[:ahead]
         assert source.first_lines().startswith(b"one")
@@ -131,6 +131,7 @@ def test_a_stream_does_not_wait_for_more_of_a_pipe(pipe: io.BufferedWriter) -> N
     assert isinstance(found, TaskLines)
     tasks = iter(found)
     assert next(tasks) == {"type": "echo"}
+    assert next(tasks) is None  # nothing more for now
     threading.Thread(target=lambda: (pipe.write(b': "spin"}\n'), pipe.close())).start()
     assert list(tasks) == [{"type": "spin"}]
 
@@ -157,6 +158,11 @@ def test_chunks_are_given_out_as_soon_as_another_follows() -> None:
     assert (first.start, len(first.tasks), first.last, taken) == (10, 2, False, 3)
     assert [(chunk.start, len(chunk.tasks), chunk.last) for chunk in chunks] == [(12, 2, False), (14, 1, True)]
     assert [(chunk.start, chunk.tasks, chunk.last) for chunk in cut(iter([]), 10)] == [(10, [], True)]
+    task = {"type": "echo"}
+    assert [(len(chunk.tasks), chunk.paused, chunk.last) for chunk in cut(iter([None, task, None, None, task]), 0)] == [
+        (1, True, False),
+        (1, False, True),
+    ]
     with pytest.raises(InvalidInput, match="no task"):
         list(cut(iter([]), 0))
     sizes = [len(chunk.tasks) for chunk in cut(iter([{"data": {"x": "y" * 60}}] * 3), 0, size=100)]
