@@ -39,6 +39,7 @@ class Plan:
     submission: str
     tasks: list[dict[str, Any]] = field(default_factory=list)
     needs: list[list[tuple[int, int]]] = field(default_factory=list)
+    stream: bool = False
     flow: int = 0
     first: int = 0
 
@@ -47,7 +48,7 @@ def make_plans(rng: random.Random, ledger: Path, locks: Path) -> list[Plan]:
     """Flows of several layers; a task waits for up to three of earlier layers, of its own or of an earlier flow."""
     plans: list[Plan] = []
     for number in range(FLOWS):
-        plan = Plan(str(uuid.UUID(int=rng.getrandbits(128), version=4)))
+        plan = Plan(str(uuid.UUID(int=rng.getrandbits(128), version=4)), stream=rng.random() < 0.3)
         plans.append(plan)
         size = TASKS // FLOWS
         for index in range(size):
@@ -61,14 +62,19 @@ def make_plans(rng: random.Random, ledger: Path, locks: Path) -> list[Plan]:
             kind = rng.choice(("note", "anote"))
             seconds = rng.choice((0, 0.001, 0.01)) if kind == "note" else rng.choice((0, 0.01, 0.1))
             plan.needs.append(sorted(needs))
-            plan.tasks.append(
-                {
-                    "id": index,
-                    "type": kind,
-                    "priority": rng.randint(0, 10),
-                    "data": {"ledger": str(ledger), "locks": str(locks), "seconds": seconds},
-                }
-            )
+            task = {
+                "id": index,
+                "type": kind,
+                "priority": rng.randint(0, 10),
+                "data": {"ledger": str(ledger), "locks": str(locks), "seconds": seconds},
+            }
+            if rng.random() < 0.1:
+                task["key"] = f"{number}/{index}"
+            if rng.random() < 0.1:
+                task["delay"] = rng.choice((0.01, 0.3))
+            if needs and rng.random() < 0.2:
+                task["when"] = "deps.all(name, deps[name].ok)"
+            plan.tasks.append(task)
     return plans
 
 
@@ -103,6 +109,7 @@ class Submitter(threading.Thread):
             "tasks": tasks,
             "offset": offset,
             "complete": offset + CHUNK >= len(plan.tasks),
+            "stream": plan.stream,
         }
         for _ in range(200):
             try:
@@ -141,6 +148,7 @@ class Killer:
         except NoReply:
             return False
         time.sleep(self._rng.uniform(0, 0.03))  # anywhere between two steps
+        held = self._hold() if self._rng.random() < 0.2 else None
         victim = self._rng.choice(("daemon", "daemon", "worker", "nursery", "starting daemon"))
         self.kills.append(victim)
         match victim:
@@ -157,7 +165,24 @@ class Killer:
                 self._kill(self._daemon.nursery())
             case "worker":
                 self._kill_worker()
+        if held is not None:
+            with Raw(self._daemon.endpoint) as client:
+                client("release", refs=[held])
         return True
+
+    def _hold(self) -> str | None:
+        """A flow is held while something dies; it must be held afterwards."""
+        with Raw(self._daemon.endpoint) as client:
+            flows = client("status")["flows"]
+            flow = f"f{self._rng.randint(1, FLOWS)}"
+            if not sum(flows.values()):
+                return None
+            try:
+                client("hold", refs=[flow])
+            except Refusal as refusal:
+                assert refusal.code in ("not_found", "conflict")
+                return None
+        return flow
 
     def _kill_worker(self) -> None:
         with Raw(self._daemon.endpoint) as client:
