@@ -41,6 +41,8 @@ log = logging.getLogger("gemflow.queue")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
 TURN_ROWS: Final = 2_000
+#: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
+SLOW_TURN: Final = 0.1
 #: Seconds between two tries while the disk is full.
 _FULL_PAUSE: Final = 1.0
 
@@ -104,7 +106,12 @@ class Engine:
         try:
             self.open()
             while not self._stopping:
-                self._deliver(self.turn(self._take()))
+                taken = self._take()
+                begin = self._clocks.steady()
+                effects = self.turn(taken)
+                if (seconds := self._clocks.steady() - begin) > SLOW_TURN:
+                    log.info("a turn with %d facts took %.0f ms", len(taken), seconds * 1e3)
+                self._deliver(effects)
             self._store.note_end()
         except StoreError as error:
             failure = error
