@@ -61,7 +61,10 @@ def test_a_run_is_a_flow_with_its_name_and_moment(shared: Daemon, client: Raw) -
 
 def test_paused_and_resumed(shared: Daemon, client: Raw) -> None:
     events = shared.subscriber("schedule")
-    assert client("schedule_add", name="idle", cron=EVERY_SECOND, task=echo(), overlap="allow", paused=True)["next_run"] is None
+    assert (
+        client("schedule_add", name="idle", cron=EVERY_SECOND, task=echo(), overlap="allow", paused=True)["next_run"]
+        is None
+    )
     assert until(events, "idle", "added")["at"] > 0
     resumed = client("schedule_resume", name="idle")
     assert (resumed["paused"], resumed["next_run"] > resumed["created"]) == (False, True)
