@@ -422,7 +422,10 @@ class Engine:
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
-            if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value") and fact.grow is None:
+            if (
+                refused.code in ("unknown_dependency", "duplicate_id", "duplicate_key", "invalid_value")
+                and fact.grow is None
+            ):
                 # Stored whole or not at all: what came before of this flow goes too.
                 self._write_new(rows.turn)
                 if self._steering.discard_open(rows, fact.submission, fact.reply, refused):

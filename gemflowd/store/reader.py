@@ -158,7 +158,11 @@ class Questions:
 
     def one_task(self, ref: Ref) -> Task:
         """The one task that a reference names."""
-        ranges, _ = self.resolve([ref])
+        try:
+            ranges, _ = self.resolve([ref])
+        except Refused as refused:
+            refused.path = "ref"
+            raise
         if not ranges or ranges[0].first != ranges[0].last:
             raise Refused("invalid_value", "name one task", "ref")
         return task_from(next(iter(self._db.execute(self._queries["tasks"], (json.dumps([ranges[0].first]),)))))
@@ -290,7 +294,9 @@ class Questions:
         if row is None:
             raise Refused("not_found", "there is no such submission", "submission")
         flow = flow_from(row)
-        return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received}
+        added = "SELECT coalesce(sum(count), 0) FROM addition WHERE flow = ?"
+        grown = self._db.execute(added, (flow.number,)).get if flow.streaming else 0
+        return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received - grown}
 
     def events(self, start: int, topics: Sequence[str], limit: int) -> Body:
         """Stored events from a number on. `topics` are prefixes."""
