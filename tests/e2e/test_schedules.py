@@ -94,6 +94,20 @@ def test_they_are_listed_by_name_and_shown_as_they_were_given(client: Raw) -> No
     assert client("schedule_list") == {"schedules": []}
 
 
+def test_a_list_of_large_tasks_leaves_them_out(client: Raw) -> None:
+    """The reply is bounded, whatever people put into their tasks."""
+    large = echo(text="x" * 5_000_000)
+    for name in "ab":
+        client("schedule_add", name=name, cron=NEVER_SOON, task=large)
+    listed = client("schedule_list")["schedules"]
+    assert [(it["name"], it["task"]) for it in listed] == [("a", None), ("b", None)]
+    assert client("schedule_show", name="b")["task"] == large
+    client("schedule_remove", name="b")
+    (listed,) = client("schedule_list")["schedules"]
+    assert listed["task"] == large
+    client("schedule_remove", name="a")
+
+
 def test_the_persona_is_written_into_the_task(shared: Daemon, client: Raw) -> None:
     """When the schedule is added, as a submission does it."""
     events = shared.subscriber("schedule")

@@ -116,6 +116,7 @@ def test_the_task_is_what_was_submitted(rig: Rig):
     task = new(
         "nightly", priority=8, queue="slow", bucket="b", kind=Kind.COROUTINE, timeout=5.0, retries=2, backoff=0.5,
         resources="gpu=1", body=b"\x80", rules='{"X": 1}', estimate=3.0,
+        expires_in=30.0,
     )  # fmt: skip
     assert unpack_task(pack_task(task)) == task
     add(rig, task=task)
@@ -131,13 +132,17 @@ def test_the_task_is_what_was_submitted(rig: Rig):
     key = rig.engine._memory.lanes[stored.lane].key
     assert (key.queue, key.bucket, key.kind, key.resources) == ("slow", "b", Kind.COROUTINE, "gpu=1")
     assert rig.contents().bodies == {1: b"\x80"}
+    assert stored.expires == MINUTE + 30
+    until(rig, MINUTE + 30)
+    assert rig.state(1) is State.SKIPPED
 
 
 #: `new("a", retries=3, body=b"bod", rules='{"X":1}')`, as version 1 packs it.
 PACKED = bytes.fromhex(
-    "8ba776657273696f6e01a26964a161a474797065a46563686fa87072696f7269747905a774696d656f7574c0a77265747269"
-    "657303a76261636b6f6666c0a4626f6479c403626f64a572756c6573a77b2258223a317da8657374696d617465c0a46c616e"
-    "6584a57175657565a764656661756c74a66275636b6574c0a46b696e6401a97265736f7572636573a0"
+    "8ca776657273696f6e01a26964a161a474797065a46563686fa87072696f7269747905a774696d656f7574c0a77265747269"
+    "657303a76261636b6f6666c0a4626f6479c403626f64aa657870697265735f696ec0a572756c6573a77b2258223a317da865"
+    "7374696d617465c0a46c616e6584a57175657565a764656661756c74a66275636b6574c0a46b696e6401a97265736f757263"
+    "6573a0"
 )
 
 
