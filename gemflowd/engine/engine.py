@@ -11,7 +11,7 @@ import math
 import queue
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +26,7 @@ from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
+from gemflowd.engine.schedules import add_schedule, pause_schedule, remove_schedule, run_schedules
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
 from gemflowd.model import facts
@@ -189,7 +190,10 @@ class Engine:
         return taken
 
     def _patience(self) -> float | None:
-        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open."""
+        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open, a
+        schedule's next run."""
+        if self._memory.unblocked and not self._draining:
+            return 0.0
         steady, wall = self._next_times()
         times = [until for bucket in self._memory.buckets.values() if (until := bucket.asleep_until) > self._turned_at]
         if steady is not None:
@@ -208,7 +212,10 @@ class Engine:
             if oldest is not None:
                 steady = min(steady or math.inf, oldest[1] + self._rules.open_expires)
             memory.next_times, memory.times_known = (steady, store.next_times(wall=True)), True
-        return memory.next_times
+        steady, wall = memory.next_times
+        if memory.next_run is not None and not self._draining:
+            wall = min(memory.next_run, wall or math.inf)
+        return steady, wall
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
         """Decide some facts in one transaction.
@@ -288,6 +295,8 @@ class Engine:
             queues=memory.queues,
             used=memory.used,
             cursors=memory.cursors,
+            awaited=memory.awaited,
+            unblocked=memory.unblocked,
         )
 
     def _write(self, turn: Turn) -> None:
@@ -329,7 +338,7 @@ class Engine:
         return starts, batch
 
     def _by_the_clock(self, rows: Rows) -> None:
-        """What is due, what has expired, and flows whose next chunk never came."""
+        """What is due, what has expired, flows whose next chunk never came, and runs of schedules."""
         turn, store = rows.turn, self._store
         for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
             if next_time is not None and next_time <= now:
@@ -344,6 +353,8 @@ class Engine:
             if flow is not None:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
+        if not self._draining:
+            run_schedules(rows)
 
     # Deciding
 
@@ -379,6 +390,12 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: self._steering.delete(rows, fact))
             case facts.SetQueue():
                 set_queue(rows, fact)
+            case facts.AddSchedule():
+                self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
+            case facts.PauseSchedule():
+                self._answer(rows, fact.reply, lambda: pause_schedule(rows, fact))
+            case facts.RemoveSchedule():
+                self._answer(rows, fact.reply, lambda: remove_schedule(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
             case facts.Configure(reply, changes, rules):
@@ -398,7 +415,7 @@ class Engine:
             case facts.Stop():
                 self._stopping = True
 
-    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], dict[str, int] | None]) -> None:
+    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], Mapping[str, Any] | None]) -> None:
         self._write_new(rows.turn)
         try:
             body = decide()
@@ -406,7 +423,7 @@ class Engine:
             rows.turn.replies.append((reply, refused))
         else:
             if body is not None:
-                rows.turn.replies.append((reply, body))
+                rows.turn.replies.append((reply, dict(body)))
 
     def _submit(self, rows: Rows, fact: facts.Submit) -> None:
         try:
@@ -495,6 +512,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
+                | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
@@ -505,7 +523,7 @@ class Engine:
         log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
         effects = Effects(running=len(self._memory.running))
         for fact in taken:
-            if isinstance(fact, facts.Submit):
+            if isinstance(fact, facts.Submit | facts.AddSchedule):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))
