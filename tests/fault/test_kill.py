@@ -214,6 +214,9 @@ def test_kills_at_random(tmp_path: Path) -> None:
     with running(**settings) as daemon:
         killer = Killer(daemon, rng)
         submitter = Submitter(daemon.endpoint, plans)
+        tick = {"type": "echo", "queue": "ticks"}
+        with Raw(daemon.endpoint) as client:
+            client("schedule_add", name="tick", cron="* * * * * *", task=tick, overlap="allow", misfire="all")
         submitter.start()
         try:
             share = TASKS / KILLS
@@ -231,7 +234,8 @@ def test_kills_at_random(tmp_path: Path) -> None:
         check_results(client, plans, flows)
         check_ledger(plans, ledger)
         check_blame(client, plans, killer)
-        assert client("status")["tasks"]["succeeded"] == TASKS
+        ticks = check_ticks(client)
+        assert client("status")["tasks"]["succeeded"] == TASKS + ticks
 
 
 def check_results(client: Raw, plans: list[Plan], flows: list[str]) -> None:
@@ -245,6 +249,23 @@ def check_results(client: Raw, plans: list[Plan], flows: list[str]) -> None:
     for plan in plans:
         (item,) = client("status", refs=[f"f{plan.flow}"])["items"]
         assert (item["state"], item["total"], item["submission"]) == ("succeeded", len(plan.tasks), plan.submission)
+
+
+def check_ticks(client: Raw) -> int:
+    """A schedule for every second has run once for every second, whatever died meanwhile. Returns how often."""
+    client("schedule_pause", name="tick")
+    tasks: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = client("list", queue="ticks", after=after, limit=1000)
+        tasks += page["tasks"]
+        after = page["next"]
+    client.wait(*(task["number"] for task in tasks))
+    runs = [client.show(f"f{task['flow']}")["metadata"]["run_at"] for task in tasks]
+    assert len(runs) > 3
+    assert sorted(runs) == [min(runs) + place for place in range(len(runs))]
+    assert client("schedule_show", name="tick")["fired"] == len(runs)
+    return len(runs)
 
 
 def check_ledger(plans: list[Plan], ledger: Path) -> None:
