@@ -7,6 +7,7 @@ The engine runs on a thread of its own, owns the store, and talks to the rest th
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import threading
@@ -26,6 +27,7 @@ from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
+from gemflowd.engine.schedules import add_schedule, pause_schedule, remove_schedule, run_schedules
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
 from gemflowd.model import facts
@@ -43,6 +45,8 @@ log = logging.getLogger("gemflow.queue")
 TURN_ROWS: Final = 2_000
 #: Bytes of a value that cost about as much as a row.
 _ROW_BYTES: Final = 8192
+#: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
+SLOW_TURN: Final = 0.1
 #: Seconds between two tries while the disk is full.
 _FULL_PAUSE: Final = 1.0
 
@@ -106,7 +110,12 @@ class Engine:
         try:
             self.open()
             while not self._stopping:
-                self._deliver(self.turn(self._take()))
+                taken = self._take()
+                begin = self._clocks.steady()
+                effects = self.turn(taken)
+                if (seconds := self._clocks.steady() - begin) > SLOW_TURN:
+                    log.info("a turn with %d facts took %.0f ms", len(taken), seconds * 1e3)
+                self._deliver(effects)
             self._store.note_end()
         except StoreError as error:
             failure = error
@@ -184,7 +193,10 @@ class Engine:
         return taken
 
     def _patience(self) -> float | None:
-        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open."""
+        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open, a
+        schedule's next run."""
+        if self._memory.unblocked and not self._draining:
+            return 0.0
         steady, wall = self._next_times()
         times = [until for bucket in self._memory.buckets.values() if (until := bucket.asleep_until) > self._turned_at]
         if steady is not None:
@@ -204,7 +216,10 @@ class Engine:
                 steady.append(oldest[1] + self._rules.open_expires)
             first = min((time for time in steady if time is not None), default=None)
             memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
-        return memory.next_times
+        first, wall = memory.next_times
+        if memory.next_run is not None and not self._draining:
+            wall = min(memory.next_run, wall or math.inf)
+        return first, wall
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
         """Decide some facts in one transaction.
@@ -284,6 +299,8 @@ class Engine:
             queues=memory.queues,
             used=memory.used,
             cursors=memory.cursors,
+            awaited=memory.awaited,
+            unblocked=memory.unblocked,
         )
 
     def _write(self, turn: Turn) -> None:
@@ -326,7 +343,7 @@ class Engine:
         return starts, batch
 
     def _by_the_clock(self, rows: Rows) -> None:
-        """What is due, what has expired (values of the shared memory too), and flows whose next chunk never came."""
+        """What is due, what has expired, values of the shared memory too, flows whose next chunk never came, and runs of schedules."""
         turn, store = rows.turn, self._store
         for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
             if next_time is not None and next_time <= now:
@@ -343,6 +360,8 @@ class Engine:
             if flow is not None:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
+        if not self._draining:
+            run_schedules(rows)
 
     # Deciding
 
@@ -382,6 +401,12 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: values.set_value(rows, fact))
             case facts.DeleteValue():
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
+            case facts.AddSchedule():
+                self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
+            case facts.PauseSchedule():
+                self._answer(rows, fact.reply, lambda: pause_schedule(rows, fact))
+            case facts.RemoveSchedule():
+                self._answer(rows, fact.reply, lambda: remove_schedule(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
                 # A restart must not take the jump for time that has passed.
@@ -417,7 +442,10 @@ class Engine:
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
-            if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value") and fact.grow is None:
+            if (
+                refused.code in ("unknown_dependency", "duplicate_id", "duplicate_key", "invalid_value")
+                and fact.grow is None
+            ):
                 # Stored whole or not at all: what came before of this flow goes too.
                 self._write_new(rows.turn)
                 if self._steering.discard_open(rows, fact.submission, fact.reply, refused):
@@ -498,6 +526,7 @@ class Engine:
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
                 | facts.SetValue() | facts.DeleteValue()
+                | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
@@ -508,7 +537,7 @@ class Engine:
         log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
         effects = Effects(running=len(self._memory.running))
         for fact in taken:
-            if isinstance(fact, facts.Submit | facts.SetValue):
+            if isinstance(fact, facts.Submit | facts.AddSchedule | facts.SetValue):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))

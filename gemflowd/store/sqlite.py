@@ -27,6 +27,7 @@ from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
+from gemflowd.store.parts.schedules import Schedules
 from gemflowd.store.parts.values import Values
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
 
@@ -135,6 +136,7 @@ class SqliteStore:
         self.keys = Keys(self._db)
         self.links = Links(self._db)
         self.values = Values(self._db)
+        self.schedules = Schedules(self._db)
         try:
             migrations.check(self._db)
             # Before anything else: set later it silently stays off.
@@ -183,6 +185,8 @@ class SqliteStore:
             },
             settings={key: msgpack.unpackb(value) for key, value in db.execute("SELECT key, value FROM setting")},
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
+            next_run=self.schedules.next_run(),
+            awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
         )
 
     @guarded
