@@ -136,6 +136,11 @@ class Questions:
                 ranges.append(ref)
         return ranges, flows
 
+    def last_task(self) -> int:
+        """The highest number of a task."""
+        number: int | None = self._db.execute("SELECT max(number) FROM task").get
+        return number or 0
+
     def states(self, refs: Sequence[Ref]) -> dict[State, int]:
         """How many of the named tasks are in each state; each counts once, however often it is named."""
         ranges, flows = self.resolve(refs)
