@@ -138,7 +138,7 @@ def _stored_events(topics: tuple[str, ...], start: int) -> Steps[None]:
         for event in page["events"]:
             if wanted(event["topic"], topics):
                 yield Emit(event)
-        if page["next"] <= start or not page["events"]:
+        if page["next"] <= start:  # a page without events says only that none of these was among those that were looked at
             return
         start = page["next"]
 

@@ -22,6 +22,7 @@ from gemflowd.config.book import PersonaBook
 from gemflowd.config.live import LiveSettings, rules_from
 from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
+from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
 from gemflowd.executor.base import Executor, Size
 from gemflowd.executor.local.lease import Lease
@@ -44,6 +45,7 @@ from gemflowd.server.publisher import Publisher
 from gemflowd.server.rates import Rates
 from gemflowd.server.router import Router
 from gemflowd.server.waiters import Waiters
+from gemflowd.store.copies import Copies
 from gemflowd.store.reader import Questions, Reader
 from gemflowd.store.sqlite import SqliteStore
 
@@ -51,6 +53,8 @@ log = logging.getLogger("gemflow.app")
 
 #: Seconds between two statistics for subscribers.
 STATS_EVERY = 1.0
+#: Bytes that are kept free for the outcomes of running attempts, for when the disk is full.
+BALLAST = 8 * 1024 * 1024
 
 
 class App:
@@ -128,7 +132,11 @@ class App:
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
         self._engine = Engine(
-            lambda: SqliteStore(self._places.database), rules_from(self._first_settings), clock.wall, self._deliver
+            lambda: SqliteStore(self._places.database, ballast=BALLAST),
+            rules_from(self._first_settings),
+            Clocks(clock.wall, clock.monotonic),
+            self._deliver,
+            free_bytes=lambda: filesystem.free_bytes(self._places.state),
         )
         before = os.umask(0o077)  # what is in the database is nobody else's business, wherever it lies
         try:
@@ -156,6 +164,7 @@ class App:
         self._catalogue.load(handlers)
         self._engine.post(facts.Catalogue(handlers))
         self._reader = Reader(self._places.database)
+        self._copies = Copies(self._places.database)
         self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
         self._open_sockets(settings["socket_group"])
         self._loop.call_later(STATS_EVERY, self._publish_stats)
@@ -187,6 +196,7 @@ class App:
             post=self._engine.post,
             reader=self._reader,
             questions=Questions,
+            copies=self._copies,
             configuration=self._live,
             personas=personas,
             validator=self._catalogue,
@@ -372,6 +382,7 @@ class App:
         self._thread.join()
         self._desk.ending = True
         self._waiters.wake_all()
+        self._copies.close()
         await self._router.finish(timeout=1.0)
         self._router.close()
         self._publisher.close()

@@ -22,6 +22,10 @@ def rules_from(settings: Settings) -> Rules:
         fair=settings["fair"],
         enabled=settings["enabled"],
         max_inputs_bytes=settings["max_inputs_mb"] * 1024 * 1024,
+        keep_flows=settings["keep_days"] * 86_400.0,
+        keep_events=settings["keep_events_hours"] * 3600.0,
+        max_queued_bytes=settings["max_queued_bytes"],
+        min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
     )
 
 

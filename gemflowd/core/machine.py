@@ -17,7 +17,6 @@ from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
 from gemflowd.model.task import CONDITIONAL, DUE_WALL, Flow, Hold, Task
 
-
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
 

@@ -7,7 +7,6 @@ The engine runs on a thread of its own, owns the store, and talks to the rest th
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import random
 import threading
@@ -28,6 +27,7 @@ from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
+from gemflowd.engine.upkeep import Upkeep
 from gemflowd.model import facts
 from gemflowd.model.attempt import Ended, Outcome, Start
 from gemflowd.model.effects import Effects, TaskEnded
@@ -61,6 +61,7 @@ class Engine:
         rules: figures for decisions; `Configure` replaces them.
         clocks: for dates and for durations.
         deliver: takes the effects of each turn, in order. Called on the engine's thread.
+        free_bytes: what is free where the database lies; None where nobody needs to know.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Engine:
         clocks: Clocks,
         deliver: Callable[[Effects], None],
         rng: random.Random | None = None,
+        free_bytes: Callable[[], int] | None = None,
     ) -> None:
         self._open_store = open_store
         self._rules = rules
@@ -80,6 +82,7 @@ class Engine:
         self._left: list[facts.Fact] = []  # taken from the inbox, for a later turn
         self._memory = Memory()
         self._steering = Steering()
+        self._upkeep = Upkeep(free_bytes)
         self._turned_at = 0.0  # the steady time that the last turn knew: what wakes up after it needs another one
         self._draining = False
         self._stopping = False
@@ -106,6 +109,7 @@ class Engine:
             while not self._stopping:
                 self._deliver(self.turn(self._take()))
             self._store.note_end()
+            self._store.upkeep.settle()
         except StoreError as error:
             failure = error
             log.critical("the queue stops: %s", error)
@@ -122,7 +126,7 @@ class Engine:
     def open(self) -> None:
         """Open the store and take up what an earlier daemon left: what was running is lost, and ready again."""
         self._store = self._open_store()
-        unclean = self._store.note_start()
+        unclean = self._note_start()
         snapshot = self._store.load()
         if "steady" in snapshot.meta:
             self._clocks.resume(snapshot.meta["steady"], snapshot.meta["wall"])
@@ -150,6 +154,15 @@ class Engine:
         position = {"next": memory.next_event, "topics": memory.ordinals}
         self.opened.set_result(Opened(snapshot.settings, position, asleep))
 
+    def _note_start(self) -> bool:
+        """Also on a disk that is full: what an earlier daemon kept free is for what must be written."""
+        try:
+            return self._store.note_start()
+        except StoreFull:
+            if not self._store.upkeep.drop_ballast():
+                raise
+        return self._store.note_start()
+
     # One turn
 
     def _take(self) -> list[facts.Fact]:
@@ -157,8 +170,11 @@ class Engine:
         taken = self._left
         self._left = []
         if not taken and not self._memory.cursors and not self._memory.again:
+            patience = self._patience()
+            while patience != 0.0 and self._inbox.empty() and self._upkeep.tidy(self._store):
+                patience = self._patience()
             try:
-                taken.append(self._inbox.get(timeout=self._patience()))
+                taken.append(self._inbox.get(timeout=patience))
             except queue.Empty:
                 return taken
         rows = sum(_size(fact) for fact in taken)
@@ -186,10 +202,13 @@ class Engine:
         """The next deadlines of stored things, by the steady and by the wall clock."""
         memory, store = self._memory, self._store
         if not memory.times_known:
-            steady = store.next_times(wall=False)
             oldest = store.oldest_open_flow()
-            if oldest is not None:
-                steady = min(steady or math.inf, oldest[1] + self._rules.open_expires)
+            times = (
+                store.next_times(wall=False),
+                oldest and oldest[1] + self._rules.open_expires,
+                self._upkeep.next_time(store, self._rules, self._clocks),
+            )
+            steady = min((time for time in times if time is not None), default=None)
             memory.next_times, memory.times_known = (steady, store.next_times(wall=True)), True
         return memory.next_times
 
@@ -199,6 +218,7 @@ class Engine:
         When something goes wrong everything is as before the turn, in memory too, and the facts are tried one by one, so
         that one of them can't keep the others from being decided.
         """
+        self._upkeep.checkpoint(self._store, self._memory, self._clocks.steady())  # what the last turn let out comes first
         try:
             return self._try(taken)
         except StoreFull as error:
@@ -320,6 +340,8 @@ class Engine:
                     machine.expire(turn, task)
                 for task in rows.adopt(store.due(now, TURN_ROWS, wall=clock)):
                     machine.due(turn, task)
+                if not clock:
+                    self._keep_house(rows)
                 self._memory.times_known = False
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
@@ -327,6 +349,11 @@ class Engine:
             if flow is not None:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
+
+    def _keep_house(self, rows: Rows) -> None:
+        at = self._upkeep.next_time(self._store, rows.turn.rules, self._clocks)
+        if at is not None and at <= rows.turn.steady:
+            self._upkeep.keep_house(rows, self._steering)
 
     # Deciding
 
@@ -364,9 +391,12 @@ class Engine:
                 set_queue(rows, fact)
             case facts.ClockSet():
                 log.info("the wall clock was set")
+                self._memory.times_known = False
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules
+                self._upkeep.forget()
+                self._memory.times_known = False
                 turn.replies.append((reply, {}))
             case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
                 self._slot(turn, fact)
@@ -392,6 +422,7 @@ class Engine:
                 rows.turn.replies.append((reply, body))
 
     def _submit(self, rows: Rows, fact: facts.Submit) -> None:
+        self._upkeep.look_at_disk(self._store, self._memory, rows.turn.rules, rows.turn.steady)
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
@@ -450,6 +481,7 @@ class Engine:
     def _forget(self) -> None:
         self._store.rollback()
         self._steering.forget()
+        self._upkeep.forget()
         self._memory.load(self._store.load())
 
     def _give_up(self, fact: facts.Fact) -> Effects:
@@ -481,16 +513,23 @@ class Engine:
         raise StoreError(f"a {type(fact).__name__} can't be decided")
 
     def _when_full(self, taken: Sequence[facts.Fact], error: StoreFull) -> Effects:
-        """Refuse what would add to the queue, keep the rest for when there is room."""
-        log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
+        """Refuse what would add to the queue; the rest goes into the room that was kept for it, or waits until there is some."""
+        self._upkeep.disk_is_full(self._memory, self._clocks.steady())
         effects = Effects(running=len(self._memory.running))
+        rest: list[facts.Fact] = []
         for fact in taken:
             if isinstance(fact, facts.Submit):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))
             else:
-                self._left.append(fact)
+                rest.append(fact)
+        if self._store.upkeep.drop_ballast():
+            log.error("%s; submissions are refused, the rest goes into what was kept free for it", error)
+            self._deliver(effects)
+            return self.turn(rest)
+        log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
+        self._left += rest
         threading.Event().wait(_FULL_PAUSE)
         return effects
 

@@ -9,6 +9,7 @@ from gemflowd.model.facts import Reply
 from gemflowd.server.commands import (
     cancel,
     config,
+    db,
     handlers,
     hello,
     logs,
@@ -34,6 +35,8 @@ Command = Callable[[Desk, Body, Reply], Awaitable[None] | None]
 COMMANDS: Final[dict[str, Command]] = {
     "cancel": cancel.handle,
     "config": config.handle,
+    "db_check": db.check,
+    "db_snapshot": db.snapshot,
     "discard": submission.discard,
     "events": subscribe.events,
     "handlers": handlers.handle,
