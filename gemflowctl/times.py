@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
-from datetime import date, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
+
+from gemflowd.protocol.moments import parse_moment
 
 _DURATION: Final = re.compile(r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h|d)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -21,29 +22,6 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a duration; write seconds, or 200ms, 90s, 10m, 2h, 1d")
     return float(match["value"]) * _UNITS[match["unit"] or "s"]
-
-
-def parse_moment(value: Any) -> float:
-    """Seconds since the epoch of a moment: a number of them, or ISO 8601 with a zone (`2030-01-31T08:00:00+01:00`).
-
-    Raises:
-        ValueError: it is none, or without a zone.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.strip())
-        except ValueError:
-            raise ValueError(f"{value!r} is not a moment; write it as 2030-01-31T08:00:00+01:00") from None
-    if not isinstance(moment, datetime):
-        if isinstance(moment, date):
-            raise ValueError(f"{value} has no time of day")  # noqa: TRY004
-        raise ValueError("a moment is ISO 8601 with a zone, or seconds since the epoch")  # noqa: TRY004
-    if moment.tzinfo is None:
-        raise ValueError(f"{value} has no zone; end it with Z or +01:00")
-    return moment.timestamp()
 
 
 def parse_since(text: str, now: float) -> float:

@@ -28,6 +28,7 @@ from gemflowd.executor.base import Executor, Size
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.pool import LocalPool, Options
 from gemflowd.host import clock, filesystem, process
+from gemflowd.host.clockwatch import ClockWatch
 from gemflowd.host.locks import FileLock
 from gemflowd.host.sdnotify import Notifier
 from gemflowd.host.titles import set_title
@@ -160,6 +161,8 @@ class App:
         ):
             self._loop.add_signal_handler(number, handler)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._clock_watch = ClockWatch()
+        self._loop.add_reader(self._clock_watch.fileno(), self._clock_may_be_set)
         handlers = await self._executor.attach(self._size())
         self._catalogue.load(handlers)
         self._engine.post(facts.Catalogue(handlers))
@@ -351,6 +354,10 @@ class App:
                 log.error("settings not read again: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
         self._notifier.ready(f"serving {self._places.endpoint}")
 
+    def _clock_may_be_set(self) -> None:
+        if self._clock_watch.was_set():
+            self._engine.post(facts.ClockSet())
+
     def _settings_changed(self) -> None:
         self._executor.resize(self._size())
 
@@ -390,6 +397,8 @@ class App:
         self._context.term()
         for endpoint in (self._places.endpoint, self._places.events):
             endpoints.socket_path(endpoint).unlink(missing_ok=True)
+        self._loop.remove_reader(self._clock_watch.fileno())
+        self._clock_watch.close()
         self._lease.release()
         log.info("stopped")
 

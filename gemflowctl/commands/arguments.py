@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gemflowctl.times import parse_moment
+from gemflowd.protocol.moments import parse_moment
 
 
 def data_of(data: str | None, settings: Sequence[str]) -> dict[str, Any] | None:

@@ -11,10 +11,10 @@ from typing import Any, Final
 from gemflowctl.errors import InvalidInput
 from gemflowctl.input import gemini_batch
 from gemflowctl.input.entry import Entry, Place
-from gemflowctl.times import parse_moment
 from gemflowd.model.errors import Invalid
 from gemflowd.model.ids import is_task_id
 from gemflowd.protocol import codec
+from gemflowd.protocol.moments import parse_moment
 
 _NUMBER: Final = (int, float)
 #: The fields of a task and their types. Those that this daemon does not carry out yet it refuses by itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gemflowd.config.settings import SETTINGS, Settings, change
+from gemflowd.config.settings import SETTINGS, Settings, change, resources_of
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import Configure, Fact, Reply
 from gemflowd.model.rules import Rules
@@ -26,6 +26,11 @@ def rules_from(settings: Settings) -> Rules:
         keep_events=settings["keep_events_hours"] * 3600.0,
         max_queued_bytes=settings["max_queued_bytes"],
         min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
+        ageing=settings["ageing"],
+        resources=resources_of(settings["resources"]),
+        max_growth_tasks=settings["max_growth_tasks"],
+        max_growth_depth=settings["max_growth_depth"],
+        open_expires=settings["open_expires"],
     )
 
 
@@ -75,6 +80,12 @@ class LiveSettings:
             "values": dict(self.settings.profile_values),
             "shadowed": self.settings.shadowed(),
         }
+
+    def resources(self) -> Mapping[str, float]:
+        return resources_of(self.settings["resources"])
+
+    def enabled(self) -> bool:
+        return bool(self.settings["enabled"])
 
     def size(self) -> dict[str, Any]:
         workers = self.settings["workers"]

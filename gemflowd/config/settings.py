@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gemflowd.config.profiles import DEFAULT, profiles
 from gemflowd.model.errors import ConfigError, Invalid
+from gemflowd.model.ids import is_task_id
 
 Check = Callable[[Any], str | None]
 
@@ -64,7 +65,31 @@ def _group(value: str) -> str | None:
     return None
 
 
+def resources_of(value: list[str]) -> dict[str, float]:
+    """The named amounts that a list like `["gpu=2"]` gives.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    found: dict[str, float] = {}
+    for part in value:
+        name, equals, amount = part.partition("=")
+        if not equals or not is_task_id(name) or name in found or not 0 <= float(amount) < 1e9:
+            raise ValueError(part)
+        found[name] = float(amount)
+    return found
+
+
+def _amounts(value: list[str]) -> str | None:
+    try:
+        resources_of(value)
+    except ValueError as error:
+        return f'must be a list like ["gpu=2", "licence=5"], and {str(error)!r} does not fit'
+    return None
+
+
 _DAY: Final = 86_400.0
+_LONG: Final = _between(1, 365 * _DAY)
 
 SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("profile", str, DEFAULT, "", "named set of workers, task_timeout, memory_mb and batch_size", _one_of(*profiles(1)), True),
@@ -76,11 +101,16 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("retries", int, 3, "", "tries after the first, where neither task nor handler says", _between(0, 1000), True),
     Setting("backoff", float, 1.0, "s", "before the first retry at most; doubled with each, at most 5 min", _between(0, 300), True),
     Setting("fair", bool, True, "", "flows of equal priority take turns; false: in order of submission", None, True),
+    Setting("ageing", float, 0.0, "s", "of waiting that raise a task's priority by one; 0: never", _between(0, 30 * _DAY)),
+    Setting("resources", list, [], "", "named amounts that tasks may ask for: [\"gpu=2\", \"licence=5\"]", _amounts, True),
+    Setting("max_growth_tasks", int, 10_000, "", "tasks that the tasks of a flow may add to it", _between(0, 10_000_000), True),
+    Setting("max_growth_depth", int, 100, "", "how deep: tasks added by tasks that were added, and so on", _between(0, 10_000), True),
+    Setting("open_expires", float, 86_400.0, "s", "after the last chunk of a flow that stays open, before it is discarded", _LONG, True),
     Setting("crash_limit", int, 3, "", "workers that a task may kill before it is quarantined", _between(1, 100), True),
     Setting("lost_limit", int, 10, "", "unclean ends of the daemon while it ran, before a task is quarantined", _between(1, 1000), True),
     Setting("keep_days", float, 7.0, "days", "for which flows that have ended are kept; 0: for ever", _between(0, 36_500), True),
     Setting("keep_events_hours", float, 72.0, "h", "for which stored events are kept; 0: for ever", _between(0, 876_000), True),
-    Setting("max_queued_bytes", int, 8 * 1024**3, "bytes", "of inputs of tasks that have not ended; more submissions are refused", _between(1, 1 << 60), True),
+    Setting("max_queued_bytes", int, 8 * 1024**3, "bytes", "of inputs of tasks that have not ended; more is refused", _between(1, 1 << 60), True),
     Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", _between(0, 1 << 30), True),
     Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
     Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True),

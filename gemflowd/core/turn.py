@@ -190,7 +190,8 @@ class Turn:
         """What was decided about rows is in the store's transaction now; events and effects stay."""
         for decided in (
             self.new_tasks, self.new_flows, self.changed, self.changed_flows, self.new_lanes, self.changed_lanes,
-            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.chunks, self.conditions, self.freed, self.attempts,
+            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.chunks, self.conditions, self.freed,
+            self.attempts,
             self.results, self.dropped_results, self.logs, self.deleted_tasks, self.deleted_flows,
             self.settings, self.counts, self.became_ready,
         ):  # fmt: skip

@@ -144,6 +144,8 @@ class Engine:
             self._end_attempts(rows, lost, unclean=unclean)
             self._conclude(rows)
             self._store.commit()
+        if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
+            self._order_anew()
         memory = self._memory
         steady = self._clocks.steady()
         asleep = {
@@ -162,6 +164,14 @@ class Engine:
             if not self._store.upkeep.drop_ballast():
                 raise
         return self._store.note_start()
+
+    def _order_anew(self) -> None:
+        """The rule for ageing is another one than when what is ready was put in order."""
+        turn = self._new_turn()
+        turn.cursor(CursorKind.REORDER, 0)
+        self._store.begin()
+        self._store.conclude(turn, None, {"ageing": self._rules.ageing})
+        self._store.commit()
 
     # One turn
 
@@ -218,7 +228,9 @@ class Engine:
         When something goes wrong everything is as before the turn, in memory too, and the facts are tried one by one, so
         that one of them can't keep the others from being decided.
         """
-        self._upkeep.checkpoint(self._store, self._memory, self._clocks.steady())  # what the last turn let out comes first
+        self._upkeep.checkpoint(
+            self._store, self._memory, self._clocks.steady()
+        )  # what the last turn let out comes first
         try:
             return self._try(taken)
         except StoreFull as error:

@@ -451,7 +451,9 @@ class Steering:
 
 
 #: Cursors whose steps change what is read from the store: edges, and tasks that are gone.
-_MUST_WRITE: Final = frozenset({CursorKind.RETRY, CursorKind.DISCARD, CursorKind.DELETE, CursorKind.LINK, CursorKind.UNHANDLED})
+_MUST_WRITE: Final = frozenset(
+    {CursorKind.RETRY, CursorKind.DISCARD, CursorKind.DELETE, CursorKind.LINK, CursorKind.UNHANDLED}
+)
 #: One of each at most. Nobody is held up by what is hidden, or stands elsewhere in the order for a moment.
 _LAST: Final = frozenset({CursorKind.DELETE, CursorKind.REORDER, CursorKind.UNHANDLED})
 

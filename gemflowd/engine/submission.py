@@ -185,7 +185,7 @@ def _addition_reply(flow: Flow, fact: Submit, added: Addition, *, repeated: bool
         "submission": fact.submission,
         "state": FlowState(flow.state).word,
         "first": added.first,
-        "count": added.count,
+        "count": added.size,
         "received": flow.received,
         "repeated": repeated,
     }

@@ -44,6 +44,7 @@ def task(
     bucket: str | None = None,
     retries: int | None = None,
     timeout: float | None = None,
+    retry_on: dict[str, int] | None = None,
 ) -> Callable[[F], F]:
     """Describe a function as the handler of the task type `name`.
 
@@ -53,6 +54,7 @@ def task(
         bucket: the limit that its tasks share, a format string over the data: `"gemini:{model}"`.
         retries: tries after the first, where a task does not say.
         timeout: seconds for one attempt, where a task does not say.
+        retry_on: tries after the first by class or code of the error, before `retries`: `{"ConnectionError": 10}`.
     """
 
     def describe(function: F) -> F:
@@ -64,6 +66,7 @@ def task(
             bucket=bucket,
             retries=retries,
             timeout=timeout,
+            retry_on=retry_on or {},
             module=function.__module__,
         )
         setattr(function, _ATTRIBUTE, info)

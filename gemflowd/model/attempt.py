@@ -98,4 +98,5 @@ class HandlerInfo:
     retries: int | None = None
     timeout: float | None = None
     module: str = ""
+    retry_on: dict[str, int] = field(default_factory=dict)  # tries after the first, by class or code of the error
     options: dict[str, object] = field(default_factory=dict)

@@ -228,6 +228,7 @@ class Stop:
 
 
 Fact = (
-    Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure | AttemptsEnded | TakenBack | LogLines
+    Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
+    | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

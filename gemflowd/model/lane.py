@@ -40,7 +40,9 @@ class Queue:
 @lru_cache(maxsize=1024)
 def amounts(resources: str) -> tuple[tuple[str, float], ...]:
     """The named amounts of a lane's key."""
-    return tuple((name, float(amount)) for name, _, amount in (part.partition("=") for part in resources.split(",") if part))
+    return tuple(
+        (name, float(amount)) for name, _, amount in (part.partition("=") for part in resources.split(",") if part)
+    )
 
 
 def resource_key(needs: dict[str, float]) -> str:

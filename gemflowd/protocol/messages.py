@@ -30,14 +30,23 @@ class Hello(Body):
     client: str | None = None
 
 
+class Grow(Body):
+    task: int
+    token: int
+    step: str | None = None
+
+
 class Submit(Body):
     submission: str
     tasks: list[Any]  # each is read as a `Task`, a piece at a time
     name: str | None = None
     metadata: dict[str, Any] = {}
     weight: float = 1.0
+    order: str = "fair"
     offset: int = 0
     complete: bool = True
+    stream: bool = False
+    grow: Grow | None = None
 
 
 class Task(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,21 +59,24 @@ class Task(msgspec.Struct, forbid_unknown_fields=True):
     deps: list[Any] = []
     queue: str = "default"
     delay: float = 0.0
-    run_at: float | None = None
+    run_at: float | str | None = None
+    expires: float | str | None = None
+    expires_in: float | None = None
     timeout: float | None = None
     retries: int | None = None
     backoff: float | None = None
+    retry_on: dict[str, int] = {}
+    when: str | None = None
+    key: str | None = None
+    key_ttl: float | None = None
+    key_conflict: str | None = None
+    resources: dict[str, float] = {}
+    estimate: float | None = None
     template: bool = True
     metadata: dict[str, Any] = {}
     agent: str | None = None
     task: str | None = None
-    # Documented, not carried out yet.
-    when: str | None = None
-    expires: float | str | None = None
-    key: str | None = None
-    key_ttl: float | None = None
-    memory_mb: float | None = None
-    resources: dict[str, Any] | None = None
+    memory_mb: float | None = None  # documented, not carried out yet
 
 
 class Dep(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,7 +93,7 @@ class Submission(Body):
 
 
 class Refs(Body):
-    """`cancel`."""
+    """`cancel`, `hold`, `release`, `delete`."""
 
     refs: list[Any]
 
@@ -126,6 +138,22 @@ class Logs(Body):
 class Retry(Body):
     refs: list[Any]
     downstream: bool = False
+
+
+class Edit(Body):
+    refs: list[Any]
+    priority: int
+
+
+class Queues(Body):
+    queue: str | None = None
+    limit: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Queue(Body):
+    """`pause` and `resume`."""
+
+    queue: str = "default"
 
 
 class Workers(Body):

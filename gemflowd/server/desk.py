@@ -46,6 +46,14 @@ class Configuration(Protocol):
         """`{count, slots: {blocking, coroutine}}`."""
         ...
 
+    def resources(self) -> Mapping[str, float]:
+        """The named amounts that there are in all."""
+        ...
+
+    def enabled(self) -> bool:
+        """Whether more than one task runs at a time."""
+        ...
+
 
 class Personas(Protocol):
     def expand(self, data: Mapping[str, Any], path: str) -> Body:

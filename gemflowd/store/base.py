@@ -61,7 +61,7 @@ class Addition(NamedTuple):
 
     flow: int
     first: int
-    count: int
+    size: int  # how many tasks
     digest: bytes | None  # None: whatever is sent
 
 
@@ -87,7 +87,6 @@ class KeyTable(Protocol):
     def added(self, flow: int) -> int:
         """How many tasks were added to a flow by its own."""
         ...
-
 
 
 class LinkTable(Protocol):
@@ -170,8 +169,10 @@ class Oldest(NamedTuple):
 
 
 class Store(Protocol):
-    keys: KeyTable
-    links: LinkTable
+    @property
+    def keys(self) -> KeyTable: ...
+    @property
+    def links(self) -> LinkTable: ...
 
     @property
     def upkeep(self) -> Upkeep: ...

@@ -119,6 +119,10 @@ SELECT state, count(*) FROM flow WHERE deleted = 0 GROUP BY state;
 -- name: hidden_flows
 SELECT {flow} FROM flow WHERE deleted = 1;
 
+-- name: hidden_tasks
+SELECT l.queue, t.state, count(*)
+FROM flow f CROSS JOIN task t ON t.flow = f.number JOIN lane l ON l.number = t.lane WHERE f.deleted = 1 GROUP BY 1, 2;
+
 -- name: list
 SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane) FROM task
 WHERE number > ?1 AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) {where} ORDER BY number LIMIT ?2;

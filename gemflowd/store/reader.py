@@ -23,6 +23,7 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
+from gemflowd.store.explain import explain
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
 from gemflowd.store.sqlite import flow_from, open_connection, task_from
 
@@ -149,6 +150,14 @@ class Questions:
             for state, count in self._db.execute(self._queries["states_in_range"], (span.first, span.last, named)):
                 counts[State(state)] = counts.get(State(state), 0) + count
         return counts
+
+    def receiving(self, refs: Sequence[Ref]) -> bool:
+        """Whether more tasks may still come to what is named."""
+        return any(flow.state == FlowState.OPEN for flow in self.resolve(refs)[1])
+
+    def progress(self, refs: Sequence[Ref]) -> tuple[dict[State, int], bool]:
+        """`states` and `receiving` of one moment."""
+        return self.states(refs), self.receiving(refs)
 
     def one_task(self, ref: Ref) -> Task:
         """The one task that a reference names."""
@@ -322,6 +331,52 @@ class Questions:
             topic: count for topic, count in ordinals.items() if count and (not prefixes or topic.startswith(prefixes))
         }
         return {"missed": {"first": start, "last": first - 1, "topics": topics}}
+
+    def queues(self) -> Body:
+        """Every queue that has tasks, or was paused or limited."""
+        found: dict[str, Body] = {}
+        for name, paused, most in self._db.execute("SELECT name, paused, most FROM queue"):
+            found[name] = {"queue": name, "paused": bool(paused), "limit": most, "tasks": {}}
+        hidden = {(name, state): count for name, state, count in self._db.execute(self._queries["hidden_tasks"])}
+        for name, state, stored in self._db.execute("SELECT queue, state, count FROM counter WHERE count > 0"):
+            count = stored - hidden.get((name, state), 0)
+            if not count:
+                continue
+            item = found.setdefault(name, {"queue": name, "paused": False, "limit": None, "tasks": {}})
+            item["tasks"][State(state).word] = count
+        return {"queues": [found[name] for name in sorted(found)]}
+
+    def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
+        """Why a task is not running, as far as it is stored. See `store.explain`."""
+        return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+
+    def locate(
+        self, submission: str, grow: int | None, names: list[str], elsewhere: list[tuple[int, str]], numbers: list[int]
+    ) -> Body:
+        """Numbers of tasks by name: in the flow of a submission (or of a task that adds to it), or in other flows; and which of
+        some numbers exist. What is being received or deleted elsewhere does not count."""
+        by_name = "SELECT id, number FROM task WHERE flow = ? AND id IN (SELECT value FROM json_each(?))"
+        own = self._db.execute("SELECT number FROM flow WHERE submission = ?", (submission,)).get
+        if grow is not None:
+            own = self._db.execute("SELECT flow FROM task WHERE number = ?", (grow,)).get
+        found = dict(self._db.execute(by_name, (own, json.dumps(names)))) if own is not None else {}
+        flows: dict[int, list[str]] = {}
+        for flow, name in elsewhere:
+            flows.setdefault(flow, []).append(name)
+        others = {
+            (flow, name): number
+            for flow, its in flows.items()
+            if flow == own or self._settled_flow(flow)
+            for name, number in self._db.execute(by_name, (flow, json.dumps(its)))
+        }
+        sql = "SELECT number, flow FROM task WHERE number IN (SELECT value FROM json_each(?))"
+        rows = list(self._db.execute(sql, (json.dumps(numbers),)))
+        good = {flow for flow in {flow for _, flow in rows} if flow == own or self._settled_flow(flow)}
+        return {"names": found, "elsewhere": others, "numbers": {number for number, flow in rows if flow in good}}
+
+    def _settled_flow(self, flow: int) -> bool:
+        """Whether a flow is there to stay: neither being received nor being deleted."""
+        return bool(self._db.execute("SELECT state <> 1 AND deleted = 0 FROM flow WHERE number = ?", (flow,)).get)
 
 
 def merged(ranges: Sequence[TaskRange]) -> list[TaskRange]:

@@ -37,7 +37,6 @@ _ONS: Final = {int(on): on for on in On}
 _FLOW_STATES: Final = tuple(State)  # in the order of the flow table's last ten columns
 
 
-
 def _update(table: str, columns: str) -> tuple[str, int]:
     """A statement that changes many rows at once, and how many values each takes, its number first."""
     names = columns.replace(" ", "").split(",")
@@ -269,7 +268,7 @@ class SqliteStore:
 
     @guarded
     def oldest_open_flow(self) -> tuple[int, float] | None:
-        return self._db.execute(self._queries["open_flow"]).fetchone()  # type: ignore[no-any-return]
+        return self._db.execute(self._queries["open_flow"]).fetchone()
 
     @guarded
     def open_edges(self, parent: int, after: int, limit: int) -> list[Edge]:
@@ -428,7 +427,13 @@ class SqliteStore:
             ):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (numbers,))
         for flow in turn.deleted_flows:
-            for table, column in (("chunk", "flow"), ("addition", "flow"), ("claim", "flow"), ("lane", "gate"), ("flow", "number")):
+            for table, column in (
+                ("chunk", "flow"),
+                ("addition", "flow"),
+                ("claim", "flow"),
+                ("lane", "gate"),
+                ("flow", "number"),
+            ):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))
         # Numbers are never given twice, also when the newest were removed.
         self._raise_number("next_task", max(turn.deleted_tasks, default=0) + 1)

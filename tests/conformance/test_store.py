@@ -211,11 +211,11 @@ def test_ready_is_by_priority_then_tag_then_number(store: Store):
         store,
         make_task(1, priority=5, tag=2.0),
         make_task(2, priority=5, tag=1.0),
-        make_task(3, priority=9, tag=7.0),
+        make_task(3, urgency=9, tag=7.0),
         make_task(4, priority=5, tag=1.0),
-        make_task(5, priority=-3, tag=0.5),
+        make_task(5, urgency=-3, priority=9, tag=0.5),
         make_task(6, State.BLOCKED, waiting=1, priority=9),
-        make_task(7, priority=9, lane=2),
+        make_task(7, urgency=9, lane=2),
         make_task(8, State.RUNNING, priority=9),
     )
     keys = [(-9, 7.0, 3), (-5, 1.0, 2), (-5, 1.0, 4), (-5, 2.0, 1), (3, 0.5, 5)]
@@ -469,12 +469,10 @@ def test_events_and_ordinals_go_on_where_they_were(place: Place):
     assert [(batch.first, batch.last) for batch in contents(place.store).events] == [(1, 3), (4, 4)]
 
 
-def test_the_time_of_fair_queueing_is_kept_when_something_started(place: Place):
-    turn = make_turn()
-    conclude(place.store, turn, virtual_time=5.0)
-    assert place.reopened().load().meta.get("virtual_time") is None
-    turn.started.append(make_task(1))
-    conclude(place.store, turn, virtual_time=7.5)
+def test_the_engines_figures_are_kept(place: Place):
+    conclude(place.store, make_turn(), virtual_time=5.0, queued_bytes=3)
+    conclude(place.store, make_turn(), virtual_time=7.5)
+    assert place.reopened().load().meta["queued_bytes"] == 3
     assert place.reopened().load().meta["virtual_time"] == 7.5
 
 
@@ -522,7 +520,7 @@ def test_a_rollback_leaves_nothing_behind(family: Store):
     family.write(turn)
     turn.cursor(CursorKind.SETTLE, 1)
     turn.started = [make_task(1)]
-    family.conclude(turn, EventBatch(1, NOW, [Event("x", {})], {}), 5.0)
+    family.conclude(turn, EventBatch(1, NOW, [Event("x", {})], {}), {})
     assert contents(family) != before
     family.rollback()
     assert contents(family) == before
@@ -562,6 +560,9 @@ def test_a_deleted_flow_leaves_nothing(family: Store):
         turn.logs.append((1, 1, NOW, "stdout", "x"))
 
     write(family, more)
+
+    assert family.shrink([1, 3, 4, 5], 2) == 2, "in pieces"
+    assert 0 < family.shrink([1, 3, 4, 5], 100) < 100
 
     def delete(turn: Turn) -> None:
         turn.deleted_tasks.extend([1, 3, 4, 5])

@@ -20,7 +20,10 @@ from gemflowd.store.migrations import SCHEMA_VERSION  # noqa: E402
 
 def fill(client: Raw) -> None:
     """Tasks in every state, of every kind of row. What a version can't do yet is left out, and said."""
-    client.run({"id": "a", "type": "echo", "data": {"x": 1}}, {"id": "b", "type": "echo", "data": {"t": "{{ deps.a.x }}"}, "deps": ["a"]})
+    client.run(
+        {"id": "a", "type": "echo", "data": {"x": 1}},
+        {"id": "b", "type": "echo", "data": {"t": "{{ deps.a.x }}"}, "deps": ["a"]},
+    )
     client.run(
         {"id": "bad", "type": "command", "data": {"args": ["false"]}, "retries": 0},
         {"id": "skip", "type": "echo", "deps": ["bad"]},
@@ -42,7 +45,9 @@ def fill(client: Raw) -> None:
     for what, ask in {
         "a key": lambda: client.submit({**later, "key": "one", "key_ttl": 1e6}),
         "an expiry": lambda: client.submit({**later, "expires_in": 1800.0}),
-        "a condition": lambda: client.submit({"id": "w", **later}, {"type": "echo", "deps": ["w"], "when": "deps.w.ok"}),
+        "a condition": lambda: client.submit(
+            {"id": "w", **later}, {"type": "echo", "deps": ["w"], "when": "deps.w.ok"}
+        ),
         "named amounts": lambda: client.submit({**later, "resources": {"gpu": 1.0}}),
         "a held flow": lambda: client("hold", refs=[f"f{client.submit(later)['flow']}"]),
         "a stream": lambda: client.submit(later, complete=False, stream=True),

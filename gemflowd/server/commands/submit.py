@@ -9,27 +9,30 @@ import math
 import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from gemflowd import templates
+from gemflowd import conditions, templates
 from gemflowd.core.graph import find_cycle
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import NewDependency, NewTask, Reply, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
-from gemflowd.model.lane import LaneKey
+from gemflowd.model.lane import LaneKey, resource_key
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import On
 from gemflowd.protocol import messages
 from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
+from gemflowd.protocol.moments import parse_moment
 from gemflowd.server.desk import Body, Desk
 
 #: Tasks that are checked before others get their turn on the loop: about 2 ms.
 _PIECE: Final = 100
 _QUEUE: Final = re.compile(ID_PATTERN)
-_NOT_YET: Final = ("when", "expires", "key", "key_ttl", "memory_mb", "resources")
+#: Dependencies that are read before others get their turn on the loop: about 2 ms.
+_DEPENDENCIES: Final = 1_000
 _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
 
@@ -45,7 +48,7 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
             try:
                 fact = await _read_tasks(desk, request, reply)
             except Refused as refused:
-                if not request.offset:
+                if not request.offset or request.stream:
                     raise
                 # What came before of this flow goes too; the answer comes when it is gone.
                 answer = refused
@@ -67,6 +70,7 @@ def _check_request(request: messages.Submit) -> None:
         raise Invalid("invalid_value", f"at most {MAX_CHUNK_TASKS} tasks in one request; send more in chunks", "tasks")
     if not request.tasks and not (request.complete and request.offset):
         raise Invalid("invalid_value", "a submission needs at least one task", "tasks")
+    _check_ways(request)
     if not (math.isfinite(request.weight) and 0.001 <= request.weight <= 1000):
         raise Invalid("invalid_value", "must be from 0.001 to 1000", "weight")
     if not 0 <= request.offset <= MAX_NUMBER:
@@ -76,11 +80,38 @@ def _check_request(request: messages.Submit) -> None:
     check_value(request.metadata, "metadata")
 
 
+def _check_ways(request: messages.Submit) -> None:
+    """What goes together: chunks, streaming, order, growth."""
+    if request.order not in ("fair", "critical-path"):
+        raise Invalid("invalid_value", "must be fair or critical-path", "order")
+    if request.order == "critical-path" and (request.offset or not request.complete):
+        message = f"such a flow must come in one request, of at most {MAX_CHUNK_TASKS} tasks"
+        raise Invalid("invalid_value", message, "order")
+    grow = request.grow
+    if grow is None:
+        return
+    for name, wrong in (
+        ("offset", request.offset != 0),
+        ("complete", not request.complete),
+        ("stream", request.stream),
+        ("name", request.name is not None),
+        ("order", request.order != "fair"),
+    ):
+        if wrong:
+            raise Invalid("invalid_value", "does not go together with `grow`", name)
+    if not (0 < grow.task <= MAX_NUMBER and 0 < grow.token <= MAX_NUMBER):
+        raise Invalid("invalid_value", "needs the number and the token of the running task", "grow")
+    if grow.step is not None and not 0 < len(grow.step) <= 64:
+        raise Invalid("invalid_value", "must have 1 to 64 characters", "grow.step")
+
+
 async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> facts.Submit:
     shapes: list[messages.Task] = []
     places: dict[str, int] = {}
     digest = hashlib.blake2b(digest_size=16)
     digest.update(_canonical([request.name, request.weight, request.metadata]))
+    if request.order != "fair" or request.stream:
+        digest.update(_canonical([request.order, request.stream]))
     for index, raw in enumerate(request.tasks):
         path = f"tasks[{index}]"
         shape = read(messages.Task, raw, path)
@@ -93,15 +124,19 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
     tasks = []
+    alone = len(shapes) == 1 and request.complete and not request.offset and request.grow is None
     for index, shape in enumerate(shapes):
         # What counts as the same content is what was sent, not what settings made of it.
         check_value(shape.data, f"tasks[{index}].data")
         check_value(shape.metadata, f"tasks[{index}].metadata")
         digest.update(_canonical(request.tasks[index]))
-        tasks.append(_task(desk, shape, f"tasks[{index}]", places))
+        deps = await _dependencies(shape.deps, f"tasks[{index}].deps", places)
+        tasks.append(_task(desk, shape, f"tasks[{index}]", deps, alone=alone))
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
     await _check_cycles(tasks, shapes)
+    if sum(len(task.deps) for task in tasks) > facts.MOST_EDGES:
+        tasks = await _looked_up(desk, request, tasks)
     metadata = pack(request.metadata) if request.metadata else None
     return facts.Submit(
         reply,
@@ -113,6 +148,9 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
         request.complete,
         digest.digest(),
         tasks,
+        stream=request.stream,
+        critical_path=request.order == "critical-path",
+        grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
     )
 
 
@@ -144,15 +182,67 @@ def task_id(value: int | str, path: str) -> str:
     return text
 
 
-def _task(desk: Desk, shape: messages.Task, path: str, places: dict[str, int]) -> NewTask:
-    for name in _NOT_YET:
-        if getattr(shape, name) is not None:
-            raise Invalid("not_supported", f"{name} is not carried out by this version yet", f"{path}.{name}")
+async def _dependencies(values: list[Any], path: str, places: dict[str, int]) -> tuple[NewDependency, ...]:
+    found: list[NewDependency] = []
+    for index, value in enumerate(values):
+        found.append(_dependency(value, f"{path}[{index}]", places))
+        if index % _DEPENDENCIES == _DEPENDENCIES - 1:
+            await asyncio.sleep(0)
+    _no_repeats(found)
+    return tuple(found)
+
+
+async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask]) -> list[NewTask]:
+    """The tasks with every dependency as a place in this request or as a task's number.
+
+    The engine does not look for names when there are very many: it would hold everything up meanwhile.
+    """
+    names, elsewhere, numbers = set(), set(), set()
+    for target in (dependency.target for task in tasks for dependency in task.deps):
+        if isinstance(target, str):
+            names.add(target)
+        elif isinstance(target, NamedTask):
+            elsewhere.add((target.flow, target.id))
+        elif isinstance(target, TaskNumber):
+            numbers.add(target.number)
+    if names and request.offset:
+        # Chunks before this one may still be on their way to the disk; this is answered when they have arrived.
+        arrived = desk.loop.create_future()
+        desk.post(facts.Ping(arrived.set_result))
+        await arrived
+    grow = None if request.grow is None else request.grow.task
+    found = await desk.ask(desk.questions.locate, request.submission, grow, list(names), list(elsewhere), list(numbers))
+    known: dict[Any, int] = {
+        **found["names"],
+        **{NamedTask(flow, name): number for (flow, name), number in found["elsewhere"].items()},
+        **{TaskNumber(number): number for number in found["numbers"]},
+    }
+    looked_up = []
+    edges = 0
+    for task in tasks:
+        deps = []
+        for dependency in task.deps:
+            target = dependency.target
+            if not isinstance(target, int):
+                number = known.get(target)
+                if number is None:
+                    message = "there is no such task (a dependency must be in the same or an earlier chunk)"
+                    raise Invalid("unknown_dependency", message, dependency.path)
+                target = TaskNumber(number)
+            deps.append(NewDependency(target, dependency.on, dependency.path))
+            edges += 1
+            if edges % _DEPENDENCIES == 0:
+                await asyncio.sleep(0)
+        looked_up.append(replace(task, deps=tuple(deps)))
+    return looked_up
+
+
+def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], *, alone: bool) -> NewTask:
+    if shape.memory_mb is not None:
+        raise Invalid("not_supported", "memory_mb is not carried out by this version yet", f"{path}.memory_mb")
     task_type, data = _type_and_data(desk, shape, path)
     info = desk.validator.check(task_type, data, path)
     _check_numbers(shape, path)
-    deps = tuple(_dependency(dep, f"{path}.deps[{index}]", places) for index, dep in enumerate(shape.deps))
-    _no_repeats(deps)
     template = shape.template and bool(deps)
     if template:
         _check_templates(data, f"{path}.data")
@@ -165,13 +255,20 @@ def _task(desk: Desk, shape: messages.Task, path: str, places: dict[str, int]) -
         id=shape.id,  # type: ignore[arg-type]  # a string since _read_tasks
         type=task_type,
         priority=shape.priority,
-        lane=LaneKey(shape.queue, _bucket(info, data), info.kind),
-        due=_due(desk, shape),
+        lane=LaneKey(shape.queue, _bucket(info, data), info.kind, resources=_resources(desk, shape, path)),
         timeout=shape.timeout,
         retries=info.retries if shape.retries is None else shape.retries,
         backoff=shape.backoff,
         body=pack(body),
         deps=deps,
+        delay=shape.delay or None,
+        run_at=_moment(shape.run_at, f"{path}.run_at"),
+        expires_in=shape.expires_in,
+        expires=_moment(shape.expires, f"{path}.expires"),
+        rules=_rules(info, shape, path),
+        when=_condition(shape, path),
+        key=_key(shape, path, alone=alone),
+        estimate=shape.estimate,
     )
 
 
@@ -195,35 +292,112 @@ def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Bo
     return shape.type, shape.data
 
 
+def check_priority(value: int, path: str) -> None:
+    """Raises: Invalid."""
+    if not -32768 <= value <= 32767:
+        raise Invalid("invalid_value", "must be from -32768 to 32767", path)
+
+
+def check_queue(name: str, path: str) -> None:
+    """Raises: Invalid."""
+    if _QUEUE.fullmatch(name) is None:
+        raise Invalid("invalid_value", "a queue's name has 1 to 128 letters, digits, '_', '.' or '-'", path)
+
+
 def _check_numbers(shape: messages.Task, path: str) -> None:
-    if not -32768 <= shape.priority <= 32767:
-        raise Invalid("invalid_value", "must be from -32768 to 32767", f"{path}.priority")
-    if _QUEUE.fullmatch(shape.queue) is None:
-        raise Invalid("invalid_value", "a queue's name has 1 to 128 letters, digits, '_', '.' or '-'", f"{path}.queue")
+    check_priority(shape.priority, f"{path}.priority")
+    check_queue(shape.queue, f"{path}.queue")
     if shape.retries is not None and not 0 <= shape.retries <= 1000:
         raise Invalid("invalid_value", "must be from 0 to 1000", f"{path}.retries")
     for name, least, most in (
         ("delay", 0.0, _MOST_SECONDS),
+        ("expires_in", 0.001, _MOST_SECONDS),
         ("timeout", 0.001, _MOST_SECONDS),
+        ("key_ttl", 0.001, _MOST_SECONDS),
+        ("estimate", 0.0, _MOST_SECONDS),
         ("backoff", 0.0, 300.0),
-        ("run_at", 0.0, 1e12),
     ):
         value = getattr(shape, name)
         if value is not None and not least <= value <= most:  # NaN is not between anything
             raise Invalid("invalid_value", f"must be from {least:g} to {most:g}", f"{path}.{name}")
     if shape.delay and shape.run_at is not None:
         raise Invalid("invalid_value", "give delay or run_at, not both", f"{path}.run_at")
+    if shape.expires_in is not None and shape.expires is not None:
+        raise Invalid("invalid_value", "give expires or expires_in, not both", f"{path}.expires")
 
 
-def _due(desk: Desk, shape: messages.Task) -> float | None:
-    if shape.run_at is not None:
-        return shape.run_at
-    return desk.now() + shape.delay if shape.delay else None
+def _moment(value: float | str | None, path: str) -> float | None:
+    """Raises: Invalid: it is no moment between the epoch and the year 33658."""
+    if value is None:
+        return None
+    try:
+        moment = parse_moment(value)
+    except ValueError as error:
+        raise Invalid("invalid_value", str(error), path) from None
+    if not 0 <= moment <= 1e12:
+        raise Invalid("invalid_value", "must be from 0 to 1e+12", path)
+    return moment
+
+
+def _resources(desk: Desk, shape: messages.Task, path: str) -> str:
+    if not shape.resources:
+        return ""
+    total = desk.configuration.resources()
+    for name, amount in shape.resources.items():
+        where = f"{path}.resources.{name[:200]}"
+        if name not in total:
+            known = ", ".join(total) or "none"
+            raise Invalid("invalid_value", f"there is no such resource; the setting `resources` has: {known}", where)
+        if not 0 < amount <= total[name]:
+            raise Invalid(
+                "invalid_value", f"must be more than 0, and at most the {total[name]:g} that there are", where
+            )
+    return resource_key(shape.resources)
+
+
+def _rules(info: HandlerInfo, shape: messages.Task, path: str) -> str | None:
+    """Retries by class of error, the task's over the handler's, as they are stored."""
+    for name, retries in shape.retry_on.items():
+        if not 0 <= retries <= 1000 or not 0 < len(name) <= 200:
+            message = "a class or code of 1 to 200 characters, and from 0 to 1000 tries after the first"
+            raise Invalid("invalid_value", message, f"{path}.retry_on.{name[:200]}")
+    if len(shape.retry_on) > 50:
+        raise Invalid("invalid_value", "at most 50 classes", f"{path}.retry_on")
+    merged = {**info.retry_on, **shape.retry_on}
+    return json.dumps(merged) if merged else None
+
+
+def _condition(shape: messages.Task, path: str) -> str | None:
+    if shape.when is None:
+        return None
+    if not shape.deps:
+        raise Invalid("invalid_value", "a condition is about dependencies, and there are none", f"{path}.when")
+    problem = conditions.problem(shape.when)
+    if problem is not None:
+        raise Invalid("invalid_value", problem, f"{path}.when")
+    return shape.when
+
+
+def _key(shape: messages.Task, path: str, *, alone: bool) -> facts.UniqueKey | None:
+    if shape.key is None:
+        for name in ("key_ttl", "key_conflict"):
+            if getattr(shape, name) is not None:
+                raise Invalid("invalid_value", "goes with `key`, and there is none", f"{path}.{name}")
+        return None
+    if not 0 < len(shape.key) <= 200:
+        raise Invalid("invalid_value", "must have 1 to 200 characters", f"{path}.key")
+    conflict = shape.key_conflict or ("return" if alone else "reject")
+    if conflict not in ("return", "reject", "replace"):
+        raise Invalid("invalid_value", "must be return, reject or replace", f"{path}.key_conflict")
+    if conflict != "reject" and not alone:
+        raise Invalid("invalid_value", "in a submission of several tasks it must be reject", f"{path}.key_conflict")
+    return facts.UniqueKey(shape.key, shape.key_ttl, conflict)
 
 
 def _dependency(value: object, path: str, places: dict[str, int]) -> NewDependency:
     if isinstance(value, int | str) and not isinstance(value, bool):
-        value = {"id": value}
+        name = task_id(value, path)
+        return NewDependency(places.get(name, name), On.SUCCESS, path)
     dep = read(messages.Dep, value, path)
     on = _ON.get(dep.on)
     if on is None:
@@ -244,7 +418,7 @@ def _dependency(value: object, path: str, places: dict[str, int]) -> NewDependen
     return NewDependency(places.get(name, name), on, path)
 
 
-def _no_repeats(deps: tuple[NewDependency, ...]) -> None:
+def _no_repeats(deps: list[NewDependency]) -> None:
     seen = set()
     for dep in deps:
         if dep.target in seen:

@@ -25,8 +25,8 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     try:
         while True:
             event.clear()
-            counts = await desk.ask(desk.questions.states, wanted)
-            answer = _answer(counts, request.any)
+            counts, receiving = await desk.ask(desk.questions.progress, wanted)
+            answer = _answer(counts, request.any, receiving)
             left = deadline - desk.loop.time()
             if answer["done"] or left <= 0 or desk.ending:
                 reply(answer)
@@ -39,10 +39,10 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
         desk.waiters.remove(event)
 
 
-def _answer(counts: dict[State, int], any_one: bool) -> Body:
+def _answer(counts: dict[State, int], any_one: bool, receiving: bool) -> Body:
     total = sum(counts.values())
     ended = sum(count for state, count in counts.items() if state.terminal)
-    done = ended > 0 if any_one else ended == total
+    done = ended > 0 if any_one else ended == total and not receiving
     return {
         "done": done,
         "total": total,

@@ -28,9 +28,7 @@ class Links:
 
     @guarded
     def done(self, seqs: Sequence[int]) -> None:
-        self._db.execute(
-            "DELETE FROM pending_edge WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps(seqs),)
-        )
+        self._db.execute("DELETE FROM pending_edge WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps(seqs),))
 
     @guarded
     def conditions(self, tasks: Sequence[int]) -> dict[int, str]:

@@ -6,7 +6,8 @@ from helpers.turns import NOW, make_turn
 from gemflowd.core import limits
 from gemflowd.core.turn import Turn
 from gemflowd.model.attempt import Ended, Kind, Outcome
-from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
+from gemflowd.model.rules import Rules
 
 PLAIN = Lane(1, LaneKey("q", None, Kind.COROUTINE))
 LIMITED = Lane(2, LaneKey("q", "model", Kind.COROUTINE))
@@ -33,7 +34,7 @@ def test_a_lane_without_a_bucket_has_no_limit(turn: Turn):
     limits.reserve(turn, PLAIN)
     limits.settle(turn, PLAIN, ended(Outcome.RATE_LIMITED))
     assert turn.buckets == {}
-    assert limits.may_start(turn.buckets, PLAIN, NOW)
+    assert limits.may_start(turn, PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,10 @@ def test_the_server_says_how_long_within_reason(turn: Turn, asked: float | None,
     limits.settle(turn, LIMITED, ended(Outcome.RATE_LIMITED, asked))
     until = NOW + slept
     assert turn.buckets["model"].asleep_until == until
-    assert limits.may_start(turn.buckets, LIMITED, until)
-    assert not limits.may_start(turn.buckets, LIMITED, until - 0.001)
+    turn.steady = until
+    assert limits.may_start(turn, LIMITED)
+    turn.steady = until - 0.001
+    assert not limits.may_start(turn, LIMITED)
     assert [event.fields for event in turn.events] == [{"bucket": "model", "until": until}]
     assert turn.changed_buckets == {"model": turn.buckets["model"]}
 
@@ -68,8 +71,37 @@ def test_sleep_is_never_shortened(turn: Turn):
 def test_other_outcomes_do_not_put_it_to_sleep(turn: Turn):
     limits.reserve(turn, LIMITED)
     limits.settle(turn, LIMITED, ended(Outcome.ERROR, 50.0))
-    assert limits.may_start(turn.buckets, LIMITED, NOW)
+    assert limits.may_start(turn, LIMITED)
 
 
-def test_a_closed_lane_may_not_start():
-    assert not limits.may_start({}, Lane(3, LaneKey("q", None, Kind.BLOCKING, gate=4), open=False), NOW)
+def test_a_closed_lane_may_not_start(turn: Turn):
+    assert not limits.may_start(turn, Lane(3, LaneKey("q", None, Kind.BLOCKING, gate=4), open=False))
+
+
+def test_a_queue_is_paused_or_has_a_limit(turn: Turn):
+    queue = turn.queues["q"] = Queue("q", paused=True)
+    assert not limits.may_start(turn, PLAIN)
+    queue.paused, queue.most = False, 2
+    room = limits.Room(turn, turn.lanes)
+    assert [room.take(1), room.take(2), room.take(1)] == [True, True, False]
+    limits.reserve(turn, PLAIN)
+    assert limits.may_start(turn, PLAIN)
+    limits.reserve(turn, LIMITED)
+    assert not limits.may_start(turn, PLAIN)
+    limits.settle(turn, LIMITED, ended(Outcome.DONE))
+    assert limits.may_start(turn, PLAIN)
+
+
+def test_resources_are_shared_out(turn: Turn):
+    turn.rules = Rules(resources={"gpu": 1, "disk": 0.3})
+    lane = turn.lanes[3] = Lane(3, LaneKey("q", None, Kind.BLOCKING, resources="disk=0.1,gpu=0.5"))
+    room = limits.Room(turn, turn.lanes)
+    assert [room.take(3), room.take(3), room.take(3), room.take(1)] == [True, True, False, True]
+    for _ in range(2):
+        assert limits.may_start(turn, lane)
+        limits.reserve(turn, lane)
+    assert not limits.may_start(turn, lane)
+    limits.settle(turn, lane, ended(Outcome.LOST))
+    assert limits.may_start(turn, lane), "fractions leave nothing behind"
+    unknown = Lane(4, LaneKey("q", None, Kind.BLOCKING, resources="tape=1"))
+    assert not limits.may_start(turn, unknown)

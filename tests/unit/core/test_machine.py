@@ -5,6 +5,9 @@ Does not cover: settling many dependents turn by turn (tests/unit/engine), waiti
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgpack
 import pytest
 from helpers.turns import NOW, hold, make_flow, make_task, make_turn
 
@@ -14,7 +17,7 @@ from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TERMINAL, On, State
-from gemflowd.model.task import Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, Task
 
 COROUTINE = Lane(2, LaneKey("default", "model", Kind.COROUTINE))
 
@@ -23,10 +26,12 @@ def running(**fields: object) -> Task:
     return make_task(1, State.RUNNING, token=3, slot="b1", started=NOW - 2, **fields)
 
 
-def end(task: Task, outcome: Outcome, *, rules: Rules | None = None, unclean: bool = False, **fields: object) -> Turn:
+def end(task: Task, outcome: Outcome, *, rules: Rules | None = None, unclean: bool = False, **fields: Any) -> Turn:
     lanes = [Lane(1, LaneKey("default", None, Kind.BLOCKING)), COROUTINE]
     turn = hold(make_turn(rules=rules, lanes=lanes), task)
-    machine.outcome(turn, task, Ended(task.number, 3, outcome, b"payload", 1.5, **fields), unclean=unclean)
+    machine.outcome(
+        turn, task, Ended(task.number, 3, outcome, **{"payload": b"payload", "seconds": 1.5, **fields}), unclean=unclean
+    )
     return turn
 
 
@@ -76,12 +81,37 @@ def test_the_backoff_is_the_tasks_own_where_it_has_one():
     assert NOW < task.due <= NOW + 100
 
 
-@pytest.mark.parametrize("outcome", [Outcome.PERMANENT, Outcome.MEMORY])
-def test_permanent_fails_at_once(outcome: Outcome):
+def test_permanent_fails_at_once():
     task = running()
-    end(task, outcome, rules=Rules(retries=9))
+    end(task, Outcome.PERMANENT, rules=Rules(retries=9))
     assert task.state is State.FAILED
-    assert task.reason == outcome.word
+    assert task.reason == "permanent"
+
+
+def test_memory_has_a_limit_of_its_own_and_runs_again_alone():
+    task = running(lane=2)
+    turn = end(task, Outcome.MEMORY, rules=Rules(retries=0))
+    assert (task.state, task.tries, task.ooms) == (State.READY, 0, 1)
+    assert turn.lanes[task.lane].key.kind is Kind.BLOCKING
+    task = running(ooms=1)
+    end(task, Outcome.MEMORY, rules=Rules(retries=9))
+    assert task.state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("name", "tries", "state"),
+    [
+        ("Slow", 1, State.FAILED),
+        ("slow", 1, State.FAILED),
+        ("Other", 1, State.SCHEDULED),
+        ("Often", 9, State.SCHEDULED),
+    ],
+)
+def test_retries_by_the_class_or_code_of_the_error(name: str, tries: int, state: State):
+    task = running(tries=tries - 1, rules='{"Slow": 0, "slow": 0, "Often": 20}')
+    error = {"class": name, "code": "slow" if name == "slow" else "error"}
+    end(task, Outcome.ERROR, payload=msgpack.packb(error))
+    assert task.state is state
 
 
 def test_rate_limited_costs_no_try_and_its_limit_sleeps():
@@ -229,17 +259,32 @@ def test_each_start_has_a_token_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("waiting", "due", "state"),
+    ("waiting", "due", "flags", "state"),
     [
-        (0, None, State.READY),
-        (0, NOW, State.READY),
-        (0, NOW + 1, State.SCHEDULED),
-        (1, None, State.BLOCKED),
-        (1, NOW + 1, State.BLOCKED),
+        (0, None, 0, State.READY),
+        (0, NOW, 0, State.READY),
+        (0, NOW + 1, 0, State.SCHEDULED),
+        (0, NOW + 1, DUE_WALL, State.READY),
+        (0, NOW + 3, DUE_WALL, State.SCHEDULED),
+        (1, None, 0, State.BLOCKED),
+        (1, NOW + 1, 0, State.BLOCKED),
     ],
 )
-def test_where_a_task_begins(waiting: int, due: float | None, state: State):
-    assert machine.first_state(make_task(waiting=waiting, due=due), NOW) is state
+def test_where_what_is_released_goes_on(waiting: int, due: float | None, flags: int, state: State):
+    task = make_task(1, State.HELD, waiting=waiting, due=due, flags=flags)
+    turn = hold(make_turn(), task)
+    turn.now = NOW + 2  # the wall clock is ahead of the steady one
+    assert machine.release(turn, task)
+    assert task.state is state
+
+
+def test_what_has_a_condition_is_judged_before_it_goes_on():
+    task = make_task(1, State.HELD, flags=CONDITIONAL)
+    turn = hold(make_turn(), task)
+    machine.release(turn, task)
+    assert turn.to_judge == [task]
+    machine.proceed(turn, task, judged=True)
+    assert task.state is State.READY
 
 
 def settled(parent: State, on: On, **child: object) -> tuple[Task, Turn]:

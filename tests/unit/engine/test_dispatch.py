@@ -294,7 +294,7 @@ def test_what_an_attempt_is_given(rig: Rig):
 
 def test_the_timeout_is_the_tasks_then_the_handlers_then_the_settings(rig: Rig):
     rig.slots(3)
-    rig.post(Catalogue([HandlerInfo("slow", Kind.BLOCKING, {}, timeout=60.0)]))
+    rig.post(Catalogue([HandlerInfo("slow", Kind.BLOCKING, {}, timeout=60.0), HandlerInfo("echo", Kind.BLOCKING, {})]))
     rig.submit([new(type="slow", timeout=5.0), new(type="slow"), new()])
     assert [start.timeout for start in rig.executor.started] == [5.0, 60.0, 300.0]
     rig.crash()

@@ -9,12 +9,12 @@ import pytest
 from helpers.rig import Clock, OnDisk, Rig
 from helpers.tasks import Answer, many, submission
 
+from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
 from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
 from gemflowd.model.facts import AttemptsEnded, Catalogue, Configure, Ping, Stop
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.engine.clocks import Clocks
 from gemflowd.store.sqlite import SqliteStore
 
 
@@ -90,12 +90,17 @@ def test_what_the_rest_of_the_daemon_needs_is_handed_out(rig: Rig):
     assert opened.asleep == {}
 
 
-def test_the_thread_runs_until_it_is_told_to_stop():
+def test_the_thread_runs_until_it_is_told_to_stop(tmp_path: Path):
     """The only test with the engine's own thread: open, one turn with all that waits, a clean end."""
-    store = SqliteStore(Path(":memory:"))
     clock = Clock()
     delivered = []
-    engine = Engine(lambda: store, Rules(), Clocks(clock.wall, clock.monotonic), delivered.append, random.Random(1))
+    engine = Engine(
+        lambda: SqliteStore(tmp_path / "gemflow.db"),
+        Rules(),
+        Clocks(clock.wall, clock.monotonic),
+        delivered.append,
+        random.Random(1),
+    )
     answers = Answer(), Answer()
     engine.post(submission(answers[0], "s1", many(1)))
     engine.post(Ping(answers[1]))
@@ -104,7 +109,7 @@ def test_the_thread_runs_until_it_is_told_to_stop():
     turn, end = delivered
     assert len(turn.replies) == 2
     assert (end.stopped, end.failure) == (True, None)
-    assert closed == ["clean"], "a clean end"
+    assert not SqliteStore(tmp_path / "gemflow.db").note_start(), "a clean end"
 
 
 def test_a_store_that_can_not_be_opened_is_said():

@@ -23,8 +23,8 @@ SETTLES = {
     "succeeded": (True, False, True),
     "failed": (False, True, True),
     "quarantined": (False, True, True),
-    "cancelled": (False, False, False),
-    "skipped": (False, False, False),
+    "cancelled": (False, False, True),
+    "skipped": (False, False, True),
 }
 
 

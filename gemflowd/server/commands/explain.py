@@ -1,0 +1,40 @@
+"""`explain`: why a task is not running. What is stored tells most; the workers and the daemon's own state tell the rest."""
+
+from __future__ import annotations
+
+from gemflowd.model import refs
+from gemflowd.model.facts import Reply
+from gemflowd.protocol import messages
+from gemflowd.server.desk import Body, Desk
+
+
+async def handle(desk: Desk, body: Body, reply: Reply) -> None:
+    request = messages.read(messages.Show, body)
+    limits = {limit["bucket"]: limit["until"] for limit in desk.paused_limits()}
+    answer = await desk.ask(
+        desk.questions.explain, refs.parse(request.ref, "ref"), limits, dict(desk.configuration.resources())
+    )
+    kind = answer.pop("kind")
+    if answer["state"] == "ready":
+        answer["reasons"] = [*answer["reasons"], *_of_the_daemon(desk, kind)]
+        if not answer["reasons"]:
+            answer["reasons"] = [{"code": "starting", "message": "nothing stands in its way; it starts within moments"}]
+        # How many are ahead says when its turn comes, and is no obstacle of its own where another one is named.
+        answer["reasons"].sort(key=lambda reason: reason["code"] == "behind")
+    answer["runnable"] = answer["state"] == "running" or {reason["code"] for reason in answer["reasons"]} <= {
+        "behind",
+        "starting",
+    }
+    reply(answer)
+
+
+def _of_the_daemon(desk: Desk, kind: str) -> list[Body]:
+    found: list[Body] = []
+    if desk.identity()["state"] == "draining":
+        found.append({"code": "draining", "message": "the daemon is stopping and starts nothing more"})
+    if not any(worker["kind"] == kind and worker["state"] in ("idle", "busy") for worker in desk.workers()):
+        found.append({"code": "no_worker", "kind": kind, "message": f"there is no {kind} worker; see `workers`"})
+    if not desk.configuration.enabled():
+        message = "parallel execution is disabled: one task at a time, in order"
+        found.append({"code": "sequential", "message": message})
+    return found
