@@ -80,7 +80,7 @@ def main() -> None:
         part = target.with_name(f"{target.name}.part")
         part.write_bytes(made.read_bytes())
         part.replace(target)
-        os.chmod(target, 0o644)
+        target.chmod(0o644)
         for pid in daemon.left():
             os.kill(pid, 9)
     finally:
