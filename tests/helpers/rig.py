@@ -104,7 +104,15 @@ class Rig:
         forgets: whether what is old is deleted, by the rules; most tests move the clock and mean something else.
     """
 
-    def __init__(self, backing: InMemory | OnDisk | None = None, rules: Rules | None = None, seed: int = 0, *, forgets: bool = False, **engine: Any) -> None:
+    def __init__(
+        self,
+        backing: InMemory | OnDisk | None = None,
+        rules: Rules | None = None,
+        seed: int = 0,
+        *,
+        forgets: bool = False,
+        **engine: Any,
+    ) -> None:
         self.backing = backing or InMemory()
         self.rules = rules or Rules()
         if not forgets:

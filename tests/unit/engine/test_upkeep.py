@@ -42,7 +42,7 @@ def done(rig: Rig, uuid: str, count: int = 1) -> int:
     """A flow of that many tasks that have succeeded; its number."""
     flow = rig.submit(many(count), uuid).body["flow"]
     while rig.running():
-        rig.end(rig.running()[0], result=b"\xc0")
+        rig.end(rig.running()[0], payload=b"\xc0")
     return flow
 
 
@@ -319,9 +319,7 @@ def test_a_checkpoint_that_fails_stops_the_engine(on_disk: OnDisk) -> None:
 
 def test_room_is_given_back_when_nothing_happens(on_disk: OnDisk) -> None:
     rig = rig_of(KEEP, on_disk)
-    flows = []
-    for number in range(4):
-        flows.append(rig.submit(many(500, body=b"x" * 4000), f"s{number}").body["flow"])
+    flows = [rig.submit(many(500, body=b"x" * 4000), f"s{number}").body["flow"] for number in range(4)]
     rig.cancel(*[f"f{flow}" for flow in flows])
     while rig.running():
         rig.end(rig.running()[0])
