@@ -145,7 +145,9 @@ class SqliteStore:
             migrations.keep_backup(self._db, path)
             # Before anything else: set later it silently stays off.
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            self._db.execute("PRAGMA journal_mode = WAL")
+            mode = self._db.execute("PRAGMA journal_mode = WAL").get
+            if mode not in ("wal", "memory"):  # it raises nothing, whatever went wrong
+                raise StoreError(f"the database {path} can't be put into WAL mode, it stays in mode {mode}")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA cache_size = -32768")
             self._db.execute("PRAGMA temp_store = MEMORY")
