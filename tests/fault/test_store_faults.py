@@ -20,7 +20,7 @@ import apsw
 import pytest
 from helpers.daemon import Daemon
 from helpers.faulty_disk import FaultyDisk, Image, faulty_disks
-from helpers.raw import PATIENCE, Raw, Refusal
+from helpers.raw import PATIENCE, Refusal
 from helpers.rig import OnDisk, Rig
 from helpers.tasks import Answer, dep, new, submission
 
@@ -219,7 +219,9 @@ def test_random_calls_of_long_histories_fail(tmp_path: Path) -> None:
             (tmp_path / f"clean.db{suffix}").unlink(missing_ok=True)
         for attempt in range(20):
             op = rng.choice(("xWrite", "xWrite", "xSync", "xTruncate"))
-            if op in totals:  # a sync never says that the disk is full: SQLite has one error for all that can go wrong there
+            if (
+                op in totals
+            ):  # a sync never says that the disk is full: SQLite has one error for all that can go wrong there
                 error = apsw.IOError if op == "xSync" else rng.choice((apsw.FullError, apsw.IOError))
                 fail_once(tmp_path / f"{round_}-{attempt}", op, rng.randrange(totals[op]), error, seed, 40)
 
@@ -296,7 +298,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"a small file system can't be mounted here: {mounted.stderr.strip()}")
@@ -312,7 +317,13 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     try:
         daemon.start()
         client = daemon.client()
-        running = client.submit({"id": "slow", "type": "command", "data": {"args": ["sh", "-c", f"while ! test -e {daemon.directory}/go; do sleep 0.05; done; echo 1"]}})
+        running = client.submit(
+            {
+                "id": "slow",
+                "type": "command",
+                "data": {"args": ["sh", "-c", f"while ! test -e {daemon.directory}/go; do sleep 0.05; done; echo 1"]},
+            }
+        )
         stored: list[tuple[str, int]] = []
         refusal = None
         for _ in range(200):
@@ -353,5 +364,3 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         client.close()
     finally:
         daemon.close()
-
-

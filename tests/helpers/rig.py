@@ -111,6 +111,7 @@ class Rig:
         seed: int = 0,
         *,
         forgets: bool = False,
+        now: float = 1_000_000.0,
         **engine: Any,
     ) -> None:
         self.backing = backing or InMemory()
@@ -118,7 +119,7 @@ class Rig:
         if not forgets:
             self.rules = replace(self.rules, keep_flows=0.0, keep_events=0.0)
         self._engine = engine
-        self.clock = Clock()
+        self.clock = Clock(now)
         self.listeners: list[Callable[[Effects], None]] = []
         self._seed = seed
         self.open()
@@ -129,7 +130,9 @@ class Rig:
         self.effects: list[Effects] = []
         self.store = Flaky(self.backing.open())
         clocks = Clocks(self.clock.wall, self.clock.monotonic)
-        self.engine = Engine(lambda: self.store, self.rules, clocks, self._deliver, random.Random(self._seed), **self._engine)
+        self.engine = Engine(
+            lambda: self.store, self.rules, clocks, self._deliver, random.Random(self._seed), **self._engine
+        )
         self.engine.open()
 
     def crash(self) -> None:
