@@ -59,6 +59,13 @@ _NEVER: Final = (
 
 def problems(db: apsw.Connection) -> list[str]:
     """Every problem as a sentence, at most some of each kind."""
+    try:
+        return _problems(db)
+    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError) as error:
+        return [f"it can't be read: {error}"]
+
+
+def _problems(db: apsw.Connection) -> list[str]:
     pages = [str(row[0]) for row in db.execute(f"PRAGMA integrity_check({_MOST})")]
     if pages != ["ok"]:
         return pages  # what follows could say anything

@@ -263,7 +263,7 @@ def test_a_power_cut_at_any_moment(tmp_path: Path) -> None:
     path.parent.mkdir()
     SqliteStore(path).close()  # the file is there: what the name of a new file needs is not what this is about
     with closing(apsw.Connection(str(path))) as db:
-        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     disk = FaultyDisk()
     history = History(path, disk, seed, 60 if LONG else 15)
     moments: list[tuple[dict[str, Image], Any]] = []

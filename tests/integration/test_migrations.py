@@ -239,7 +239,7 @@ def test_a_newer_schema_is_refused_and_not_touched(log: bool, tmp_path: Path) ->
     db.close()
     names = ["gemflow.db", "gemflow.db-wal"] if log else ["gemflow.db"]
     before = {name: digest(tmp_path / name) for name in names}
-    with pytest.raises(StoreError, match="schema version 99.*newer version"):
+    with pytest.raises(StoreError, match=r"schema version 99.*newer version"):
         SqliteStore(path)
     assert {name: digest(tmp_path / name) for name in names} == before
     assert list(tmp_path.glob("*backup*")) == []
