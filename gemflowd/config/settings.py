@@ -110,7 +110,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("lost_limit", int, 10, "", "unclean ends of the daemon while it ran, before a task is quarantined", _between(1, 1000), True),
     Setting("keep_days", float, 7.0, "days", "for which flows that have ended are kept; 0: for ever", _between(0, 36_500), True),
     Setting("keep_events_hours", float, 72.0, "h", "for which stored events are kept; 0: for ever", _between(0, 876_000), True),
-    Setting("max_queued_bytes", int, 8 * 1024**3, "bytes", "of inputs of tasks that have not ended; more is refused", _between(1, 1 << 60), True),
+    Setting("max_queued_bytes", int, 8 << 30, "bytes", "inputs of tasks that have not ended; more is refused", _between(1, 1 << 50), True),
     Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", _between(0, 1 << 30), True),
     Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
     Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True),

@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
@@ -35,9 +35,10 @@ from gemflowd.model.errors import Refused, StoreError, StoreFull
 from gemflowd.model.event import WORKER_TOPIC, Event, EventBatch
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.store.base import Store
+from gemflowd.store.base import Snapshot, Store
 
 log = logging.getLogger("gemflow.queue")
+T = TypeVar("T")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
 TURN_ROWS: Final = 2_000
@@ -126,7 +127,21 @@ class Engine:
     def open(self) -> None:
         """Open the store and take up what an earlier daemon left: what was running is lost, and ready again."""
         self._store = self._open_store()
-        unclean = self._note_start()
+        unclean = self._despite_full(lambda: self._store.note_start())
+        snapshot = self._despite_full(lambda: self._recover(unclean=unclean))
+        now = self._clocks.wall()
+        memory = self._memory
+        steady = self._clocks.steady()
+        asleep = {
+            name: now + bucket.asleep_until - steady
+            for name, bucket in memory.buckets.items()
+            if bucket.asleep_until > steady
+        }
+        position = {"next": memory.next_event, "topics": memory.ordinals}
+        self.opened.set_result(Opened(snapshot.settings, position, asleep))
+
+    def _recover(self, *, unclean: bool) -> Snapshot:
+        """Load everything; what was running is lost, and ready again."""
         snapshot = self._store.load()
         if "steady" in snapshot.meta:
             self._clocks.resume(snapshot.meta["steady"], snapshot.meta["wall"])
@@ -146,24 +161,19 @@ class Engine:
             self._store.commit()
         if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
             self._order_anew()
-        memory = self._memory
-        steady = self._clocks.steady()
-        asleep = {
-            name: now + bucket.asleep_until - steady
-            for name, bucket in memory.buckets.items()
-            if bucket.asleep_until > steady
-        }
-        position = {"next": memory.next_event, "topics": memory.ordinals}
-        self.opened.set_result(Opened(snapshot.settings, position, asleep))
+        return snapshot
 
-    def _note_start(self) -> bool:
-        """Also on a disk that is full: what an earlier daemon kept free is for what must be written."""
+    def _despite_full(self, step: Callable[[], T]) -> T:
+        """A step of the start that must be written: on a disk that is full it goes into the room that was kept for it."""
         try:
-            return self._store.note_start()
-        except StoreFull:
+            return step()
+        except StoreFull as error:
             if not self._store.upkeep.drop_ballast():
                 raise
-        return self._store.note_start()
+            log.error("%s; what was kept free for that is used now", error)  # noqa: TRY400
+            self._upkeep.disk_is_full(self._memory, self._clocks.steady())
+        self._store.rollback()
+        return step()
 
     def _order_anew(self) -> None:
         """The rule for ageing is another one than when what is ready was put in order."""

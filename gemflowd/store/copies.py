@@ -61,15 +61,15 @@ class Copies:
     def close(self) -> None:
         """Stop what is going on; nothing is left of it."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        if (thread := self._thread) is not None:
+            thread.join()
 
     def _begin(self, work: Callable[[apsw.Connection], dict[str, Any]]) -> Future[dict[str, Any]]:
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None:
             raise Refused("conflict", "another db_snapshot or db_check is going on; ask again later")
         future: Future[dict[str, Any]] = Future()
         self._thread = threading.Thread(target=self._run, args=(work, future), name="copies", daemon=True)
-        self._thread.start()
+        self._thread.start()  # it takes itself away when it is through
         return future
 
     def _run(self, work: Callable[[apsw.Connection], dict[str, Any]], future: Future[dict[str, Any]]) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.rig import OnDisk, Rig
+from helpers.rig import Flaky, OnDisk, Rig
 from helpers.tasks import Answer, dep, many, new, submission
 
 from gemflowd.core.turn import CursorKind
 from gemflowd.engine import upkeep
+from gemflowd.engine.clocks import Clocks
+from gemflowd.engine.engine import Engine
 from gemflowd.engine.upkeep import ROUND_EVERY
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Refused, StoreError, StoreFull
@@ -420,3 +422,33 @@ def test_a_full_disk_takes_outcomes_into_the_ballast(tmp_path: Path) -> None:
     assert ballast.exists()
     rig.check()
     rig.store.close()
+
+
+@pytest.mark.parametrize(("verb", "state"), [("note_start", State.RUNNING), ("commit", State.RUNNING)])
+def test_a_start_on_a_full_disk_uses_the_ballast(tmp_path: Path, verb: str, state: State) -> None:
+    on_disk = OnDisk(tmp_path / "gemflow.db")
+    rig = rig_of(KEEP, on_disk)
+    rig.submit(many(2), "a")
+    assert rig.state(1) is state
+    on_disk.crash()
+    on_disk.store.close()
+    on_disk.store = SqliteStore(on_disk._path, ballast=1 << 20)
+    on_disk.store.upkeep.keep_ballast()
+    flaky = Flaky(on_disk.store)
+    flaky.fail = (verb, StoreFull("the disk is full"))
+    engine = Engine(lambda: flaky, KEEP, Clocks(rig.clock.wall, rig.clock.monotonic), lambda _: None)
+    engine.open()
+    assert not (tmp_path / "ballast").exists()
+    assert engine.opened.done()
+    (task,) = on_disk.store.tasks([1])
+    assert task.state is State.READY
+    assert task.losses == 1
+    on_disk.store.close()
+
+
+def test_a_start_without_any_room_says_so(on_disk: OnDisk) -> None:
+    flaky = Flaky(on_disk.store)
+    flaky.fail = ("note_start", StoreFull("the disk is full"))
+    ended: list[Any] = []
+    Engine(lambda: flaky, KEEP, Clocks(lambda: 1.0, lambda: 1.0), ended.append).run()
+    assert "disk is full" in str(ended[-1].failure)
