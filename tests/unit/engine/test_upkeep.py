@@ -77,9 +77,14 @@ def test_for_ever() -> None:
 def test_setting_the_clock_deletes_nothing() -> None:
     rig = rig_of()
     done(rig, "old")
+    rig.clock.now += 6 * DAY
+    young = done(rig, "young")
     rig.clock.jump(1_000 * DAY)
     rig.run()
-    assert len(rig.check().flows) == 1
+    assert len(rig.check().flows) == 2
+    rig.clock.now += 1 * DAY  # a round is due, for the old one
+    rig.run()
+    assert set(rig.check().flows) == {young}
 
 
 def test_a_flow_that_was_retried_counts_from_its_last_end() -> None:
