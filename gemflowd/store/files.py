@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ import apsw
 
 from gemflowd.model.errors import StoreError, StoreFull
 
+#: What a copy is called that is being made; after a kill -9 one may be left.
+PART_PREFIX: Final = ".gemflow-copy-"
+PART_SUFFIX: Final = ".part"
 #: Pages in one step, and bytes after which they are really written: what is left for the end would keep the queue's own
 #: writes waiting.
 _PAGES: Final = 256
@@ -33,10 +37,9 @@ def copy_database(source: apsw.Connection, target: Path, stopped: Callable[[], b
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, "exists already", str(target))
-    written = target.with_name(f".{target.name}.{os.getpid()}.part")
-    descriptor = os.open(written, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor, name = tempfile.mkstemp(PART_SUFFIX, PART_PREFIX, target.parent)  # of mode 0600
+    written = Path(name)
     try:
-        os.fchmod(descriptor, 0o600)
         _copy_pages(source, written, descriptor, stopped)
         os.fsync(descriptor)
         size = os.fstat(descriptor).st_size

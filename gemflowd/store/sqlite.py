@@ -482,6 +482,7 @@ class SqliteStore:
 
     @guarded
     def close(self) -> None:
+        self.upkeep.close()
         self._db.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 from helpers.turns import NOW, make_flow, make_turn
 
 from gemflowd.core.turn import Turn
+from gemflowd.model.errors import StoreError
 from gemflowd.model.event import Event, EventBatch
 from gemflowd.model.states import FlowState
 from gemflowd.store.base import Oldest
@@ -188,6 +189,40 @@ def test_a_checkpoint_is_made_when_the_log_is_long(tmp_path: Path, monkeypatch: 
     assert sizes[99] > sizes[15]
     assert sizes[-1] == sizes[101], "it goes on growing"
     reader.close()
+    store.close()
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["well", "on a disk that fails"])
+def test_what_was_held_back_for_long_is_carried_over_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    for name, frames in (("LOG_FRAMES", 30), ("_MORE_FRAMES", 10), ("_MANY_FRAMES", 60)):
+        monkeypatch.setattr(upkeep, name, frames)
+    store = SqliteStore(tmp_path / "gemflow.db")
+    reader = apsw.Connection(str(tmp_path / "gemflow.db"))
+    flows(store, f1=(FlowState.ACTIVE, 1.0, False))
+    list(reader.execute("BEGIN").execute("SELECT * FROM flow"))
+    for number in range(2, 100):
+        flows(store, **{f"f{number}": (FlowState.ACTIVE, 1.0, False)})
+    reader.close()
+    held = log_of(tmp_path).stat().st_size
+    if broken:
+        monkeypatch.setattr(upkeep._Aside, "run", lambda self: setattr(self, "failure", apsw.IOError("the disk fails")))
+    store.upkeep.checkpoint()
+    aside = store.upkeep._aside
+    assert aside is not None
+    aside.join()
+    if broken:
+        with pytest.raises(StoreError, match="the disk fails"):
+            store.upkeep.checkpoint()
+        store.close()
+        return
+    assert aside.carried > 60
+    for number in range(100, 120):
+        store.upkeep.checkpoint()
+        flows(store, **{f"f{number}": (FlowState.ACTIVE, 1.0, False)})
+    assert store.upkeep._aside is None
+    assert log_of(tmp_path).stat().st_size == held, "the log did not begin anew"
     store.close()
 
 

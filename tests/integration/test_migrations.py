@@ -194,6 +194,12 @@ def test_without_a_backup_nothing_is_changed(tmp_path: Path, monkeypatch: pytest
     SqliteStore(path).close()
 
 
+def test_what_a_killed_start_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".gemflow-copy-abc.part").write_text("half")
+    SqliteStore(frozen(1, tmp_path)).close()
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_new_database_needs_no_backup(tmp_path: Path) -> None:
     SqliteStore(tmp_path / "gemflow.db").close()
     assert list(tmp_path.glob("*backup*")) == []

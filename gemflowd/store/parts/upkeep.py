@@ -1,14 +1,16 @@
 """Keeping the file small, sound and written: what is old, the write-ahead log, free pages, ballast. See `store.base.Upkeep`.
 
 Checkpoints are done here by hand. SQLite's own come inside a commit and their errors are swallowed: a disk that fails would
-go unnoticed until nothing can be read any more.
+go unnoticed until nothing can be read any more. What a long question or a copy has held back may be much: that is carried over on
+a thread and connection of its own, so that no turn waits for it.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,8 @@ from gemflowd.store.guard import guarded
 #: Frames (pages of 4 KiB) in the log before it is carried over; and how many more when a question held some of it back.
 LOG_FRAMES: Final = 4_000
 _MORE_FRAMES: Final = 1_000
+#: Frames above which a turn would wait too long for it.
+_MANY_FRAMES: Final = 4 * LOG_FRAMES
 #: Bytes above which the log's file is cut: by SQLite when it begins anew, by `tidy` when nothing happens.
 LOG_BYTES: Final = 64 * 1024 * 1024
 #: Free pages that are left alone, and the share of the file above which pages are given back, down to half of it.
@@ -41,12 +45,15 @@ class Upkeep:
 
     def __init__(self, db: apsw.Connection, path: Path, ballast: int) -> None:
         self._db = db
+        self._path = path
         self._log = path.with_name(path.name + "-wal")
         self._ballast = path.with_name("ballast")
         self._size = ballast
         self._kept = False
         self._frames = 0
+        self._carried = 0  # of those frames, as far as we know
         self._checkpoint_at = LOG_FRAMES
+        self._aside: _Aside | None = None
         self._changed = True  # since `tidy` last found nothing to do
         self._vacuuming = False
         db.execute("PRAGMA wal_autocheckpoint = 0")
@@ -55,7 +62,7 @@ class Upkeep:
 
     def _committed(self, _db: apsw.Connection, _name: str, frames: int) -> int:
         if frames < self._frames:  # the log has begun anew
-            self._checkpoint_at = LOG_FRAMES
+            self._checkpoint_at, self._carried = LOG_FRAMES, 0
         self._frames = frames
         self._changed = True
         return apsw.SQLITE_OK
@@ -104,23 +111,46 @@ class Upkeep:
 
     @guarded
     def checkpoint(self) -> None:
-        if self._frames < self._checkpoint_at:
+        if self._aside is not None and not self._aside.is_alive():
+            self._collect()
+        if self._aside is not None or self._frames < self._checkpoint_at:
             return
         self._checkpoint_at = self._frames + _MORE_FRAMES  # where a question holds it back: not at every turn
+        if self._frames - self._carried > _MANY_FRAMES:
+            self._aside = _Aside(self._path, self._db.open_vfs)
+            self._aside.start()
+            return
         with suppress(apsw.BusyError):
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            _, self._carried = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _collect(self) -> None:
+        """What became of it on the other thread."""
+        assert self._aside is not None
+        self._aside.join()
+        aside, self._aside = self._aside, None
+        if aside.failure is not None:
+            raise aside.failure
+        if aside.carried <= self._frames:  # else the log has begun anew since
+            self._carried = aside.carried
 
     @guarded
     def settle(self) -> None:
+        if self._aside is not None:
+            self._collect()
         if self._frames:
             self._cut_log()
+
+    def close(self) -> None:
+        """Nothing of ours goes on."""
+        if self._aside is not None:
+            self._aside.join()
 
     def _cut_log(self) -> None:
         """Carry everything over and cut the file, unless somebody reads: nobody is waited for."""
         self._db.set_busy_timeout(0)
         try:
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._frames, self._checkpoint_at = 0, LOG_FRAMES
+            self._frames, self._carried, self._checkpoint_at = 0, 0, LOG_FRAMES
         except apsw.BusyError:
             pass
         finally:
@@ -135,7 +165,7 @@ class Upkeep:
         self.checkpoint()
         if self._vacuum(seconds):
             return True
-        if self._log_bytes() > LOG_BYTES:
+        if self._log_bytes() > LOG_BYTES and self._aside is None and self._frames - self._carried <= _MANY_FRAMES:
             self._cut_log()
         self._changed = False
         return False
@@ -192,3 +222,24 @@ class Upkeep:
         except OSError:
             return False
         return True
+
+
+class _Aside(threading.Thread):
+    """Carries the log over beside the queue, which may go on writing meanwhile."""
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        super().__init__(name="checkpoint", daemon=True)
+        self._path, self._vfs = path, vfs
+        self.carried = 0
+        self.failure: apsw.Error | None = None
+
+    def run(self) -> None:
+        try:
+            with closing(apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=self._vfs)) as db:
+                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                list(db.execute("SELECT 1 FROM sqlite_schema LIMIT 1"))  # else it doesn't know of the log
+                _, self.carried = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            pass
+        except apsw.Error as error:
+            self.failure = error  # it belongs to the engine: a disk that can't be trusted stops it
