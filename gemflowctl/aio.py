@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any, Self
 
-from gemflowctl import following, ops, paging, submission, waiting
+from gemflowctl import following, ops, paging, pouring, submission, waiting
 from gemflowctl.aio_driver import AsyncDriver
+from gemflowctl.aio_stored import AsyncStoredThings
 from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
 from gemflowctl.errors import ClientError
 from gemflowctl.handles import BaseFlow, BaseTask
@@ -28,7 +29,7 @@ from gemflowd.protocol.endpoints import default_endpoint
 _log = logging.getLogger("gemflowctl")
 
 
-class AsyncClient:
+class AsyncClient(AsyncStoredThings):
     """One daemon, for one event loop; any number of coroutines may share it. Arguments and errors as `Client`."""
 
     def __init__(
@@ -95,11 +96,12 @@ class AsyncClient:
         *,
         name: str | None = None,
         submission: str | None = None,
+        grow: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> AsyncTask:
         """As `Client.submit`."""
-        flow = await self.submit_batch([_task_fields(type, data, fields)], name=name, submission=submission)
-        return flow.only_task()
+        task = _task_fields(type, data, fields)
+        return (await self.submit_batch([task], name=name, submission=submission, grow=grow)).only_task()
 
     async def submit_batch(
         self,
@@ -108,13 +110,31 @@ class AsyncClient:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
+        order: str | None = None,
+        stream: bool = False,
+        grow: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_batch`."""
-        steps = _submission_steps(
-            tasks, uuid=submission, name=name, metadata=metadata, weight=weight, progress=progress
-        )
+        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow)
+        steps = _submission_steps(tasks, about, uuid=submission, progress=progress)
+        return AsyncFlow(self, await self._driver.finish(steps))
+
+    async def submit_from(
+        self,
+        tasks: Iterable[Mapping[str, Any] | None],
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        weight: float | None = None,
+        stream: bool = False,
+        submission: str | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> AsyncFlow:
+        """As `Client.submit_from`; `tasks` is iterated in the loop, so that what it waits for keeps others waiting."""
+        about = _about_flow(name=name, metadata=metadata, weight=weight, stream=stream)
+        steps = pouring.pour(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 
     async def submission(self, submission: str) -> Body:
@@ -153,6 +173,10 @@ class AsyncClient:
         """As `Client.show`."""
         return await self._driver.call(ops.show(ref))
 
+    async def explain(self, ref: RefLike) -> Body:
+        """As `Client.explain`."""
+        return await self._driver.call(ops.explain(ref))
+
     def results(self, refs: Refs) -> AsyncIterator[Result]:
         """As `Client.results`."""
         return self._driver.results(paging.results(refs))
@@ -181,6 +205,22 @@ class AsyncClient:
     async def retry(self, refs: Refs, *, downstream: bool = False) -> Body:
         """As `Client.retry`."""
         return await self._driver.call(ops.retry(refs, downstream))
+
+    async def hold(self, refs: Refs) -> Body:
+        """As `Client.hold`."""
+        return await self._driver.call(ops.hold(refs))
+
+    async def release(self, refs: Refs) -> Body:
+        """As `Client.release`."""
+        return await self._driver.call(ops.release(refs))
+
+    async def edit(self, refs: Refs, *, priority: int) -> Body:
+        """As `Client.edit`."""
+        return await self._driver.call(ops.edit(refs, priority))
+
+    async def delete(self, refs: Refs) -> Body:
+        """As `Client.delete`."""
+        return await self._driver.call(ops.delete(refs))
 
     # Events
 
@@ -223,6 +263,7 @@ class AsyncClient:
 
 
 _submission_steps = submission.submit
+_about_flow = submission.about_flow
 _task_fields = submission.task_fields
 
 

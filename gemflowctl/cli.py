@@ -1,7 +1,9 @@
-"""What every command has in common: `--json`, examples under the help, references as arguments."""
+"""What every command has in common: `--json`, examples under the help, groups, references as arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import click
@@ -27,6 +29,14 @@ def json_option() -> click.Option:
     )
 
 
+def _write_examples(formatter: click.HelpFormatter, epilog: str | None) -> None:
+    if epilog:
+        formatter.write_paragraph()
+        formatter.write("Examples:\n")
+        for line in epilog.strip().splitlines():
+            formatter.write(f"  {line.strip()}\n")
+
+
 class Command(click.Command):
     """A command with `--json`; its `epilog` holds examples and is printed as it stands."""
 
@@ -35,11 +45,34 @@ class Command(click.Command):
         self.params.append(json_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.epilog:
-            formatter.write_paragraph()
-            formatter.write("Examples:\n")
-            for line in self.epilog.strip().splitlines():
-                formatter.write(f"  {line.strip()}\n")
+        _write_examples(formatter, self.epilog)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed; with `--json` and examples as `Command`.
+
+    Args:
+        table: every command and the module that has it, as `command`.
+    """
+
+    def __init__(self, *args: Any, table: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._table = table
+        self.params.append(json_option())
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self._table, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = self._table.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        command = import_module(module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(formatter, self.epilog)
 
 
 class RefType(click.ParamType[str]):

@@ -10,11 +10,11 @@ What an operation says and how long ones go step by step is in `ops.py` and its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Self
 
-from gemflowctl import following, ops, paging, submission, waiting
+from gemflowctl import following, ops, paging, pouring, submission, waiting
 from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
 from gemflowctl.driver import Driver
 from gemflowctl.handles import BaseFlow, BaseTask
@@ -24,10 +24,11 @@ from gemflowctl.peer import check_endpoint
 from gemflowctl.refs import RefLike, Refs
 from gemflowctl.results import Result, from_line
 from gemflowctl.steps import Bodies, Body
+from gemflowctl.stored import StoredThings
 from gemflowd.protocol.endpoints import default_endpoint
 
 
-class Client:
+class Client(StoredThings):
     """One daemon. Connects when it is first used. Not safe to share between threads: make one for each.
 
     Args:
@@ -104,6 +105,7 @@ class Client:
         *,
         name: str | None = None,
         submission: str | None = None,
+        grow: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Task:
         """Submit one task; when it returns, the task is durable.
@@ -113,13 +115,16 @@ class Client:
             data: its input.
             name: of the flow that the task makes.
             submission: a UUID of your own; repeating it does not submit twice.
-            fields: the other fields of a task, as docs/protocol.md lists them (`priority`, `deps`, `timeout`, …). `deps`
-                may hold handles.
+            grow: as in `submit_batch`.
+            fields: the other fields of a task, as docs/protocol.md lists them (`priority`, `deps`, `when`, `key`,
+                `resources`, …). `deps` may hold handles, `run_at` and `expires` may be a datetime with a zone. When `key` is
+                taken, the task that has it is returned.
         """
         return self.submit_batch(
             [_task_fields(type, data, fields)],
             name=name,
             submission=submission,
+            grow=grow,
         ).only_task()
 
     def submit_batch(
@@ -129,24 +134,49 @@ class Client:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
+        order: str | None = None,
+        stream: bool = False,
+        grow: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Flow:
-        """Submit a flow, in chunks if it is large; stored whole or not at all.
+        """Submit a flow, in chunks if it is large; stored whole or not at all, unless it streams.
 
         Args:
             tasks: as docs/protocol.md describes them. A large flow is sorted so that dependencies come first.
+            weight: the flow's share beside flows of equal priority, 1 if not given.
+            order: `fair`, or `critical-path`: the longest remaining path first.
+            stream: what has arrived runs before the rest has.
+            grow: add to the flow of a running task instead of making one: `{task, token, step}`, of which the attempt's
+                environment has the first two (`{}` is enough inside of a task). The same `step` adds once.
             submission: a UUID of your own; with one that the daemon knows it goes on where it stopped receiving.
             progress: called with the tasks received and the total after every chunk.
         """
-        return Flow(
-            self,
-            self._driver.finish(
-                _submission_steps(
-                    tasks, uuid=submission, name=name, metadata=metadata, weight=weight, progress=progress
-                )
-            ),
-        )
+        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow)
+        return Flow(self, self._driver.finish(_submission_steps(tasks, about, uuid=submission, progress=progress)))
+
+    def submit_from(
+        self,
+        tasks: Iterable[Mapping[str, Any] | None],
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        weight: float | None = None,
+        stream: bool = False,
+        submission: str | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Flow:
+        """Submit tasks while they come, without holding them all: in their order, a dependency before what needs it.
+
+        What raises while they are read or sent discards what was received; with `stream` that stays and runs.
+
+        Args:
+            tasks: any iterable; None among them sends what has come so far. The others as in `submit_batch`.
+            submission: a UUID of your own; with one that the daemon knows, the tasks that it has received are skipped.
+            progress: called with the number of tasks received after every chunk.
+        """
+        about = _about_flow(name=name, metadata=metadata, weight=weight, stream=stream)
+        return Flow(self, self._driver.finish(pouring.pour(tasks, about, uuid=submission, progress=progress)))
 
     def submission(self, submission: str) -> Body:
         """How far the daemon received a submission: `{flow, state, received}`."""
@@ -184,6 +214,10 @@ class Client:
         """All that is known of one task or flow."""
         return self._driver.call(ops.show(ref))
 
+    def explain(self, ref: RefLike) -> Body:
+        """Why a task is not running: `{number, flow, state, runnable, reasons}`, the nearest reason first."""
+        return self._driver.call(ops.explain(ref))
+
     def results(self, refs: Refs) -> Iterator[Result]:
         """Results of what has ended, in order of submission, fetched page by page."""
         return map(from_line, self._driver.emitted(paging.results(refs)))
@@ -220,6 +254,22 @@ class Client:
     def retry(self, refs: Refs, *, downstream: bool = False) -> Body:
         """Put back what ended without success: `{retried, unchanged}`."""
         return self._driver.call(ops.retry(refs, downstream))
+
+    def hold(self, refs: Refs) -> Body:
+        """Keep what waits from starting, until `release`: `{held, unchanged}`."""
+        return self._driver.call(ops.hold(refs))
+
+    def release(self, refs: Refs) -> Body:
+        """Let what was held wait on as before: `{released, unchanged}`."""
+        return self._driver.call(ops.release(refs))
+
+    def edit(self, refs: Refs, *, priority: int) -> Body:
+        """Give what has not ended another priority: `{edited, unchanged}`."""
+        return self._driver.call(ops.edit(refs, priority))
+
+    def delete(self, refs: Refs) -> Body:
+        """Delete what has ended, with results, logs and history: `{deleted}`."""
+        return self._driver.call(ops.delete(refs))
 
     # Events
 
@@ -259,6 +309,7 @@ class Client:
 
 # Inside the class `list` is a method and `submit` an operation.
 _submission_steps = submission.submit
+_about_flow = submission.about_flow
 _task_fields = submission.task_fields
 
 

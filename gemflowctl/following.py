@@ -22,6 +22,7 @@ _QUIET: Final = 5.0
 _PAGE: Final = 1000
 _RESULTS_AT_ONCE: Final = 1000
 ENDED_TOPICS: Final = tuple(sorted(f"task.{state.word}" for state in TERMINAL))
+_FLOW_ENDED_TOPICS: Final = ("flow.succeeded", "flow.failed", "flow.cancelled")
 #: Topics whose events are not stored: there is nothing to fetch.
 _UNSTORED: Final = ("stats", "log.")
 
@@ -29,7 +30,7 @@ _UNSTORED: Final = ("stats", "log.")
 def prefixes(topics: tuple[str, ...]) -> tuple[str, ...]:
     """What to subscribe to; none means everything that is stored. `task` and `flow` mean all their states."""
     if not topics:
-        return ("task.", "flow.", "worker", "limit", "budget")
+        return ("task.", "flow.", "worker", "limit", "queue", "memory", "schedule")
     return tuple(f"{topic}." if topic in ("task", "flow", "log") else topic for topic in topics)
 
 
@@ -93,9 +94,12 @@ class EventFeed:
             self._cursor.adopt(reply["topics"], reply["next"])
             return found
         restarted = self._cursor.restarted(reply["epoch"])
-        for topic, ordinal in reply["topics"].items():
-            if restarted or self._cursor.gap(topic, ordinal):
-                found += yield from self._fetch(self._cursor.after(topic), (topic,), reply["next"])
+        behind = tuple(
+            topic for topic, ordinal in reply["topics"].items() if restarted or self._cursor.gap(topic, ordinal)
+        )
+        if behind:
+            # All in one, so that what is gone is told once; what was delivered of one of them is not delivered again.
+            found = yield from self._fetch(min(map(self._cursor.after, behind)), behind, reply["next"])
         self._cursor.adopt(reply["topics"], reply["next"], reply["epoch"])
         return sorted(found, key=lambda event: event.get("seq") or 0)
 
@@ -105,13 +109,12 @@ class EventFeed:
         return (yield from self._fetch(self._cursor.after(topic), (topic,), target))
 
     def _fetch(self, start: int, topics: tuple[str, ...], target: int) -> Steps[Bodies]:
-        """Stored events from `start` up to at least `target`; an event of topic `lost` tells of those that are gone."""
+        """Stored events from `start` up to at least `target`; an event of topic `missed` tells of those that are gone."""
         assert self._cursor is not None
         found: Bodies = []
         while start < target:
             page: Body = yield ops.events(start, topics, _PAGE)
-            if page["first_kept"] > start:
-                found.append({"seq": None, "topic": "lost", "from": start, "to": min(page["first_kept"], target) - 1})
+            found += missed(page, start, topics, self._cursor)
             found += self._cursor.fetched(event for event in page["events"] if wanted(event["topic"], self._stored))
             if page["next"] <= start:
                 break
@@ -119,10 +122,27 @@ class EventFeed:
         return found
 
 
+def missed(page: Body, start: int, topics: tuple[str, ...], cursor: Cursor) -> Bodies:
+    """The event that tells of events that were deleted before we could fetch them, of topics that are wanted; or none.
+
+    `topics` in it says how many of each, of those where that is known: not after a start in the middle.
+    """
+    if page["first_kept"] <= start:
+        return []
+    gone = page.get("missed") or {}
+    ordinals = {topic: count for topic, count in gone.get("topics", {}).items() if wanted(topic, topics)}
+    certain = bool(gone) and all(cursor.arrived(topic) is not None for topic in ordinals)
+    counts = cursor.missed(ordinals)
+    if certain and not counts:
+        return []  # what is gone was of other topics, or was delivered before
+    first, last = gone.get("first", start), gone.get("last", page["first_kept"] - 1)
+    return [{"topic": "missed", "first": first, "last": last, "topics": counts}]
+
+
 def events(endpoint: str, topics: tuple[str, ...], start: int | None, follow: bool) -> Steps[None]:
     """Emits events: with `follow` for ever, else the stored ones from `start` on."""
     if not follow:
-        yield from _stored_events(prefixes(topics), 1 if start is None else start)
+        yield from _stored_events(prefixes(topics), start)
         return
     feed = EventFeed(endpoint, prefixes(topics), start)
     found = yield from feed.open()
@@ -132,31 +152,47 @@ def events(endpoint: str, topics: tuple[str, ...], start: int | None, follow: bo
         found = yield from feed.next()
 
 
-def _stored_events(topics: tuple[str, ...], start: int) -> Steps[None]:
+def _stored_events(topics: tuple[str, ...], start: int | None) -> Steps[None]:
+    cursor = None if start is None else Cursor(start, None)
+    start = 1 if start is None else start
     while True:
         page: Body = yield ops.events(start, topics, _PAGE)
-        for event in page["events"]:
-            if wanted(event["topic"], topics):
-                yield Emit(event)
-        if page["next"] <= start:  # a page without events says only that none of these was among those that were looked at
+        # Who asked for whatever is stored has missed nothing.
+        for event in missed(page, start, topics, cursor) if cursor else ():
+            yield Emit(event)
+        found = [event for event in page["events"] if wanted(event["topic"], topics)]
+        for event in cursor.fetched(found) if cursor else found:
+            yield Emit(event)
+        if page["next"] <= start:  # an empty page may have looked at so much only
             return
         start = page["next"]
 
 
 def as_completed(endpoint: str, flow: RefLike) -> Steps[None]:
-    """Emits each result line of a flow once, soon after its task ended, until all have ended."""
+    """Emits each result line of a flow once, soon after its task ended, until all have ended and none can be added."""
     ref = check(flow)
     number = int(ref.removeprefix("f"))
-    feed = EventFeed(endpoint, ENDED_TOPICS, None)
+    feed = EventFeed(endpoint, ENDED_TOPICS + _FLOW_ENDED_TOPICS, None)
     yield from feed.open()
-    item = (yield Call("status", {"refs": [ref]}))["items"][0]
+    item = yield from _flow(ref)
     seen: set[int] = set()
     yield from _unseen([ref], seen)
-    while len(seen) < item["total"]:
+    while len(seen) < item["total"] or item.get("state") in ("open", "active"):
         found = yield from feed.next()
-        ended = sorted({event["task"] for event in found if event.get("flow") == number} - seen)
+        if any(event["topic"] == "missed" for event in found):
+            yield from _unseen([ref], seen)
+        ended = sorted({event["task"] for event in found if event.get("flow") == number and "task" in event} - seen)
         for first in range(0, len(ended), _RESULTS_AT_ONCE):
             yield from _unseen([str(task) for task in ended[first : first + _RESULTS_AT_ONCE]], seen)
+        if len(seen) >= item["total"]:
+            # It may have grown, or be open for more.
+            item = yield from _flow(ref)
+
+
+def _flow(ref: str) -> Steps[Body]:
+    """The flow as `status` describes it."""
+    reply: Body = yield Call("status", {"refs": [ref]})
+    return reply["items"][0]  # type: ignore[no-any-return]
 
 
 def _unseen(refs: list[str], seen: set[int]) -> Steps[None]:

@@ -19,6 +19,8 @@ class Cursor:
         self._epoch = epoch
         self._last: dict[str, int] = {}
         self._expected: dict[str, int] = {}
+        #: A topic that is not in `_expected` has had nothing up to here; not known before the ordinals were taken over once.
+        self._complete = start <= 1
 
     def after(self, topic: str) -> int:
         """The first `seq` of the topic that was not delivered."""
@@ -38,11 +40,29 @@ class Cursor:
         return self._new(topic, events)
 
     def fetched(self, events: Iterable[Body]) -> Bodies:
-        """The events of a page, of any topics, that are new."""
+        """The events of a page, of any topics, that are new. A page has no gaps, so each moves the ordinal on by one."""
         found: Bodies = []
         for event in events:
-            found += self._new(event["topic"], [event])
+            new = self._new(event["topic"], [event])
+            arrived = self.arrived(event["topic"])
+            if new and arrived is not None:
+                self._expected[event["topic"]] = arrived + 1
+            found += new
         return found
+
+    def arrived(self, topic: str) -> int | None:
+        """The ordinal that the next event of a topic will have; None where that is not known."""
+        return self._expected.get(topic, 0 if self._complete else None)
+
+    def missed(self, ordinals: Mapping[str, int]) -> dict[str, int]:
+        """Events are gone; the topics have had so many by then. How many of each are gone, where that can be told."""
+        counts: dict[str, int] = {}
+        for topic, ordinal in ordinals.items():
+            arrived = self.arrived(topic)
+            if arrived is not None and ordinal > arrived:
+                counts[topic] = ordinal - arrived
+            self._expected[topic] = max(arrived or 0, ordinal)
+        return counts
 
     def adopt(self, ordinals: Mapping[str, int], before: int, epoch: object = None) -> None:
         """Everything before `before` was delivered: take over the ordinals that the topics have there.
@@ -55,6 +75,7 @@ class Cursor:
                 self._expected.clear()
             self._epoch = epoch
         self._expected.update(ordinals)
+        self._complete = True
         self._base = max(self._base, before - 1)
 
     def _new(self, topic: str, events: Bodies) -> Bodies:

@@ -32,6 +32,8 @@ class BaseFlow:
         self.count: int = reply["count"]
         #: Whether the daemon had it already.
         self.repeated: bool = bool(reply.get("repeated"))
+        #: Whether nothing was submitted because another task has the unique key; then this is that task's flow.
+        self.key_taken: bool = reply.get("key") == "returned"
         #: The whole reply.
         self.reply = reply
 

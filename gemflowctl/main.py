@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Final
 
 import click
 
-from gemflowctl.cli import json_option
+from gemflowctl.cli import LazyGroup
 from gemflowctl.defaults import REPLY_TIMEOUT
 from gemflowctl.errors import ClientError
 from gemflowctl.output import json, plain
@@ -34,8 +33,20 @@ COMMANDS: Final[dict[str, str]] = {
     "results": "gemflowctl.commands.results",
     "logs": "gemflowctl.commands.logs",
     "wait": "gemflowctl.commands.wait",
+    "explain": "gemflowctl.commands.explain",
     "cancel": "gemflowctl.commands.cancel",
     "retry": "gemflowctl.commands.retry",
+    "hold": "gemflowctl.commands.hold",
+    "release": "gemflowctl.commands.release",
+    "edit": "gemflowctl.commands.edit",
+    "delete": "gemflowctl.commands.delete",
+    "queues": "gemflowctl.commands.queues",
+    "pause": "gemflowctl.commands.pause",
+    "resume": "gemflowctl.commands.resume",
+    "enable": "gemflowctl.commands.enable",
+    "disable": "gemflowctl.commands.disable",
+    "schedule": "gemflowctl.commands.schedule",
+    "memory": "gemflowctl.commands.memory",
     "workers": "gemflowctl.commands.workers",
     "profile": "gemflowctl.commands.profile",
     "config": "gemflowctl.commands.config",
@@ -43,35 +54,17 @@ COMMANDS: Final[dict[str, str]] = {
     "monitor": "gemflowctl.commands.monitor",
     "stats": "gemflowctl.commands.stats",
     "events": "gemflowctl.commands.events",
+    "db": "gemflowctl.commands.db",
     "shutdown": "gemflowctl.commands.shutdown",
     "ping": "gemflowctl.commands.ping",
     "completion": "gemflowctl.commands.completion",
     "version": "gemflowctl.commands.version",
 }
 #: The same under the names that people know from elsewhere: `gemflowctl parallel status`.
-PARALLEL: Final = {name: COMMANDS[name] for name in ("status", "workers", "profile", "monitor")}
+PARALLEL: Final = {name: COMMANDS[name] for name in ("status", "enable", "disable", "workers", "profile", "monitor")}
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are needed."""
-
-    def __init__(self, *args: Any, table: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._table = table
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self._table, *super().list_commands(ctx)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = self._table.get(cmd_name)
-        if module is None:
-            return super().get_command(ctx, cmd_name)
-        command = import_module(module).command
-        assert isinstance(command, click.Command)
-        return command
 
 
 class ReaderGone(Exception):
@@ -133,15 +126,9 @@ def gemflowctl(context: click.Context, endpoint: str | None, reply_timeout: floa
     session.configure(quiet=quiet, color=color)
 
 
-gemflowctl.params.append(json_option())
-
-
 @gemflowctl.group(cls=LazyGroup, table=PARALLEL, hidden=True)
 def parallel() -> None:
     """The same commands under another name."""
-
-
-parallel.params.append(json_option())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,16 +1,20 @@
 """The requests of docs/protocol.md that are one request and one reply. Pure; one function an operation.
 
-Longer operations: `paging.py`, `waiting.py`, `submission.py`, `following.py`.
+Those of queues, schedules, the shared memory and the database are in `ops_stored.py`. Longer operations: `paging.py`,
+`waiting.py`, `submission.py`, `pouring.py`, `following.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from gemflowctl.refs import RefLike, Refs, check, check_all
+from gemflowctl.refs import RefLike, Refs, check, check_all, names_many
 from gemflowctl.steps import Call
 from gemflowd.protocol.versions import DAEMON_VERSION
+
+#: Seconds on top of the usual ones for what is done to a whole flow: the reply comes when all of it is done.
+_WHOLE_FLOW: Final = 300.0
 
 
 def hello() -> Call:
@@ -33,13 +37,40 @@ def show(ref: RefLike) -> Call:
     return Call("show", {"ref": check(ref)})
 
 
+def explain(ref: RefLike) -> Call:
+    return Call("explain", {"ref": check(ref)})
+
+
 def cancel(refs: Refs) -> Call:
-    return Call("cancel", {"refs": check_all(refs)})
+    return _on_all("cancel", refs)
 
 
 def retry(refs: Refs, downstream: bool) -> Call:
     # Not repeatable: what was retried may have failed again in between, and would run once more.
-    return Call("retry", {"refs": check_all(refs), "downstream": downstream}, repeatable=False)
+    return _on_all("retry", refs, {"downstream": downstream}, repeatable=False)
+
+
+def hold(refs: Refs) -> Call:
+    return _on_all("hold", refs)
+
+
+def release(refs: Refs) -> Call:
+    return _on_all("release", refs)
+
+
+def edit(refs: Refs, priority: int) -> Call:
+    return _on_all("edit", refs, {"priority": priority})
+
+
+def delete(refs: Refs) -> Call:
+    # Not repeatable: the second would be refused, since what it names is gone.
+    return _on_all("delete", refs, repeatable=False)
+
+
+def _on_all(op: str, refs: Refs, more: Mapping[str, Any] | None = None, *, repeatable: bool = True) -> Call:
+    names = check_all(refs)
+    patience = _WHOLE_FLOW if any(map(names_many, names)) else 0.0
+    return Call(op, {"refs": names, **(more or {})}, repeatable=repeatable, patience=patience)
 
 
 def workers(count: int | None) -> Call:

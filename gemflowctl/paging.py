@@ -1,4 +1,4 @@
-"""Answers that come in pages: tasks, results, logs. Steps, shared by both clients."""
+"""Answers that come in pages: tasks, results, logs, keys of the shared memory. Steps, shared by both clients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from gemflowctl.steps import Body, Call, Emit, Steps
 #: Seconds of one long poll for log lines; the protocol allows 30.
 _LOG_POLL: Final = 30.0
 _LIST_PAGE: Final = 500
+#: Keys of the shared memory in one page, and fewer where the values come along.
+_KEYS_PAGE: Final = 500
+_VALUES_PAGE: Final = 50
 
 
 def list_tasks(filters: dict[str, Any], limit: int | None) -> Steps[None]:
@@ -57,3 +60,23 @@ def logs(ref: RefLike, follow: bool, after: int) -> Steps[None]:
             return
         if reply.get("next") is not None:
             after = reply["next"]
+
+
+def memory_list(namespace: str | None, prefix: str, values: bool, limit: int | None) -> Steps[None]:
+    """Emits keys of the shared memory, in order; at most `limit`, or all."""
+    body: Body = {} if namespace is None else {"namespace": namespace}
+    if prefix:
+        body["prefix"] = prefix
+    if values:
+        body["values"] = True
+    most = _VALUES_PAGE if values else _KEYS_PAGE
+    left = limit
+    while left is None or left > 0:
+        reply: Body = yield Call("memory_list", {**body, "limit": most if left is None else min(left, most)})
+        for item in reply["items"]:
+            yield Emit(item)
+        if left is not None:
+            left -= len(reply["items"])
+        if reply.get("next") is None:
+            return
+        body["after"] = reply["next"]

@@ -60,6 +60,11 @@ def check_all(refs: Refs) -> list[str]:
     return checked
 
 
+def names_many(ref: str) -> bool:
+    """Whether a checked reference may name many tasks: a whole flow, or a range."""
+    return "/" not in ref if ref.startswith("f") else "-" in ref
+
+
 def dependencies(text: str) -> list[dict[str, object]]:
     """The dependencies that `REF[:on]` means, as the daemon takes them; a range becomes one for each number.
 

@@ -12,6 +12,11 @@ _DURATION: Final = re.compile(r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+def is_duration(text: str) -> bool:
+    """Whether it is written as a duration, and not as a moment."""
+    return _DURATION.fullmatch(text.strip()) is not None
+
+
 def parse_duration(text: str) -> float:
     """Seconds of `90`, `90s`, `1.5m`, `2h`, `1d` or `200ms`.
 
@@ -30,7 +35,7 @@ def parse_since(text: str, now: float) -> float:
     Raises:
         ValueError: it is neither.
     """
-    if _DURATION.fullmatch(text.strip()):
+    if is_duration(text):
         return now - parse_duration(text)
     return parse_moment(text)
 

@@ -111,7 +111,7 @@ class Mailbox:
         self._open.pop(pending.id, None)
         unsure = "" if pending.call.repeatable else "; whether it was done is not known"
         pending.error = ReplyTimeout(
-            f"the daemon did not answer `{pending.call.op}` within {self._reply_timeout:g} s"
+            f"the daemon did not answer `{pending.call.op}` within {self._reply_timeout + pending.call.patience:g} s"
             f"{f', {pending.tries} times' if pending.tries > 1 else ''}{unsure}"
         )
 

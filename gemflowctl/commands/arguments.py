@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from gemflowctl.times import is_duration, parse_duration
 from gemflowd.protocol.moments import parse_moment
 
 
@@ -24,7 +25,7 @@ def data_of(data: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
         key, equals, text = setting.partition("=")
         if not equals or not all(key.split(".")):
             raise click.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
-        _put(found, key, _value(text))
+        _put(found, key, json_or_text(text))
     return found if data is not None or settings else None
 
 
@@ -72,7 +73,21 @@ def moment_of(option: str, text: str) -> float:
         raise click.BadParameter(str(problem), param_hint=option) from None
 
 
-def _value(text: str) -> Any:
+def moment_or_duration(option: str, text: str | None) -> tuple[float | None, float | None]:
+    """A moment in seconds since the epoch, or a duration in seconds; None for what it is not.
+
+    Raises:
+        click.UsageError: it is neither.
+    """
+    if text is None:
+        return None, None
+    if is_duration(text):
+        return None, parse_duration(text)
+    return moment_of(option, text), None
+
+
+def json_or_text(text: str) -> Any:
+    """What a text means: JSON if it reads as such, else itself."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:

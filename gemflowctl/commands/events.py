@@ -32,18 +32,22 @@ _RECENT = 100
     "topics",
     multiple=True,
     metavar="TOPIC",
-    help="task, task.<state>, flow, worker, limit, log.<number>, stats.",
+    help="task, task.<state>, flow, worker, limit, queue, memory, schedule, log.<number>, stats.",
 )
 @click.pass_obj
 def command(session: Session, follow: bool, start: int | None, topics: tuple[str, ...]) -> None:
     """Show stored events, by default the last hundred; with -f what happens from now on (or from SEQ on).
 
-    Topics are prefixes. With --json: one event on each line. An event of topic `lost` says that older ones were deleted.
+    Topics are prefixes. With --json: one event on each line. An event of topic `missed` tells which numbers, and how many of
+    each topic, were deleted before they could be shown.
     """
+    recent = start is None and not follow
     with session.client() as client:
-        if start is None and not follow:
+        if recent:
             start = max(0, client.next_event() - _RECENT)
         for event in client.events(topics, start=start, follow=follow):
+            if recent and event["topic"] == "missed":
+                continue  # nobody asked for a certain number
             if session.console.as_json:
                 session.console.json(event)
             else:
@@ -54,9 +58,18 @@ def command(session: Session, follow: bool, start: int | None, topics: tuple[str
 
 def one_line(event: Body) -> str:
     """An event in one line, harmless for a terminal."""
+    if event.get("topic") == "missed":
+        return _missed(event)
     seq = "" if event.get("seq") is None else f"{event['seq']}  "
     at = f"{format_moment(event['at'])}  " if "at" in event else ""
     rest = {name: value for name, value in event.items() if name not in ("seq", "at", "topic") and value is not None}
     return f"{seq}{at}{plain.line(event.get('topic', 'stats'))}  " + "  ".join(
         f"{plain.line(name)}={plain.line(value, 200)}" for name, value in rest.items()
+    )
+
+
+def _missed(event: Body) -> str:
+    counts = ", ".join(f"{count} {plain.line(topic)}" for topic, count in event["topics"].items())
+    return f"missed  events {event['first']} to {event['last']} were deleted before they were read" + (
+        f": {counts}" if counts else ""
     )

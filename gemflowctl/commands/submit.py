@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from typing import Any
 
 import click
 
 from gemflowctl.cli import DURATION, Command
-from gemflowctl.commands.arguments import data_of, json_object, moment_of
+from gemflowctl.commands.arguments import data_of, json_object, moment_of, moment_or_duration
 from gemflowctl.commands.submitting import Batch, submit
+from gemflowctl.commands.task_options import NAMES, fields_of, task_options
 from gemflowctl.refs import dependencies
 from gemflowctl.session import Session
 from gemflowctl.submission import check_uuid, task_fields
 
 #: Options that describe one task, and have no meaning for files.
-_OF_ONE_TASK = ("data", "settings", "id_", "priority", "after", "queue", "delay", "at", "timeout", "retries")
+_OF_ONE_TASK = (*NAMES, "id_", "after", "when", "delay", "at", "expires", "key", "key_ttl", "key_conflict")
+#: Options that describe a flow from files.
+_OF_FILES = ("resume", "form", "weight", "order", "stream")
 
 
 @click.command(
@@ -27,7 +31,9 @@ _OF_ONE_TASK = ("data", "settings", "id_", "priority", "after", "queue", "delay"
     gemflowctl submit gemini --set prompt='Sum it up' --after f7/research:done --priority 8
     gemflowctl submit -f flow.yaml
     gemflowctl submit -f batch-*.jsonl --name "all of them" --wait
-    generate | gemflowctl submit -f - --format jsonl
+    generate | gemflowctl submit -f - --format jsonl --stream
+    gemflowctl submit command --set 'args=["./sync"]' --key sync --expires 1h --resource gpu=1
+    gemflowctl submit -f found.jsonl --grow --step found
     """,
 )
 @click.argument("words", nargs=-1, metavar="[TYPE]")
@@ -45,85 +51,133 @@ _OF_ONE_TASK = ("data", "settings", "id_", "priority", "after", "queue", "delay"
     type=click.Choice(["jsonl", "json", "yaml", "toml"]),
     help="The files' format; else by name, of standard input by look.",
 )
-@click.option("--data", metavar="JSON|@FILE", help="The task's input, a JSON object.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One value of the input: JSON if it reads as such, else text; a.b=1 nests.",
-)
+@task_options
 @click.option("--id", "id_", metavar="ID", help="Your name for the task.")
-@click.option("--priority", type=int, help="Higher runs first; by convention 0 to 10, 5 if not given.")
 @click.option(
     "--after", multiple=True, metavar="REF[:ON]", help="Wait for a task; ON is success (default), failure or done."
 )
-@click.option("--queue", metavar="NAME", help="The queue.")
+@click.option("--when", metavar="CEL", help="Once what it waits for has ended: run only if this is true, else skip it.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Not before so long from now: 90, 90s, 10m, 2h.")
 @click.option("--at", metavar="WHEN", help="Not before this moment, ISO 8601 with a zone.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="For one attempt.")
-@click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Tries after the first.")
-@click.option("--metadata", metavar="JSON", help="A JSON object that is kept and shown.")
+@click.option("--expires", metavar="WHEN|TIME", help="Skipped if it has not started by then, or after so long.")
+@click.option("--key", metavar="KEY", help="A unique key: not submitted while another task has it.")
+@click.option(
+    "--key-ttl", type=DURATION, metavar="TIME", help="The key is taken for so long, whatever becomes of the task."
+)
+@click.option(
+    "--key-conflict",
+    type=click.Choice(["return", "reject", "replace"]),
+    help="When the key is taken: name the task that has it (the default), be refused, or cancel that one if it waits.",
+)
 @click.option("--name", metavar="NAME", help="A name for the flow.")
 @click.option("--wait", is_flag=True, help="Wait for the end and show the results; exit with 1 if something failed.")
 @click.option("--resume", metavar="UUID", help="With -f: go on with a submission that broke off.")
+@click.option(
+    "--weight",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="With -f: the flow's share beside others of equal priority; 1 if not given.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["fair", "critical-path"]),
+    help="With -f: critical-path starts first what most depends on, by --estimate or the mean of the type.",
+)
+@click.option("--stream", is_flag=True, help="With -f: what has arrived runs before the rest has.")
+@click.option("--grow", is_flag=True, help="Add to the flow of the running task that calls this.")
+@click.option("--step", metavar="NAME", help="With --grow: a later attempt adds the same step no second time.")
 @click.pass_context
 def command(context: click.Context, /, words: tuple[str, ...], files: tuple[str, ...], **options: Any) -> int:
     """Submit a task of TYPE, or with -f the tasks of files as one flow. When it returns, they are durable.
 
     Files hold tasks as docs/protocol.md describes them, the short form {id, task, agent, deps}, or (JSON lines) Gemini's batch
-    lines {key, request}. They are read and checked as a whole before anything is sent; an error names the line.
+    lines {key, request}. They are read and checked as a whole before anything is sent; an error names the line. JSON lines of
+    more than 8 MiB are read, checked and sent piece by piece instead: what a task waits for has to stand before it.
 
     With --json: the daemon's reply as one object; with --wait then one line for each result.
     """
     session: Session = context.obj
     resume = options["resume"]
+    if options["step"] and not options["grow"]:
+        raise click.UsageError("--step goes with --grow")
+    if options["grow"] and (options["name"] or resume or options["stream"]):
+        raise click.UsageError("--grow adds to a flow that there is: --name, --resume and --stream don't go with it")
     if files:
-        _only_for_files(context)
+        _only_for(context, _OF_ONE_TASK, "describes one task and does not go with -f")
         # A shell's pattern after -f leaves all files but the first as words.
-        batch = _from_files([*files, *words], options)
-        return submit(session, batch, resume=check_uuid(resume) if resume else None, wait=options["wait"])
-    if resume or options["form"]:
-        raise click.UsageError("--resume and --format go with -f")
+        return _submit_files(session, [*files, *words], options, check_uuid(resume) if resume else None)
+    _only_for(context, _OF_FILES, "goes with -f")
     if len(words) != 1:
         raise click.UsageError("say which TYPE of task to submit, or -f FILE")
     return submit(session, _one(words[0], options), wait=options["wait"])
 
 
 def _one(type_: str, options: dict[str, Any]) -> Batch:
+    expires, expires_in = moment_or_duration("--expires", options["expires"])
     fields = {
+        **fields_of(options),
         "id": options["id_"],
-        "priority": options["priority"],
         "deps": [dep for after in options["after"] for dep in dependencies(after)] or None,
-        "queue": options["queue"],
+        "when": options["when"],
         "delay": options["delay"],
         "run_at": None if options["at"] is None else moment_of("--at", options["at"]),
-        "timeout": options["timeout"],
-        "retries": options["retries"],
-        "metadata": None if options["metadata"] is None else json_object("--metadata", options["metadata"]),
+        "expires": expires,
+        "expires_in": expires_in,
+        "key": options["key"],
+        "key_ttl": options["key_ttl"],
+        "key_conflict": options["key_conflict"],
     }
-    return Batch([task_fields(type_, data_of(options["data"], options["settings"]), fields)], name=options["name"])
+    task = task_fields(type_, data_of(options["data"], options["settings"]), fields)
+    return Batch([task], about={"name": options["name"], "grow": _growth(options)})
 
 
-def _from_files(files: list[str], options: dict[str, Any]) -> Batch:
-    from gemflowctl.input.files import read
+def _submit_files(session: Session, files: list[str], options: dict[str, Any], resume: str | None) -> int:
+    from gemflowctl.input.files import load
+    from gemflowctl.input.task_lines import TaskLines
 
-    document = read(files, options["form"])
+    grow = _growth(options)
     metadata = options["metadata"]
-    again = "gemflowctl submit " + " ".join(f"-f {shlex.quote(file)}" for file in files)
-    for name in ("form", "name", "metadata"):
-        if options[name]:
-            again += f" --{'format' if name == 'form' else name} {shlex.quote(options[name])}"
-    return Batch(
-        [entry.task for entry in document.entries],
-        name=options["name"] or document.name,
-        metadata=None if metadata is None else json_object("--metadata", metadata),
-        places=[entry.place for entry in document.entries],
-        again=again,
+    about: dict[str, Any] = {
+        "name": options["name"],
+        "metadata": None if metadata is None else json_object("--metadata", metadata),
+        "weight": options["weight"],
+        "stream": options["stream"],
+    }
+    again = _again(files, options)
+    # Both have to go in one request.
+    whole = grow is not None or options["order"] == "critical-path"
+    found = load(files, options["form"], whole=whole, eager=options["stream"], grows=grow is not None)
+    if isinstance(found, TaskLines):
+        with closing(found):
+            return submit(session, Batch(lines=found, about=about, again=again), resume=resume, wait=options["wait"])
+    batch = Batch(
+        [entry.task for entry in found.entries],
+        about={
+            **about,
+            "name": options["name"] or (found.name if grow is None else None),
+            "order": options["order"],
+            "grow": grow,
+        },
+        places=[entry.place for entry in found.entries],
+        again=again if grow is None else None,
     )
+    return submit(session, batch, resume=resume, wait=options["wait"])
 
 
-def _only_for_files(context: click.Context) -> None:
+def _growth(options: dict[str, Any]) -> dict[str, Any] | None:
+    return {"step": options["step"]} if options["grow"] else None
+
+
+def _again(files: list[str], options: dict[str, Any]) -> str:
+    """The command that goes on after a break, without the UUID."""
+    again = "gemflowctl submit " + " ".join(f"-f {shlex.quote(file)}" for file in files)
+    for name in ("form", "name", "metadata", "weight", "order"):
+        if options[name]:
+            again += f" --{'format' if name == 'form' else name} {shlex.quote(str(options[name]))}"
+    return again + (" --stream" if options["stream"] else "")
+
+
+def _only_for(context: click.Context, names: tuple[str, ...], why: str) -> None:
     for parameter in context.command.params:
-        if parameter.name in _OF_ONE_TASK and context.params.get(parameter.name) not in (None, ()):
-            raise click.UsageError(f"{parameter.opts[0]} describes one task and does not go with -f")
+        if parameter.name in names and context.params.get(parameter.name) not in (None, (), False):
+            raise click.UsageError(f"{parameter.opts[0]} {why}")

@@ -36,11 +36,17 @@ _FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "task": (str,),
     "when": (str,),
     "expires": _NUMBER,
+    "expires_in": _NUMBER,
     "key": (str,),
     "key_ttl": _NUMBER,
-    "memory_mb": _NUMBER,
+    "key_conflict": (str,),
+    "retry_on": (dict,),
     "resources": (dict,),
+    "estimate": _NUMBER,
+    "memory_mb": _NUMBER,
 }
+#: May also be written as moments, and are sent as seconds.
+_MOMENTS: Final = ("run_at", "expires")
 _WORDS: Final = {
     str: "a string",
     dict: "a map",
@@ -73,8 +79,12 @@ def to_task(value: Any, place: Place) -> dict[str, Any]:
 
 
 def _check_fields(task: dict[str, Any]) -> None:
-    if "run_at" in task:
-        task["run_at"] = parse_moment(task["run_at"])
+    for field in _MOMENTS:
+        if field in task:
+            try:
+                task[field] = parse_moment(task[field])
+            except ValueError as problem:
+                raise ValueError(f"`{field}`: {problem}") from None
     for field, value in task.items():
         kinds = _FIELDS.get(field)
         if kinds is None:
@@ -87,6 +97,10 @@ def _check_fields(task: dict[str, Any]) -> None:
         raise ValueError(f"`id` {task['id']!r} may hold only letters, digits, `_`, `.` and `-`, at most 128")
     for index, dep in enumerate(task.get("deps", ())):
         _check_dep(dep, index)
+    for field, kinds in (("retry_on", (int,)), ("resources", _NUMBER)):
+        for name, amount in task.get(field, {}).items():
+            if not isinstance(amount, kinds) or isinstance(amount, bool):
+                raise ValueError(f"`{field}.{name}` must be {_WORDS[kinds[-1]]}")  # noqa: TRY004
 
 
 def _check_dep(dep: Any, index: int) -> None:
@@ -103,8 +117,11 @@ def _check_dep(dep: Any, index: int) -> None:
         raise ValueError(f"`deps[{index}].on` must be success, failure or done")
 
 
-def check_together(entries: Sequence[Entry]) -> None:
+def check_together(entries: Sequence[Entry], *, grows: bool = False) -> None:
     """What can be wrong with tasks that are right one by one: an id twice, a dependency that is not there.
+
+    Args:
+        grows: they are added to a flow, whose tasks they may wait for.
 
     Raises:
         InvalidInput: with the place.
@@ -116,6 +133,8 @@ def check_together(entries: Sequence[Entry]) -> None:
             if name in places:
                 raise InvalidInput(f"{entry.place}: the id {name!r} was used before ({places[name]})")
             places[name] = entry.place
+    if grows:
+        return
     for entry in entries:
         for dep in entry.task.get("deps", ()):
             other = dep if not isinstance(dep, dict) else dep["id"] if "id" in dep and "flow" not in dep else None

@@ -86,12 +86,21 @@ def _jsonl(text: str, file: str) -> Document:
         if not line.strip():
             continue
         place = Place(file, line=number)
-        try:
-            value = _DECODER.decode(line)
-        except ValueError as error:
-            raise InvalidInput(f"{place}: not JSON: {_reason(error)}") from None
-        entries.append(Entry(to_task(value, place), place))
+        entries.append(Entry(json_line(line, place), place))
     return Document(entries)
+
+
+def json_line(line: str, place: Place) -> dict[str, Any]:
+    """The task of one JSON line.
+
+    Raises:
+        InvalidInput: with the place.
+    """
+    try:
+        value = _DECODER.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{place}: not JSON: {_reason(error)}") from None
+    return to_task(value, place)
 
 
 def _json(text: str, file: str) -> Document:
@@ -140,7 +149,7 @@ def _document(value: Any, file: str, lines: dict[int, int]) -> Document:
     return Document(entries, name)
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: Exception) -> str:
     return f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
 
 

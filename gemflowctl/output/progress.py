@@ -19,15 +19,17 @@ class Bar:
     Args:
         what: a few words.
         after: seconds before it appears.
+        of_bytes: it counts bytes, and shows them as such.
 
     Attributes:
         shows: whether it ever will.
     """
 
-    def __init__(self, console: Console, what: str, *, after: float = AFTER) -> None:
+    def __init__(self, console: Console, what: str, *, after: float = AFTER, of_bytes: bool = False) -> None:
         self.shows = not console.quiet and sys.stderr.isatty()
         self._color = console.colored(sys.stderr)
         self._what = what
+        self._of_bytes = of_bytes
         self._from = time.monotonic() + after
         self._progress: Any = None
         self._task: Any = None
@@ -41,9 +43,10 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """How far it is."""
-        if not self.shows or (self._progress is None and (time.monotonic() < self._from or done >= total)):
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        """How far it is; `total` may change, and is None where it is not known."""
+        ended = total is not None and done >= total
+        if not self.shows or (self._progress is None and (time.monotonic() < self._from or ended)):
             return
         if self._progress is None:
             self._start()
@@ -52,12 +55,12 @@ class Bar:
     def _start(self) -> None:
         # rich takes 50 ms to import: only when there is something to draw.
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            DownloadColumn() if self._of_bytes else MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=RichConsole(stderr=True, no_color=not self._color),

@@ -15,7 +15,7 @@ from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, Flow, Hold, Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, UNMET, Flow, Hold, Task
 
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
@@ -304,6 +304,7 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
         return False
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
+    task.flags &= ~UNMET
     task.due = task.finished = task.expires = None
     task.waiting = blocked_by
     turn.dropped_results.append(task.number)

@@ -120,6 +120,9 @@ class Turn:
     log_lines: list[tuple[int, int, float, str, str]] = field(default_factory=list)  # as `logs`, for those who listen
     started: list[Task] = field(default_factory=list)
     refused_outcomes: int = 0
+    # The engine's, for runs of schedules that wait for the end of an earlier one.
+    awaited: dict[int, str] = field(default_factory=dict)  # flow -> schedule
+    unblocked: set[str] = field(default_factory=set)  # schedules whose flow has ended
 
     def add_task(self, task: Task, body: bytes) -> None:
         """A task of a submission, in its first state."""
@@ -185,6 +188,8 @@ class Turn:
             flow.touched = self.steady  # how long it is kept goes by this
         self.changed_flows[flow.number] = flow
         self.events.append(Event(FLOW_TOPIC + to.word, {"flow": flow.number, "name": flow.name}))
+        if to.terminal and flow.number in self.awaited:
+            self.unblocked.add(self.awaited[flow.number])
 
     def forget_decisions(self) -> None:
         """What was decided about rows is in the store's transaction now; events and effects stay."""

@@ -10,7 +10,7 @@ from gemflowd import conditions
 from gemflowd.core import machine
 from gemflowd.engine.rows import Rows
 from gemflowd.model.states import State
-from gemflowd.model.task import Task
+from gemflowd.model.task import UNMET, Task
 
 
 def judge(rows: Rows) -> None:
@@ -25,6 +25,7 @@ def judge(rows: Rows) -> None:
         if reason is None:
             machine.proceed(rows.turn, task, judged=True)
         else:
+            task.flags |= UNMET
             rows.turn.move(task, State.SKIPPED, reason[:1000])
 
 
@@ -33,6 +34,15 @@ def _why_not(rows: Rows, task: Task, expression: str) -> str | None:
     size = sum(size for *_, size in ends)
     if size > conditions.MAX_RESULT_BYTES:
         return f"when: the results of its dependencies have {size} bytes, at most {conditions.MAX_RESULT_BYTES} are looked at"
+    try:
+        deps = _seen(rows, task, ends)
+        return None if conditions.evaluate(expression, deps) else f"when: {expression}"
+    except (conditions.ConditionFailed, ValueError) as error:  # the latter: a result that is no MessagePack
+        return f"when: {error} ({expression})"
+
+
+def _seen(rows: Rows, task: Task, ends: list[tuple[int, str | None, State, int]]) -> dict[str, Any]:
+    """What an expression sees."""
     results = {number: value for number, _, value in rows.store.inputs([task.number])[task.number]}
     failed = [number for number, _, state, _ in ends if state in (State.FAILED, State.QUARANTINED)]
     errors = rows.store.links.errors(failed) if failed else {}
@@ -46,7 +56,4 @@ def _why_not(rows: Rows, task: Task, expression: str) -> str | None:
             error = msgpack.unpackb(errors[number], strict_map_key=False)
             seen["error"] = {key: error[key] for key in ("class", "code", "message") if key in error}
         deps[name if name is not None and names.count(name) == 1 else str(number)] = seen
-    try:
-        return None if conditions.evaluate(expression, deps) else f"when: {expression}"
-    except conditions.ConditionFailed as error:
-        return f"when: {error} ({expression})"
+    return deps

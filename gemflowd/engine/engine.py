@@ -7,10 +7,11 @@ The engine runs on a thread of its own, owns the store, and talks to the rest th
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
+from gemflowd.engine.schedules import add_schedule, pause_schedule, remove_schedule, run_schedules
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
 from gemflowd.engine.upkeep import Upkeep
@@ -42,6 +44,8 @@ T = TypeVar("T")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
 TURN_ROWS: Final = 2_000
+#: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
+SLOW_TURN: Final = 0.1
 #: Seconds between two tries while the disk is full.
 _FULL_PAUSE: Final = 1.0
 
@@ -108,7 +112,12 @@ class Engine:
         try:
             self.open()
             while not self._stopping:
-                self._deliver(self.turn(self._take()))
+                taken = self._take()
+                begin = self._clocks.steady()
+                effects = self.turn(taken)
+                if (seconds := self._clocks.steady() - begin) > SLOW_TURN:
+                    log.info("a turn with %d facts took %.0f ms", len(taken), seconds * 1e3)
+                self._deliver(effects)
             self._store.note_end()
             self._store.upkeep.settle()
         except StoreError as error:
@@ -208,7 +217,10 @@ class Engine:
         return taken
 
     def _patience(self) -> float | None:
-        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open."""
+        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open, a
+        schedule's next run."""
+        if self._memory.unblocked and not self._draining:
+            return 0.0
         steady, wall = self._next_times()
         times = [until for bucket in self._memory.buckets.values() if (until := bucket.asleep_until) > self._turned_at]
         if steady is not None:
@@ -230,7 +242,10 @@ class Engine:
             )
             steady = min((time for time in times if time is not None), default=None)
             memory.next_times, memory.times_known = (steady, store.next_times(wall=True)), True
-        return memory.next_times
+        steady, wall = memory.next_times
+        if memory.next_run is not None and not self._draining:
+            wall = min(memory.next_run, wall or math.inf)
+        return steady, wall
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
         """Decide some facts in one transaction.
@@ -313,6 +328,8 @@ class Engine:
             queues=memory.queues,
             used=memory.used,
             cursors=memory.cursors,
+            awaited=memory.awaited,
+            unblocked=memory.unblocked,
         )
 
     def _write(self, turn: Turn) -> None:
@@ -354,7 +371,7 @@ class Engine:
         return starts, batch
 
     def _by_the_clock(self, rows: Rows) -> None:
-        """What is due, what has expired, and flows whose next chunk never came."""
+        """What is due, what has expired, flows whose next chunk never came, and runs of schedules."""
         turn, store = rows.turn, self._store
         for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
             if next_time is not None and next_time <= now:
@@ -371,6 +388,8 @@ class Engine:
             if flow is not None:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
+        if not self._draining:
+            run_schedules(rows)
 
     def _keep_house(self, rows: Rows) -> None:
         at = self._upkeep.next_time(self._store, rows.turn.rules, self._clocks)
@@ -411,6 +430,12 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: self._steering.delete(rows, fact))
             case facts.SetQueue():
                 set_queue(rows, fact)
+            case facts.AddSchedule():
+                self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
+            case facts.PauseSchedule():
+                self._answer(rows, fact.reply, lambda: pause_schedule(rows, fact))
+            case facts.RemoveSchedule():
+                self._answer(rows, fact.reply, lambda: remove_schedule(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
                 self._memory.times_known = False
@@ -433,7 +458,7 @@ class Engine:
             case facts.Stop():
                 self._stopping = True
 
-    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], dict[str, int] | None]) -> None:
+    def _answer(self, rows: Rows, reply: facts.Reply, decide: Callable[[], Mapping[str, Any] | None]) -> None:
         self._write_new(rows.turn)
         try:
             body = decide()
@@ -441,14 +466,17 @@ class Engine:
             rows.turn.replies.append((reply, refused))
         else:
             if body is not None:
-                rows.turn.replies.append((reply, body))
+                rows.turn.replies.append((reply, dict(body)))
 
     def _submit(self, rows: Rows, fact: facts.Submit) -> None:
         self._upkeep.look_at_disk(self._store, self._memory, rows.turn.rules, rows.turn.steady)
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
-            if refused.code in ("unknown_dependency", "duplicate_id", "invalid_value") and fact.grow is None:
+            if (
+                refused.code in ("unknown_dependency", "duplicate_id", "duplicate_key", "invalid_value")
+                and fact.grow is None
+            ):
                 # Stored whole or not at all: what came before of this flow goes too.
                 self._write_new(rows.turn)
                 if self._steering.discard_open(rows, fact.submission, fact.reply, refused):
@@ -529,6 +557,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
+                | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
@@ -540,7 +569,7 @@ class Engine:
         effects = Effects(running=len(self._memory.running))
         rest: list[facts.Fact] = []
         for fact in taken:
-            if isinstance(fact, facts.Submit):
+            if isinstance(fact, facts.Submit | facts.AddSchedule):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))

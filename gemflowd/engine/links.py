@@ -13,7 +13,7 @@ import msgpack
 from gemflowd.core import machine
 from gemflowd.core.turn import CursorKind
 from gemflowd.engine.rows import Rows
-from gemflowd.model.states import On, State, satisfies
+from gemflowd.model.states import FlowState, On, State, satisfies
 from gemflowd.model.task import CLAIMING, LINKING, Dependency, Task
 
 #: Dependencies in one stored piece, and pieces that are taken apart in one go.
@@ -57,9 +57,16 @@ def link(rows: Rows, flow: int) -> tuple[int, bool]:
     return touched, len(pieces) < _PIECES
 
 
+def _stays(rows: Rows, parent: Task, child: Task) -> bool:
+    """Whether what is waited for will tell of its end: not what may still be discarded, or is being deleted."""
+    owner = rows.turn.flows[parent.flow]
+    return parent.flow == child.flow or not (owner.deleted or owner.state == FlowState.OPEN)
+
+
 def _link(rows: Rows, child: Task, parent: Task | None, number: int, on: On) -> None:
     turn = rows.turn
-    if parent is None:
+    if parent is None or not _stays(rows, parent, child):
+        # The server has looked; it went while this was waiting to be taken apart.
         if not child.state.terminal:
             turn.move(child, State.SKIPPED, f"dependency {number} was deleted")
         return

@@ -46,6 +46,11 @@ class Memory:
         self.disk_low = False  # nothing new is taken
         self.next_times: tuple[float | None, float | None] = (None, None)  # by the steady clock, by the wall clock
         self.times_known = False
+        self.next_run: float | None = None  # of any schedule, by the wall clock
+        self.awaited: dict[int, str] = {}  # flows whose end a run of a schedule waits for
+        self.unblocked: set[str] = (
+            set()
+        )  # schedules that have to be looked at: what a run of theirs waited for has ended
 
     def load(self, snapshot: Snapshot) -> None:
         """Take the store's word for everything; the slots stay, what runs in them is counted anew."""
@@ -70,6 +75,9 @@ class Memory:
         self.queued_bytes = int(snapshot.meta.get("queued_bytes", 0))
         self.handlers = {info.type: info for info in snapshot.catalogue}
         self.times_known = False
+        self.next_run = snapshot.next_run
+        self.awaited = snapshot.awaited
+        self.unblocked = set(snapshot.awaited.values())  # perhaps; it is not known any more
         for slot in self.slots.values():
             slot.tasks.clear()
             slot.load = 0.0

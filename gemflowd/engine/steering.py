@@ -18,7 +18,7 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.facts import Cancel, Delete, Discard, Edit, Hold, Release, Reply, Retry
 from gemflowd.model.states import FlowState, State
-from gemflowd.model.task import CLAIMING, KEYED, LINKING, Flow, Task
+from gemflowd.model.task import CLAIMING, KEYED, LINKING, UNMET, Flow, Task
 
 #: Rows that a cursor touches in one go.
 STEP: Final = 500
@@ -350,7 +350,7 @@ class Steering:
                 assert cursor.value is not None
                 if machine.edit(rows.turn, task, cursor.value):
                     self._count(cursor, "edited")
-            elif cursor.later and task.state is not State.SKIPPED:
+            elif cursor.later and (task.state is not State.SKIPPED or task.flags & UNMET):
                 continue  # it had its retry in the first round; that it has failed again is no reason for another
             elif self._retry(rows, task):
                 self._count(cursor, "retried")

@@ -40,16 +40,16 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
             raise Refused("conflict", f"flow f{flow.number} of this submission is being discarded", "submission")
         repeated = _repeat(rows, flow, fact)
         if repeated is not None:
-            return _reply(flow, repeated, repeated=True)
+            return _reply(rows, flow, repeated, repeated=True)
         if flow.state != FlowState.OPEN:
             raise Refused(
                 "submission_closed",
                 f"flow f{flow.number} of this submission is complete and takes no more chunks",
                 "submission",
             )
-        if fact.offset != flow.received:
+        if fact.offset != (arrived := in_chunks(rows, flow)):
             raise Refused(
-                "submission_offset", f"the next chunk begins at offset {flow.received}, not {fact.offset}", "offset"
+                "submission_offset", f"the next chunk begins at offset {arrived}, not {fact.offset}", "offset"
             )
     may_add(rows, fact, accepting=accepting)
     if flow is None and fact.offset:
@@ -69,7 +69,7 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
     turn.chunks.append(chunk)
     if fact.complete:
         _complete(rows, flow)
-    return _reply(flow, chunk, repeated=False)
+    return _reply(rows, flow, chunk, repeated=False)
 
 
 def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, object]:
@@ -219,14 +219,19 @@ def _repeat(rows: Rows, flow: Flow, fact: Submit) -> Chunk | None:
     return None
 
 
-def _reply(flow: Flow, chunk: Chunk, *, repeated: bool) -> dict[str, object]:
+def in_chunks(rows: Rows, flow: Flow) -> int:
+    """How many tasks have arrived from the submitter; those that the flow's own tasks added are not among them."""
+    return flow.received - (rows.store.keys.added(flow.number) if flow.streaming else 0)
+
+
+def _reply(rows: Rows, flow: Flow, chunk: Chunk, *, repeated: bool) -> dict[str, object]:
     return {
         "flow": flow.number,
         "submission": flow.submission,
         "state": FlowState(flow.state).word,
         "first": chunk.first or None,
         "count": chunk.count,
-        "received": flow.received,
+        "received": in_chunks(rows, flow),
         "repeated": repeated,
     }
 

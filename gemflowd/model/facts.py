@@ -145,6 +145,38 @@ class SetQueue:
 
 
 @dataclass(slots=True)
+class AddSchedule:
+    """`next_run` of the reply says when it runs first."""
+
+    reply: Reply
+    name: str
+    cron: str
+    zone: str
+    misfire: str
+    misfire_limit: int
+    overlap: str
+    paused: bool
+    replace: bool
+    task: NewTask
+    shown: bytes  # the task as it was given, MessagePack
+
+
+@dataclass(slots=True)
+class PauseSchedule:
+    """Pause or resume."""
+
+    reply: Reply
+    name: str
+    paused: bool
+
+
+@dataclass(slots=True)
+class RemoveSchedule:
+    reply: Reply
+    name: str
+
+
+@dataclass(slots=True)
 class ClockSet:
     """The wall clock was set: dates may have come or gone."""
 
@@ -229,6 +261,7 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
+    | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

@@ -14,6 +14,7 @@ EXPIRES_WALL: Final = 2  # the same for `expires`
 KEYED: Final = 4  # it holds a unique key until it has ended
 CONDITIONAL: Final = 8  # it has a `when`
 LINKING: Final = 16  # some of its dependencies are not taken apart yet; counted in `waiting` as one
+UNMET: Final = 64  # skipped by its `when`
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
 
 

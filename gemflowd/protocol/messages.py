@@ -156,6 +156,24 @@ class Queue(Body):
     queue: str = "default"
 
 
+class ScheduleAdd(Body):
+    name: str
+    cron: str
+    task: dict[str, Any]  # read as a `Task`
+    zone: str = "UTC"
+    misfire: str = "once"
+    misfire_limit: int = 10
+    overlap: str = "skip"
+    paused: bool = False
+    replace: bool = False
+
+
+class ScheduleName(Body):
+    """`schedule_show`, `schedule_pause`, `schedule_resume`, `schedule_remove`."""
+
+    name: str
+
+
 class Workers(Body):
     count: int | None = None
 

@@ -13,6 +13,7 @@ from gemflowd.core.turn import Chunk, Cursor, Turn
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, Queue
+from gemflowd.model.schedule import Schedule
 from gemflowd.model.states import On, State
 from gemflowd.model.task import Flow, Task
 
@@ -36,6 +37,8 @@ class Snapshot:
     queues: dict[str, Queue]
     settings: dict[str, Any]
     catalogue: list[HandlerInfo]
+    next_run: float | None  # of any schedule
+    awaited: dict[int, str]  # flows whose end a run waits for, and the schedule of that run
 
 
 class Edge(NamedTuple):
@@ -168,11 +171,43 @@ class Oldest(NamedTuple):
     key: float | None  # when it is over, steady
 
 
+class ScheduleTable(Protocol):
+    """Schedules. Written at once, in the turn's transaction."""
+
+    def get(self, name: str) -> Schedule | None: ...
+    def task(self, name: str) -> bytes:
+        """What is submitted, as the engine packed it."""
+        ...
+
+    def shown(self, name: str) -> bytes:
+        """The task as it was given, MessagePack."""
+        ...
+
+    def put(self, schedule: Schedule, shown: bytes, task: bytes) -> None:
+        """A new one, or another one of the same name."""
+        ...
+
+    def update(self, schedule: Schedule) -> None:
+        """What runs change: all but the rule and the task."""
+        ...
+
+    def remove(self, name: str) -> None: ...
+    def due(self, now: float, limit: int) -> list[Schedule]:
+        """Those whose next run has come, the earliest first."""
+        ...
+
+    def next_run(self) -> float | None:
+        """The next run of any of them."""
+        ...
+
+
 class Store(Protocol):
     @property
     def keys(self) -> KeyTable: ...
     @property
     def links(self) -> LinkTable: ...
+    @property
+    def schedules(self) -> ScheduleTable: ...
 
     @property
     def upkeep(self) -> Upkeep: ...

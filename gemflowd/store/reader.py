@@ -24,6 +24,8 @@ from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
 from gemflowd.store.explain import explain
+from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
+from gemflowd.store.parts.schedules import schedule_from
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
 from gemflowd.store.sqlite import flow_from, open_connection, task_from
 
@@ -32,7 +34,7 @@ T = TypeVar("T")
 
 #: Seconds that one question may take.
 TIME_LIMIT: Final = 10.0
-#: Bytes of results in one page, about.
+#: Bytes of results in one page, about; of the tasks in a list of schedules.
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 #: Tasks that one `status` describes.
 MOST_ITEMS: Final = 10_000
@@ -161,7 +163,11 @@ class Questions:
 
     def one_task(self, ref: Ref) -> Task:
         """The one task that a reference names."""
-        ranges, _ = self.resolve([ref])
+        try:
+            ranges, _ = self.resolve([ref])
+        except Refused as refused:
+            refused.path = "ref"
+            raise
         if not ranges or ranges[0].first != ranges[0].last:
             raise Refused("invalid_value", "name one task", "ref")
         return task_from(next(iter(self._db.execute(self._queries["tasks"], (json.dumps([ranges[0].first]),)))))
@@ -297,7 +303,9 @@ class Questions:
         if row is None or flow_from(row).deleted:
             raise Refused("not_found", "there is no such submission", "submission")
         flow = flow_from(row)
-        return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received}
+        added = "SELECT coalesce(sum(count), 0) FROM addition WHERE flow = ?"
+        grown = self._db.execute(added, (flow.number,)).get if flow.streaming else 0
+        return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received - grown}
 
     def events(self, start: int, topics: Sequence[str], limit: int) -> Body:
         """Stored events from a number on. `topics` are prefixes. `next` says how far was looked."""
@@ -346,6 +354,19 @@ class Questions:
             item["tasks"][State(state).word] = count
         return {"queues": [found[name] for name in sorted(found)]}
 
+    def schedules(self) -> Body:
+        """Every schedule, by name. The tasks only where all of them together are small."""
+        sizes = self._db.execute("SELECT sum(length(shown)) FROM schedule").get or 0
+        shown = "shown" if sizes <= _PAGE_BYTES else "NULL"
+        rows = self._db.execute(f"SELECT {SCHEDULE_COLUMNS}, {shown} FROM schedule ORDER BY name")
+        return {"schedules": [_schedule_body(row) for row in rows]}
+
+    def schedule(self, name: str) -> Body:
+        row = self._db.execute(f"SELECT {SCHEDULE_COLUMNS}, shown FROM schedule WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise Refused("not_found", f"there is no schedule {name!r}", "name")
+        return _schedule_body(row)
+
     def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
         return explain(self._db, self._queries, self.one_task(ref), limits, resources)
@@ -388,6 +409,11 @@ def merged(ranges: Sequence[TaskRange]) -> list[TaskRange]:
         else:
             found.append(span)
     return found
+
+
+def _schedule_body(row: Sequence[Any]) -> Body:
+    *its, shown = row
+    return schedule_from(its).body(None if shown is None else msgpack.unpackb(shown, strict_map_key=False))
 
 
 def _flow_body(flow: Flow) -> Body:

@@ -27,6 +27,7 @@ from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
+from gemflowd.store.parts.schedules import Schedules
 from gemflowd.store.parts.upkeep import Upkeep
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
 
@@ -138,6 +139,7 @@ class SqliteStore:
         self._db = open_connection(path, vfs=vfs)
         self.keys = Keys(self._db)
         self.links = Links(self._db)
+        self.schedules = Schedules(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -197,6 +199,8 @@ class SqliteStore:
             },
             settings={key: msgpack.unpackb(value) for key, value in db.execute("SELECT key, value FROM setting")},
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
+            next_run=self.schedules.next_run(),
+            awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
         )
 
     @guarded

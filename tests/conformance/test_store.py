@@ -19,6 +19,7 @@ from gemflowd.core.turn import Chunk, Cursor, CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind, Outcome
 from gemflowd.model.event import Event, EventBatch
 from gemflowd.model.lane import Bucket, Lane, LaneKey
+from gemflowd.model.schedule import Schedule
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Dependency
 from gemflowd.store.base import Edge, ParentEdge, Store
@@ -587,3 +588,100 @@ def test_numbers_are_never_given_twice(place: Place):
     write(place.store, lambda turn: turn.deleted_tasks.append(1))  # a smaller one later does not lower it
     snapshot = place.reopened().load()
     assert (snapshot.next_task, snapshot.next_flow) == (3, 3)
+
+
+# Schedules
+
+
+def make_schedule(name: str = "nightly", **fields: Any) -> Schedule:
+    values: dict[str, Any] = {
+        "cron": "0 3 * * *",
+        "zone": "Europe/Berlin",
+        "misfire": "all",
+        "misfire_limit": 7,
+        "overlap": "queue",
+        "paused": False,
+        "next_run": NOW + 5,
+        "last_run": NOW - 5,
+        "last_flow": 3,
+        "waiting": NOW - 1,
+        "fired": 2,
+        "skipped": 1,
+        "created": NOW - 100.5,
+    }
+    return Schedule(name=name, **{**values, **fields})
+
+
+def put(store: Store, *schedules: Schedule) -> None:
+    store.begin()
+    for schedule in schedules:
+        store.schedules.put(schedule, b"shown " + schedule.name.encode(), b"task " + schedule.name.encode())
+    store.commit()
+
+
+def test_a_schedule_comes_back_as_it_was_put(place: Place):
+    put(place.store, make_schedule(), make_schedule("b", paused=True, next_run=None, waiting=None, last_flow=None))
+    table = place.reopened().schedules
+    assert table.get("nightly") == make_schedule()
+    assert table.get("b") == make_schedule("b", paused=True, next_run=None, waiting=None, last_flow=None)
+    assert (table.shown("nightly"), table.task("b")) == (b"shown nightly", b"task b")
+    assert table.get("c") is None
+
+
+def test_a_schedule_is_replaced_moved_on_and_removed(store: Store):
+    table = store.schedules
+    put(store, make_schedule())
+    put(store, make_schedule(cron="* * * * *"))
+    assert table.get("nightly") == make_schedule(cron="* * * * *")
+    moved = make_schedule(
+        cron="* * * * *", paused=True, next_run=None, last_run=NOW, last_flow=9, waiting=None, fired=5, skipped=4
+    )
+    store.begin()
+    table.update(moved)
+    store.commit()
+    assert table.get("nightly") == moved
+    assert table.task("nightly") == b"task nightly"
+    store.begin()
+    table.remove("nightly")
+    table.remove("nightly")
+    store.commit()
+    assert table.get("nightly") is None
+
+
+def test_schedules_go_with_their_turn(store: Store):
+    put(store, make_schedule())
+    store.begin()
+    store.schedules.update(make_schedule(fired=99))
+    store.schedules.put(make_schedule("b"), b"", b"")
+    store.rollback()
+    assert store.schedules.get("nightly") == make_schedule()
+    assert store.schedules.get("b") is None
+
+
+def test_schedules_that_are_due_the_earliest_first(store: Store):
+    table = store.schedules
+    assert (table.due(NOW, 10), table.next_run()) == ([], None)
+    put(
+        store,
+        make_schedule("late", next_run=NOW - 1),
+        make_schedule("b", next_run=NOW - 9),
+        make_schedule("a", next_run=NOW - 9),
+        make_schedule("now", next_run=NOW),
+        make_schedule("soon", next_run=NOW + 0.5),
+        make_schedule("paused", paused=True, next_run=None),
+    )
+    assert [it.name for it in table.due(NOW, 10)] == ["a", "b", "late", "now"]
+    assert [it.name for it in table.due(NOW, 2)] == ["a", "b"]
+    assert table.due(NOW, 0) == []
+    assert table.next_run() == NOW - 9
+
+
+def test_what_the_engine_remembers_of_schedules(store: Store):
+    assert (store.load().next_run, store.load().awaited) == (None, {})
+    put(
+        store,
+        make_schedule("a", last_flow=4),
+        make_schedule("b", last_flow=5, waiting=None, next_run=NOW + 1),
+        make_schedule("c", paused=True, last_flow=6, next_run=None),
+    )
+    assert (store.load().next_run, store.load().awaited) == (NOW + 1, {4: "a", 6: "c"})

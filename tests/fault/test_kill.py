@@ -39,6 +39,7 @@ class Plan:
     submission: str
     tasks: list[dict[str, Any]] = field(default_factory=list)
     needs: list[list[tuple[int, int]]] = field(default_factory=list)
+    stream: bool = False
     flow: int = 0
     first: int = 0
 
@@ -47,7 +48,7 @@ def make_plans(rng: random.Random, ledger: Path, locks: Path) -> list[Plan]:
     """Flows of several layers; a task waits for up to three of earlier layers, of its own or of an earlier flow."""
     plans: list[Plan] = []
     for number in range(FLOWS):
-        plan = Plan(str(uuid.UUID(int=rng.getrandbits(128), version=4)))
+        plan = Plan(str(uuid.UUID(int=rng.getrandbits(128), version=4)), stream=rng.random() < 0.3)
         plans.append(plan)
         size = TASKS // FLOWS
         for index in range(size):
@@ -61,14 +62,19 @@ def make_plans(rng: random.Random, ledger: Path, locks: Path) -> list[Plan]:
             kind = rng.choice(("note", "anote"))
             seconds = rng.choice((0, 0.001, 0.01)) if kind == "note" else rng.choice((0, 0.01, 0.1))
             plan.needs.append(sorted(needs))
-            plan.tasks.append(
-                {
-                    "id": index,
-                    "type": kind,
-                    "priority": rng.randint(0, 10),
-                    "data": {"ledger": str(ledger), "locks": str(locks), "seconds": seconds},
-                }
-            )
+            task = {
+                "id": index,
+                "type": kind,
+                "priority": rng.randint(0, 10),
+                "data": {"ledger": str(ledger), "locks": str(locks), "seconds": seconds},
+            }
+            if rng.random() < 0.1:
+                task["key"] = f"{number}/{index}"
+            if rng.random() < 0.1:
+                task["delay"] = rng.choice((0.01, 0.3))
+            if needs and rng.random() < 0.2:
+                task["when"] = "deps.all(name, deps[name].ok)"
+            plan.tasks.append(task)
     return plans
 
 
@@ -103,6 +109,7 @@ class Submitter(threading.Thread):
             "tasks": tasks,
             "offset": offset,
             "complete": offset + CHUNK >= len(plan.tasks),
+            "stream": plan.stream,
         }
         for _ in range(200):
             try:
@@ -141,6 +148,7 @@ class Killer:
         except NoReply:
             return False
         time.sleep(self._rng.uniform(0, 0.03))  # anywhere between two steps
+        held = self._hold() if self._rng.random() < 0.2 else None
         victim = self._rng.choice(("daemon", "daemon", "worker", "nursery", "starting daemon"))
         self.kills.append(victim)
         match victim:
@@ -157,7 +165,24 @@ class Killer:
                 self._kill(self._daemon.nursery())
             case "worker":
                 self._kill_worker()
+        if held is not None:
+            with Raw(self._daemon.endpoint) as client:
+                client("release", refs=[held])
         return True
+
+    def _hold(self) -> str | None:
+        """A flow is held while something dies; it must be held afterwards."""
+        with Raw(self._daemon.endpoint) as client:
+            flows = client("status")["flows"]
+            flow = f"f{self._rng.randint(1, FLOWS)}"
+            if not sum(flows.values()):
+                return None
+            try:
+                client("hold", refs=[flow])
+            except Refusal as refusal:
+                assert refusal.code in ("not_found", "conflict")
+                return None
+        return flow
 
     def _kill_worker(self) -> None:
         with Raw(self._daemon.endpoint) as client:
@@ -189,6 +214,9 @@ def test_kills_at_random(tmp_path: Path) -> None:
     with running(**settings) as daemon:
         killer = Killer(daemon, rng)
         submitter = Submitter(daemon.endpoint, plans)
+        tick = {"type": "echo", "queue": "ticks"}
+        with Raw(daemon.endpoint) as client:
+            client("schedule_add", name="tick", cron="* * * * * *", task=tick, overlap="allow", misfire="all")
         submitter.start()
         try:
             share = TASKS / KILLS
@@ -206,7 +234,8 @@ def test_kills_at_random(tmp_path: Path) -> None:
         check_results(client, plans, flows)
         check_ledger(plans, ledger)
         check_blame(client, plans, killer)
-        assert client("status")["tasks"]["succeeded"] == TASKS
+        ticks = check_ticks(client)
+        assert client("status")["tasks"]["succeeded"] == TASKS + ticks
 
 
 def check_results(client: Raw, plans: list[Plan], flows: list[str]) -> None:
@@ -220,6 +249,23 @@ def check_results(client: Raw, plans: list[Plan], flows: list[str]) -> None:
     for plan in plans:
         (item,) = client("status", refs=[f"f{plan.flow}"])["items"]
         assert (item["state"], item["total"], item["submission"]) == ("succeeded", len(plan.tasks), plan.submission)
+
+
+def check_ticks(client: Raw) -> int:
+    """A schedule for every second has run once for every second, whatever died meanwhile. Returns how often."""
+    client("schedule_pause", name="tick")
+    tasks: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = client("list", queue="ticks", after=after, limit=1000)
+        tasks += page["tasks"]
+        after = page["next"]
+    client.wait(*(task["number"] for task in tasks))
+    runs = [client.show(f"f{task['flow']}")["metadata"]["run_at"] for task in tasks]
+    assert len(runs) > 3
+    assert sorted(runs) == [min(runs) + place for place in range(len(runs))]
+    assert client("schedule_show", name="tick")["fired"] == len(runs)
+    return len(runs)
 
 
 def check_ledger(plans: list[Plan], ledger: Path) -> None:

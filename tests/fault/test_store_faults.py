@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 LONG = bool(os.environ.get("GEMFLOW_FAULT_LONG"))
 SEED = int(os.environ.get("GEMFLOW_FAULT_SEED") or random.SystemRandom().randrange(10**6))
 #: Of the history of which every call fails once.
-STEPS = 8
+STEPS = 5
 CUTS = 40 if LONG else 4
 
 

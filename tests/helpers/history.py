@@ -19,24 +19,33 @@ from helpers.tasks import Answer, dep, new, submission
 
 from gemflowd.core import lanes
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import dispatch, engine, steering
+from gemflowd.engine import dispatch, engine, links, steering
+from gemflowd.engine import submission as engine_submission
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.effects import Effects
 from gemflowd.model.errors import StoreFull
 from gemflowd.model.facts import (
     AttemptsEnded,
     Cancel,
+    ClockSet,
     Configure,
+    Delete,
     Discard,
     Drain,
+    Edit,
+    Grow,
+    Hold,
+    NewDependency,
     NewTask,
+    Release,
     Retry,
+    SetQueue,
     TakenBack,
     TaskNumber,
 )
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.rules import Rules
-from gemflowd.model.states import FlowState, State
+from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Task
 
 Shape = dict[str, Any]
@@ -57,7 +66,8 @@ class Sent:
     flow: int = 0
     numbers: list[int] = field(default_factory=list)
     complete: bool = False
-    may_vanish: bool = False  # a discard was asked for, or a chunk was refused
+    may_vanish: bool = False  # a discard or delete was asked for, or a chunk was refused
+    stream: bool = False
 
 
 @dataclass
@@ -79,12 +89,17 @@ class History:
             mock.patch.multiple(engine, TURN_ROWS=12, _FULL_PAUSE=0.0),
             mock.patch.object(dispatch, "WINDOW", 2),
             mock.patch.object(lanes, "WINDOW", 2),
-            mock.patch.object(steering, "STEP", 3),
+            mock.patch.multiple(steering, STEP=3, _REMOVED=2, TURN_SHARE=3),
+            mock.patch.object(links, "_PIECE", 2),
+            mock.patch.object(engine_submission, "MOST_EDGES", 8),
             mock.patch.object(engine.log, "disabled", True),
         ]
         for patch in self.patches:
             patch.start()
-        self.rig = Rig(backing, Rules(backoff=2.0, crash_limit=2, lost_limit=3), seed=1)
+        rules = Rules(
+            backoff=2.0, crash_limit=2, lost_limit=3, resources={"gpu": 1.0}, open_expires=1e9, max_growth_tasks=20
+        )
+        self.rig = Rig(backing, rules, seed=1)
         self.model = QueueModel()
         self.sent: list[Sent] = []
         self.asked: list[Asked] = []
@@ -142,10 +157,10 @@ class History:
         for start in effects.starts:
             task = tasks[start.task]
             assert memory.lanes[task.lane].open
-            started.setdefault(task.lane, []).append((-task.priority, task.tag, task.number))
+            started.setdefault(task.lane, []).append((-task.urgency, task.tag, task.number))
         for lane, keys in started.items():
             assert keys == sorted(keys)
-            left = [(-t.priority, t.tag, t.number) for t in tasks.values() if t.lane == lane and t.state is State.READY]
+            left = [(-t.urgency, t.tag, t.number) for t in tasks.values() if t.lane == lane and t.state is State.READY]
             assert not left or keys[-1] < min(left)
 
     def acknowledge(self) -> None:
@@ -154,7 +169,7 @@ class History:
             self.asked.remove(asked)
             sent = asked.sent
             if asked.answer.code is not None:
-                if asked.answer.code in ("unknown_dependency", "duplicate_id", "invalid_value"):
+                if asked.answer.code in ("unknown_dependency", "duplicate_id", "invalid_value") and not sent.stream:
                     sent.may_vanish = True
                 continue
             body = asked.answer.body
@@ -172,7 +187,8 @@ class History:
             sent.tasks += asked.tasks
             sent.numbers += numbers
             for number, task in zip(numbers, asked.tasks, strict=True):
-                self.model.known(number, [(self.parent(sent, chunk[3], d.target), d.on.word) for d in task.deps])
+                deps = [(self.parent(sent, chunk[3], d.target), d.on.word) for d in task.deps]
+                self.model.known(number, deps, of_its_own=task.when is not None or task.expires_in is not None)
 
     def parent(self, sent: Sent, first: int, target: int | str | NamedTask | TaskNumber) -> int:
         if isinstance(target, int):
@@ -211,7 +227,9 @@ class History:
     def ask(self, sent: Sent, tasks: list[NewTask], offset: int, complete: bool) -> None:
         answer = Answer()
         self.asked.append(Asked(sent, tasks, offset, complete, answer))
-        fact = submission(answer, sent.uuid, tasks, offset=offset, complete=complete, weight=sent.weight)
+        fact = submission(
+            answer, sent.uuid, tasks, offset=offset, complete=complete, weight=sent.weight, stream=sent.stream
+        )
         self.rig.post(fact)
 
     def build(self, shapes: list[Shape], sent: Sent) -> list[NewTask]:
@@ -230,6 +248,11 @@ class History:
                 if targets:
                     target = targets[pick % len(targets)]
                     deps.setdefault(self.identity(sent, target), dep(target, on))
+            if not deps or not shape.get("when"):
+                shape = {**shape, "when": None}
+            if sum(len(task.deps) for task in tasks) + len(deps) > 8:  # many: the server has looked the names up
+                tasks = [replace(task, deps=tuple(self.by_number(sent, d) for d in task.deps)) for task in tasks]
+                deps = {key: self.by_number(sent, d) for key, d in deps.items()}
             fields = {key: value for key, value in shape.items() if key not in ("deps", "delay")}
             due = None if shape["delay"] is None else self.rig.clock.now + shape["delay"]
             name = None if self.serial % 3 == 0 else f"t{self.serial}"
@@ -240,8 +263,33 @@ class History:
         """The same task by another name is the same dependency."""
         return ("here", target) if isinstance(target, int) else self.parent(sent, 0, target)
 
-    def submit(self, shapes: list[Shape], complete: bool, weight: float) -> None:
-        sent = Sent(f"uuid{len(self.sent)}", weight)
+    def by_number(self, sent: Sent, dependency: NewDependency) -> NewDependency:
+        if isinstance(dependency.target, int | TaskNumber):
+            return dependency
+        return dep(TaskNumber(self.parent(sent, 0, dependency.target)), dependency.on)
+
+    def grow(self, pick: int, count: int, step: bool, wrong: int) -> None:
+        """A running attempt adds tasks to its flow, the first of which is its continuation."""
+        running = self.rig.executor.running()
+        if not running:
+            return
+        order = running[pick % len(running)]
+        tasks = [new(None, dep(TaskNumber(order.task), On.DONE)), *(new() for _ in range(count - 1))]
+        self.serial += 1
+        fact = submission(Answer(), f"grow{self.serial}", tasks)
+        fact.grow = Grow(order.task, order.token + wrong, "plan" if step else None)
+        answer = fact.reply
+        assert isinstance(answer, Answer)
+        self.rig.post(fact)
+        self.turns(None)
+        if answer.given and answer.code is not None:
+            assert answer.code in ("stale_attempt", "growth_limit", "conflict"), answer.code
+        elif answer.given:
+            assert not wrong
+            assert answer.body["flow"] == order.flow
+
+    def submit(self, shapes: list[Shape], complete: bool, weight: float, stream: bool = False) -> None:
+        sent = Sent(f"uuid{len(self.sent)}", weight, stream=stream)
         tasks = self.build(shapes, sent)
         self.sent.append(sent)
         self.ask(sent, tasks, 0, complete)
@@ -278,7 +326,7 @@ class History:
         open_ones = [s for s in self.sent if s.flow and not s.complete]
         if open_ones:
             sent = open_ones[pick % len(open_ones)]
-            sent.may_vanish = True
+            sent.may_vanish = not sent.stream
             names = [task.id for task in sent.tasks if task.id is not None]
             if unknown or not names:
                 tasks = [new(None, dep("nobody"))]
@@ -290,7 +338,7 @@ class History:
     def discard(self, pick: int) -> None:
         if self.sent:
             sent = self.sent[pick % len(self.sent)]
-            sent.may_vanish = sent.may_vanish or not sent.complete
+            sent.may_vanish = sent.may_vanish or not (sent.complete or sent.stream)
             self.rig.post(Discard(Answer(), sent.uuid))
         self.after()
 
@@ -314,11 +362,15 @@ class History:
 
     def cancel(self, pick: int, how: int) -> None:
         refs = self.refs(pick, how)
+        answer = Answer()
+        if refs:
+            self.rig.post(Cancel(answer, refs))
         for sent in self.sent:
             if FlowRef(sent.flow) in refs and not sent.complete:
-                sent.may_vanish = True
-        if refs:
-            self.rig.post(Cancel(Answer(), refs))
+                sent.may_vanish = sent.may_vanish or not sent.stream
+                if sent.stream:
+                    self.turns(None)
+                    sent.complete = answer.given and answer.code is None
         self.after()
 
     def retry(self, pick: int, how: int, downstream: bool) -> None:
@@ -326,6 +378,50 @@ class History:
         if refs:
             self.retrying = True
             self.rig.post(Retry(Answer(), refs, downstream))
+        self.after()
+
+    def hold(self, pick: int, how: int) -> None:
+        refs = self.refs(pick, how)
+        if refs:
+            self.rig.post(Hold(Answer(), refs))
+        self.after()
+
+    def release(self, pick: int, how: int) -> None:
+        refs = self.refs(pick, how)
+        if refs:
+            self.rig.post(Release(Answer(), refs))
+        self.after()
+
+    def edit(self, pick: int, how: int, priority: int) -> None:
+        refs = self.refs(pick, how)
+        if refs:
+            self.rig.post(Edit(Answer(), refs, priority))
+        self.after()
+
+    def delete(self, pick: int) -> None:
+        """A flow that may be deleted is gone at once for whoever asks."""
+        flows = [sent for sent in self.sent if sent.flow]
+        if not flows:
+            return
+        sent = flows[pick % len(flows)]
+        sent.may_vanish = True
+        answer = Answer()
+        self.rig.post(Delete(answer, [FlowRef(sent.flow)]))
+        self.turns(None)
+        if answer.given and answer.code is not None:
+            assert answer.code in ("conflict", "not_found")
+        self.after()
+
+    def set_queue(self, queue: str, paused: bool, most: int | None) -> None:
+        self.rig.post(SetQueue(Answer(), queue, {"paused": paused, "most": most}))
+        self.turns(None)
+        if not paused and most is not None:
+            return
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self.rig.clock.jump(seconds)
+        self.rig.post(ClockSet())
         self.after()
 
     def configure(self, fair: bool, enabled: bool) -> None:
@@ -473,8 +569,26 @@ class History:
                 assert flow.submission == sent.uuid
                 assert flow.received >= len(sent.tasks)
                 assert all(number in found.tasks for number in sent.numbers)
-                if sent.complete:
+                if sent.complete and self.rig.engine._inbox.empty():
                     assert flow.state != FlowState.OPEN
+        queues = self.rig.engine._memory.queues
+        running: dict[str, int] = {}
+        for task in found.tasks.values():
+            if task.state is State.RUNNING:
+                name = found.queues[task.lane]
+                running[name] = running.get(name, 0) + 1
+        assert {name: queue.running for name, queue in queues.items() if queue.running} == {
+            name: count for name, count in running.items() if name in queues
+        }
+        used = sum(
+            self.rig.engine._memory.lanes[task.lane].key.resources == "gpu=0.5"
+            for task in found.tasks.values()
+            if task.state is State.RUNNING
+        )
+        assert used <= 2, "more of a resource is in use than there is"
+        assert self.rig.engine._memory.queued_bytes == sum(
+            task.size for task in found.tasks.values() if not task.state.terminal
+        )
         succeeded = {number for number, task in found.tasks.items() if task.state is State.SUCCEEDED}
         assert set(found.results) == succeeded
         for number, value in found.results.items():
@@ -502,6 +616,9 @@ class History:
 
     def come_to_an_end(self) -> None:
         self.turns(None)
+        for queue in ("default", "night"):
+            self.rig.post(SetQueue(Answer(), queue, {"paused": False, "most": None}))
+        self.turns(None)
         for sent in self.sent:
             if sent.flow and not sent.complete and not sent.may_vanish:
                 self.ask(sent, [], len(sent.tasks), True)
@@ -516,6 +633,11 @@ class History:
             self.turns(None)
             if self.rig.executor.running():
                 self.end_all(Outcome.DONE)
+                continue
+            held = [number for number, task in self.rig.contents().tasks.items() if task.state is State.HELD]
+            if held:
+                flows = {task.flow for task in self.rig.contents().tasks.values() if task.state is State.HELD}
+                self.rig.post(Release(Answer(), [FlowRef(flow) for flow in flows]))
                 continue
             patience = self.rig.engine._patience()
             if patience is None:

@@ -234,13 +234,16 @@ class Rig:
         """All that must hold after any turn, by what is stored and by what the engine remembers of it."""
         found = self.contents()
         settling = [target for kind, target in found.cursors if kind is CursorKind.SETTLE]
-        going = {
-            target for kind, target in found.cursors if kind is CursorKind.DISCARD
-        }  # in pieces; nothing of it counts
+        going = {target for kind, target in found.cursors if kind is CursorKind.DISCARD}  # in pieces; nothing counts
+        going |= {number for number, flow in found.flows.items() if flow.deleted}
         flows = {number: flow for number, flow in found.flows.items() if number not in going}
         tasks = {number: task for number, task in found.tasks.items() if task.flow not in going}
-        edges = [edge for edge in found.edges if edge[1] in tasks]
-        assert violations(tasks, flows, edges, found.results, settling) == []
+        edges = [edge for edge in found.edges if edge[1] in tasks and edge[0] in found.tasks]
+        parents = {edge[0] for edge in edges} - tasks.keys()
+        assert all(found.tasks[number].state.terminal for number in parents), "a parent that was deleted had ended"
+        deleted = {number: found.tasks[number] for number in parents}
+        edges = [edge for edge in edges if edge[0] not in deleted]
+        assert violations(tasks, flows, edges, found.results.keys() - found.going, settling) == []
         assert found.counters == found.counted()
         numbers = [event.first for event in found.events]
         assert numbers[1:] == [event.last + 1 for event in found.events][:-1], "a gap in the events"

@@ -39,6 +39,7 @@ class Contents:
     queues: dict[int, str]  # of the lanes
     logs: list[tuple[int, int, float, str, str]]
     chunks: int
+    going: set[int]  # tasks of flows that are being removed
 
     def counted(self) -> dict[tuple[str, State], int]:
         """What the counters should say."""
@@ -78,4 +79,11 @@ def contents(store: Any) -> Contents:
         queues=dict(run("SELECT number, queue FROM lane")),
         logs=list(run("SELECT task, attempt, at, stream, text FROM log ORDER BY seq")),
         chunks=run("SELECT count(*) FROM chunk").get,
+        going={
+            number
+            for (number,) in run(
+                "SELECT number FROM task WHERE flow IN (SELECT number FROM flow WHERE deleted = 1)"
+                " OR flow IN (SELECT target FROM cursor WHERE kind = 4)"
+            )
+        },
     )

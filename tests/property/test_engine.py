@@ -28,7 +28,10 @@ TASKS = st.lists(
             "bucket": st.sampled_from([None, None, "a", "b"]),
             "delay": st.sampled_from([None, None, None, 0.0, 3.0, 50.0]),
             "retries": st.sampled_from([None, 0, 1]),
-            "deps": st.lists(st.tuples(PICK, ONS), max_size=2),
+            "deps": st.lists(st.tuples(PICK, ONS), max_size=3),
+            "resources": st.sampled_from(["", "", "", "gpu=0.5"]),
+            "expires_in": st.sampled_from([None, None, None, 4.0, 60.0]),
+            "when": st.sampled_from([None, None, "1 == 1", "1 == 2", "deps.nobody.ok", "size(deps) > 1"]),
         }
     ),
     min_size=2,
@@ -51,7 +54,9 @@ class EngineMachine(History, RuleBasedStateMachine):
     begin = initialize(eager=st.sampled_from([1, 1, 2, 4, 0]), shapes=TASKS, complete=COMPLETE)(History.begin)
     all_holds = invariant()(History.all_holds)
 
-    submit = rule(shapes=TASKS, complete=COMPLETE, weight=st.sampled_from([1.0, 4.0, 0.5]))(History.submit)
+    submit = rule(shapes=TASKS, complete=COMPLETE, weight=st.sampled_from([1.0, 4.0, 0.5]), stream=st.booleans())(
+        History.submit
+    )
     next_chunk = rule(
         shapes=TASKS, pick=PICK, complete=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1, -1]), empty=st.booleans()
     )(History.next_chunk)
@@ -61,6 +66,19 @@ class EngineMachine(History, RuleBasedStateMachine):
 
     cancel = rule(pick=PICK, how=st.sampled_from([0, 0, 0, 1, 2, 3]))(History.cancel)
     retry = rule(pick=PICK, how=st.integers(0, 3), downstream=st.booleans())(History.retry)
+    hold = rule(pick=PICK, how=st.integers(0, 3))(History.hold)
+    release = rule(pick=PICK, how=st.integers(0, 3))(History.release)
+    edit = rule(pick=PICK, how=st.integers(0, 3), priority=st.sampled_from([0, 5, 9]))(History.edit)
+    delete = rule(pick=PICK)(History.delete)
+    set_queue = rule(
+        queue=st.sampled_from(["default", "night"]),
+        paused=st.sampled_from([False, False, True]),
+        most=st.sampled_from([None, None, 0, 1, 2]),
+    )(History.set_queue)
+    grow = rule(pick=PICK, count=st.integers(1, 3), step=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1, -1]))(
+        History.grow
+    )
+    jump = rule(seconds=st.sampled_from([3600.0, -3600.0, 0.5]))(History.jump)
     configure = rule(fair=st.booleans(), enabled=st.sampled_from([True] * 5 + [False]))(History.configure)
 
     work = rule(dice=PICK, rounds=st.integers(1, 12), good=st.booleans())(History.work)

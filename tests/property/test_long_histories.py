@@ -37,6 +37,9 @@ def shapes(rng: random.Random) -> list[Shape]:
                 (rng.randrange(10_000), rng.choice([On.SUCCESS, On.SUCCESS, On.FAILURE, On.DONE]))
                 for _ in range(rng.choice([0, 0, 1, 1, 2, 3]))
             ],
+            "resources": rng.choice(["", "", "", "gpu=0.5"]),
+            "expires_in": rng.choice([None, None, None, None, 4.0, 60.0]),
+            "when": rng.choice([None, None, None, "1 == 1", "1 == 2", "deps.nobody.ok", "size(deps) > 1"]),
         }
         for _ in range(rng.randint(1, 9))
     ]
@@ -47,13 +50,20 @@ def steps(it: History, rng: random.Random) -> list[tuple[int, Callable[[], Any]]
     pick = rng.randrange(10_000)
     yes = rng.random() < 0.5
     return [
-        (6, lambda: it.submit(shapes(rng), rng.random() < 0.6, rng.choice([1.0, 4.0, 0.5]))),
+        (6, lambda: it.submit(shapes(rng), rng.random() < 0.6, rng.choice([1.0, 4.0, 0.5]), stream=yes)),
         (6, lambda: it.next_chunk(shapes(rng), pick, yes, rng.choice([0, 0, 0, 1, -1]), rng.random() < 0.3)),
         (3, lambda: it.repeat(pick, rng.randrange(10), yes)),
         (1, lambda: it.bad_chunk(pick, yes)),
         (1, lambda: it.discard(pick)),
         (4, lambda: it.cancel(pick, rng.choice([0, 0, 1, 2, 3]))),
         (6, lambda: it.retry(pick, rng.randrange(4), yes)),
+        (3, lambda: it.hold(pick, rng.randrange(4))),
+        (4, lambda: it.release(pick, rng.randrange(4))),
+        (2, lambda: it.edit(pick, rng.randrange(4), rng.choice([0, 5, 9]))),
+        (2, lambda: it.delete(pick)),
+        (2, lambda: it.set_queue(rng.choice(["default", "night"]), rng.random() < 0.3, rng.choice([None, None, 0, 1, 2]))),
+        (4, lambda: it.grow(pick, rng.randint(1, 3), yes, rng.choice([0, 0, 0, 1, -1]))),
+        (2, lambda: it.jump(rng.choice([3600.0, -3600.0, 0.5]))),
         (1, lambda: it.configure(yes, rng.random() < 0.8)),
         (12, lambda: it.work(pick, rng.randint(1, 12), yes)),
         (12, lambda: it.end(pick, rng.choice([*BAD, *[Outcome.DONE] * 6]), rng.choice([0.0001, 1.0]), rng.choice([None, 0.0, 7.0]))),

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ _QUEUE: Final = re.compile(ID_PATTERN)
 _DEPENDENCIES: Final = 1_000
 _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
+_EMPTY: Final = messages.Task()
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
@@ -270,6 +271,26 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         key=_key(shape, path, alone=alone),
         estimate=shape.estimate,
     )
+
+
+def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> NewTask:
+    """A task that is no part of a submission, checked as one that is.
+
+    Args:
+        without: fields that make no sense for it.
+
+    Raises:
+        Refused: with the field's path.
+    """
+    shape = read(messages.Task, raw, path)
+    for name in without:
+        if getattr(shape, name) != getattr(_EMPTY, name):
+            raise Invalid("invalid_value", f"a task here has no `{name}`", f"{path}.{name}")
+    if shape.id is not None:
+        shape.id = task_id(shape.id, f"{path}.id")
+    check_value(shape.data, f"{path}.data")
+    check_value(shape.metadata, f"{path}.metadata")
+    return _task(desk, shape, path, (), alone=True)
 
 
 def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Body]:

@@ -103,7 +103,7 @@ CREATE TABLE schedule (
     misfire_limit INTEGER NOT NULL CHECK (misfire_limit > 0),
     overlap       TEXT NOT NULL CHECK (overlap IN ('skip', 'allow', 'queue', 'cancel')),
     paused        INTEGER NOT NULL CHECK (paused IN (0, 1)),
-    next_run      REAL,
+    next_run      REAL,                             -- null: paused, or none any more
     last_run      REAL,
     last_flow     INTEGER,
     waiting       REAL,                             -- the run that waits for the end of the last one
@@ -111,7 +111,9 @@ CREATE TABLE schedule (
     skipped       INTEGER NOT NULL,
     created       REAL NOT NULL,
     shown         BLOB NOT NULL,                    -- the task as it was given, MessagePack
-    task          BLOB NOT NULL                     -- the same, validated, as the engine takes it
-) STRICT, WITHOUT ROWID;
+    task          BLOB NOT NULL                     -- the same, validated, as the engine takes it (engine/schedules.py)
+) STRICT;
+CREATE INDEX schedule_due ON schedule (next_run) WHERE next_run IS NOT NULL;
+CREATE INDEX schedule_waiting ON schedule (last_flow) WHERE waiting IS NOT NULL;
 
 INSERT INTO meta (key, value) SELECT 'queued_bytes', coalesce(sum(size), 0) FROM task WHERE state < 6;

@@ -167,12 +167,13 @@ def accept(body: Body) -> Body:
 
 
 class Journal:
-    """Stored events as a daemon has them: `seq` for all, ordinals for each topic."""
+    """Stored events as a daemon has them: `seq` for all, ordinals for each topic. Those before `first_kept` are gone."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.events: list[Body] = []
         self.epoch = 1
+        self.first_kept = 1
         peer.answers |= {"subscribe": self._subscribe, "events": self._page}
 
     def add(self, topic: str, *, published: bool = True, **fields: Any) -> None:
@@ -195,14 +196,21 @@ class Journal:
         }
 
     def _page(self, body: Body) -> Body:
-        chosen = self.events[body["from"] - 1 :][:2]  # small pages, so that they have to be joined
-        last = chosen[-1]["seq"] + 1 if chosen else body["from"]
+        start = max(body["from"], self.first_kept)
+        chosen = self.events[start - 1 :][:2]  # small pages, so that they have to be joined
+        last = chosen[-1]["seq"] + 1 if chosen else start
         topics = body.get("topics", [""])
-        return {
+        reply = {
             "events": [event for event in chosen if any(event["topic"].startswith(topic) for topic in topics)],
             "next": last,
-            "first_kept": 1,
+            "first_kept": self.first_kept,
         }
+        if body["from"] < self.first_kept:
+            counts: dict[str, int] = {}
+            for event in self.events[: self.first_kept - 1]:
+                counts[event["topic"]] = counts.get(event["topic"], 0) + 1
+            reply["missed"] = {"first": body["from"], "last": self.first_kept - 1, "topics": counts}
+        return reply
 
 
 def seqs(events: list[Body]) -> list[int]:

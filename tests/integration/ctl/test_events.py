@@ -79,6 +79,62 @@ def test_a_restarted_daemon_is_compared_with(peer: Peer, journal: Journal) -> No
     assert seqs(got) == [1, 2, 3]
 
 
+def test_what_is_gone_is_told_once_with_its_numbers(peer: Peer, journal: Journal) -> None:
+    with Client(peer.endpoint) as client:
+        events = client.events(["task", "flow"])
+        journal.add("task.ready", published=False)
+        journal.add("flow.active", published=False)
+        peer.answers["subscribe"] = _then(journal, lambda: journal.add("task.ready", published=False))
+        got = [next(events)]
+        peer.await_subscription()
+        peer.await_subscription()
+        # We have arrived at 3. Much happens that we do not get, and most of it is deleted.
+        for topic in ("task.ready", "worker", "task.running", "task.ready", "flow.active", "worker"):
+            journal.add(topic, published=False)
+        journal.first_kept = 9
+        journal.add("task.running")
+        got += [next(events), next(events)]
+        journal.add("task.running")
+        got.append(next(events))
+        journal.add("flow.active")
+        got += [next(events), next(events)]
+        events.close()  # type: ignore[attr-defined]
+    assert got[0]["seq"] == 3
+    assert got[1] == {"topic": "missed", "first": 4, "last": 8, "topics": {"task.running": 1}}
+    assert seqs(got[2:4]) == [10, 11]
+    assert got[4] == {"topic": "missed", "first": 4, "last": 8, "topics": {"flow.active": 1}}
+    assert got[5]["seq"] == 12
+
+
+def test_topics_that_fell_behind_together_are_told_together(peer: Peer, journal: Journal) -> None:
+    def much() -> None:
+        for topic in ("task.ready", "task.running", "worker", "task.ready", "task.running"):
+            journal.add(topic, published=False)
+        journal.first_kept = 4
+
+    with Client(peer.endpoint) as client:
+        peer.answers["subscribe"] = _then(journal, much)
+        events = client.events(["task"])
+        got = [next(events) for _ in range(3)]
+        events.close()  # type: ignore[attr-defined]
+    assert got[0] == {"topic": "missed", "first": 1, "last": 3, "topics": {"task.ready": 1, "task.running": 1}}
+    assert seqs(got[1:]) == [4, 5]
+
+
+def test_of_stored_events_what_is_gone_is_told_to_who_asked_for_it(peer: Peer, journal: Journal) -> None:
+    for topic in ("worker", "limit", "worker", "limit", "worker"):
+        journal.add(topic, published=False)
+    journal.first_kept = 4
+    with Client(peer.endpoint) as client:
+        first, *rest = client.events(["worker"], start=1, follow=False)
+        assert first == {"topic": "missed", "first": 1, "last": 3, "topics": {"worker": 2}}
+        assert seqs(rest) == [5]
+        first, *rest = client.events(start=2, follow=False)
+        assert first == {"topic": "missed", "first": 2, "last": 3, "topics": {}}
+        assert seqs(rest) == [4, 5]
+        assert seqs(list(client.events(follow=False))) == [4, 5]
+
+
 def test_callbacks_run_on_a_thread_and_survive_their_errors(
     peer: Peer, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,3 +191,36 @@ def test_a_flow_yields_each_result_once_as_its_tasks_end(peer: Peer, journal: Jo
         journal.add("task.succeeded", task=1, flow=7)
         got += [result.number for result in done]
     assert got == [2, 3, 1]
+
+
+def test_a_flow_that_grows_yields_what_was_added(peer: Peer, journal: Journal) -> None:
+    lines = {number: {"number": number, "type": "echo", "state": "succeeded", "ok": True} for number in (1, 2, 3)}
+    ended = [1]
+    flow = {"kind": "flow", "flow": 7, "total": 1, "state": "open"}
+
+    def results(body: Body) -> Body:
+        wanted = ended if body["refs"] == ["f7"] else [int(ref) for ref in body["refs"]]
+        return {"results": [lines[number] for number in wanted], "next": None}
+
+    peer.answers |= {
+        "submit": {"flow": 7, "submission": "x", "state": "open", "first": 1, "count": 1, "received": 1},
+        "status": lambda _: {"items": [dict(flow)]},
+        "results": results,
+    }
+    with Client(peer.endpoint) as client:
+        done = client.submit_batch([{"type": "echo"}], stream=True).as_completed()
+        got = [next(done).number]
+        for _ in range(8):
+            peer.await_subscription()
+        flow["total"] = 2
+        journal.add("task.succeeded", task=2, flow=7)
+        got.append(next(done).number)
+        # An event of the last one is deleted before we see it, and the flow is closed.
+        flow |= {"total": 3, "state": "succeeded"}
+        ended += [2, 3]
+        journal.add("task.succeeded", task=3, flow=7, published=False)
+        journal.first_kept = 4
+        journal.add("flow.succeeded", flow=7, published=False)
+        journal.add("task.succeeded", task=9, flow=8)
+        got += [result.number for result in done]
+    assert got == [1, 2, 3]

@@ -90,6 +90,34 @@ def test_moments() -> None:
     assert tasks("- {type: echo, run_at: 2030-01-01T00:00:00Z}\n")[0]["run_at"] == 1893456000.0
     assert tasks('{"type": "echo", "run_at": "2030-01-01T01:00:00+01:00"}')[0]["run_at"] == 1893456000.0
     assert tasks("[[tasks]]\ntype = 'echo'\nrun_at = 2030-01-01T00:00:00Z")[0]["run_at"] == 1893456000.0
+    assert tasks('{"type": "echo", "expires": "2030-01-01T00:00:00Z"}')[0]["expires"] == 1893456000.0
+    assert tasks('{"type": "echo", "expires": 5}')[0]["expires"] == 5.0
+
+
+def test_every_field_of_a_task() -> None:
+    task = {
+        "type": "echo",
+        "data": {},
+        "id": "a",
+        "priority": 1,
+        "deps": [{"number": 1}],
+        "queue": "q",
+        "run_at": 1.5,
+        "expires_in": 60,
+        "timeout": 1,
+        "retries": 1,
+        "backoff": 0.5,
+        "template": False,
+        "metadata": {},
+        "retry_on": {"TimeoutError": 10, "bad_input": 0},
+        "when": "deps.a.ok",
+        "key": "k",
+        "key_ttl": 60,
+        "key_conflict": "reject",
+        "resources": {"gpu": 1, "tokens": 0.5},
+        "estimate": 3,
+    }
+    assert tasks(json.dumps(task)) == [task]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +136,16 @@ def test_moments() -> None:
         ('{"type": "echo", "deps": [{"id": "a", "on": "maybe"}]}', "t.jsonl", r"deps\[0\]\.on"),
         ('{"type": "echo", "deps": [{"id": "a", "no": 1}]}', "t.jsonl", r"deps\[0\]\.no"),
         ('{"type": "echo", "deps": [[]]}', "t.jsonl", r"deps\[0\]` must be an id"),
+        ('{"type": "echo", "expires": "soon"}', "t.jsonl", "line 1: `expires`: 'soon' is not a moment"),
+        ('{"type": "echo", "when": true}', "t.jsonl", "`when` must be a string"),
+        ('{"type": "echo", "estimate": "1h"}', "t.jsonl", "`estimate` must be a number"),
+        ('{"type": "echo", "key": 5}', "t.jsonl", "`key` must be a string"),
+        ('{"type": "echo", "resources": {"gpu": "one"}}', "t.jsonl", r"`resources\.gpu` must be a number"),
+        (
+            '{"type": "echo", "retry_on": {"TimeoutError": 1.5}}',
+            "t.jsonl",
+            r"`retry_on\.TimeoutError` must be an integer",
+        ),
         ('[{"type": "echo"},\n{"type": }]', "t.json", "line 2: not JSON"),
         ('[{"type": "echo"}, 5]', "t.json", r"tasks\[1\]: a task is a map"),
         ('{"tasks": [], "jobs": 1}', "t.json", "`jobs` is not a field of a flow"),
@@ -138,6 +176,7 @@ def test_what_is_wrong_between_tasks() -> None:
         check_together(parse('{"type": "echo", "id": 1}\n{"type": "echo", "id": "1"}', "t.jsonl").entries)
     with pytest.raises(InvalidInput, match="line 1: it waits for 'b'"):
         check_together(parse('{"type": "echo", "deps": ["b"]}', "t.jsonl").entries)
+    check_together(parse('{"type": "echo", "deps": ["b"]}', "t.jsonl").entries, grows=True)
     check_together(parse('{"type": "echo", "deps": [{"number": 5}, {"flow": 7, "id": "b"}]}', "t.jsonl").entries)
 
 

@@ -1,0 +1,111 @@
+"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, the database. Pure.
+
+One request and one reply each, as in `ops.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gemflowctl.steps import Body, Call
+
+#: Seconds that a copy or a check of a large database may take.
+DATABASE_PATIENCE: Final = 3600.0
+
+
+def _given(**fields: Any) -> Body:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def queues() -> Call:
+    return Call("queues")
+
+
+def queue_limit(queue: str, limit: int | None) -> Call:
+    return Call("queues", {"queue": queue, "limit": limit})
+
+
+def pause(queue: str | None) -> Call:
+    return Call("pause", _given(queue=queue))
+
+
+def resume(queue: str | None) -> Call:
+    return Call("resume", _given(queue=queue))
+
+
+def schedule_add(
+    name: str,
+    cron: str,
+    task: Mapping[str, Any],
+    *,
+    zone: str | None,
+    misfire: str | None,
+    misfire_limit: int | None,
+    overlap: str | None,
+    paused: bool,
+    replace: bool,
+) -> Call:
+    body = _given(
+        name=name,
+        cron=cron,
+        task=dict(task),
+        zone=zone,
+        misfire=misfire,
+        misfire_limit=misfire_limit,
+        overlap=overlap,
+        paused=paused or None,
+        replace=replace or None,
+    )
+    # Without `replace` the second of two would be refused: the name exists.
+    return Call("schedule_add", body, repeatable=replace)
+
+
+def schedule_list() -> Call:
+    return Call("schedule_list")
+
+
+def schedule_show(name: str) -> Call:
+    return Call("schedule_show", {"name": name})
+
+
+def schedule_pause(name: str) -> Call:
+    return Call("schedule_pause", {"name": name})
+
+
+def schedule_resume(name: str) -> Call:
+    return Call("schedule_resume", {"name": name})
+
+
+def schedule_remove(name: str) -> Call:
+    return Call("schedule_remove", {"name": name}, repeatable=False)
+
+
+def memory_get(key: str, namespace: str | None) -> Call:
+    return Call("memory_get", _given(namespace=namespace, key=key))
+
+
+def memory_set(key: str, value: Any, namespace: str | None, ttl: float | None, version: int | None) -> Call:
+    # With a version the second of two would be refused, although the first has set it.
+    body = {**_given(namespace=namespace, key=key, ttl=ttl, version=version), "value": value}
+    return Call("memory_set", body, repeatable=version is None)
+
+
+def memory_delete(key: str, namespace: str | None, version: int | None) -> Call:
+    # Not repeatable: the second would say that there was nothing, and what was set in between would go too.
+    return Call("memory_delete", _given(namespace=namespace, key=key, version=version), repeatable=False)
+
+
+def memory_namespaces() -> Call:
+    return Call("memory_list", {"namespaces": True})
+
+
+def db_snapshot(path: str | Path) -> Call:
+    # Not repeatable: the second would be refused, since the file exists.
+    return Call("db_snapshot", {"path": str(Path(path).absolute())}, repeatable=False, patience=DATABASE_PATIENCE)
+
+
+def db_check() -> Call:
+    return Call("db_check", patience=DATABASE_PATIENCE)

@@ -1,0 +1,79 @@
+"""Why a task is not running, in words: the reasons of `explain`, one sentence for each code. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from gemflowctl.steps import Body
+from gemflowctl.times import format_moment
+
+#: Dependencies that are named; of more it is said how many.
+_NAMED: Final = 5
+
+
+def sentence(reason: Body) -> str:
+    """The reason as the end of `task 42: ready; …`. A code that is not known says what the daemon says."""
+    say = _SENTENCES.get(reason["code"])
+    try:
+        return str(reason.get("message") or reason["code"]) if say is None else say(reason)
+    except (KeyError, TypeError, ValueError):
+        # A daemon that says less than this version knows of.
+        return str(reason.get("message") or reason["code"])
+
+
+def _blocked(reason: Body) -> str:
+    deps = reason["deps"]
+    waiting = max(int(reason.get("waiting") or 0), len(deps))
+    named = ", ".join(_dependency(dep) for dep in deps[:_NAMED])
+    more = waiting - min(len(deps), _NAMED)
+    return f"it waits for {_many(waiting, 'task')}: {named}" + (f" and {more} more" if more else "")
+
+
+def _dependency(dep: Body) -> str:
+    name = f"{dep['number']} ({dep['id']})" if dep.get("id") is not None else str(dep["number"])
+    on = dep.get("on", "success")
+    return f"{name} is {dep['state']}" + (
+        "" if on == "success" else f" and must end with {on}" if on != "done" else " and must end"
+    )
+
+
+def _limited(reason: Body) -> str:
+    return f"{reason['running']} of at most {reason['limit']} tasks of the queue {reason['queue']} run"
+
+
+def _resource(reason: Body) -> str:
+    name, needed, total, used = (reason[field] for field in ("resource", "needed", "total", "used"))
+    if not total or needed > total:
+        return f"it needs {needed:g} of the resource {name}, but there is only {total or 0:g} in all"
+    return f"it needs {needed:g} of the resource {name}, of which {used:g} of {total:g} is in use"
+
+
+def _behind(reason: Body) -> str:
+    if reason.get("more"):
+        return f"more than {reason['ahead']} tasks start before it"
+    return f"{_many(reason['ahead'], 'task')} start{'s' if reason['ahead'] == 1 else ''} before it"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+_SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
+    "running": lambda _: "it runs",
+    "ended": lambda _: "it has ended",
+    "blocked": _blocked,
+    "scheduled": lambda reason: f"it is not due before {format_moment(reason['due'])}",
+    "held": lambda _: "it is held until somebody releases it",
+    "missing_handler": lambda reason: f"there is no handler for its type {reason['type']} any more",
+    "receiving": lambda _: "its flow has not been received as a whole yet",
+    "queue_paused": lambda reason: f"the queue {reason['queue']} is paused",
+    "queue_limit": _limited,
+    "limit_asleep": lambda reason: f"the limit {reason['bucket']} sleeps until {format_moment(reason['until'])}",
+    "resource": _resource,
+    "no_worker": lambda reason: f"no {reason['kind']} worker is free",
+    "sequential": lambda _: "parallel execution is disabled, and another task runs",
+    "draining": lambda _: "the daemon is stopping and starts nothing more",
+    "behind": _behind,
+    "starting": lambda _: "nothing stands in its way, it starts in a moment",
+}

@@ -1,0 +1,222 @@
+"""The rules of the queue through a real daemon: conditions, keys, time, resources, steering, streams, explain."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from helpers.daemon import Daemon, running, with_handlers, write_settings
+from helpers.raw import Raw, Refusal
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Daemon]:
+    settings = with_handlers("odd_tasks", workers=2, batch_size=20, backoff=0.01, resources=["gpu=1"], grace=0.5)
+    with running(**settings) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(shared: Daemon) -> Iterator[Raw]:
+    with Raw(shared.endpoint) as client:
+        yield client
+
+
+def states(client: Raw, flow: int) -> list[str]:
+    return [task["state"] for task in client("list", flow=flow)["tasks"]]
+
+
+def code(client: Raw, op: str, **body: Any) -> str | None:
+    try:
+        client(op, **body)
+    except Refusal as refusal:
+        return refusal.code
+    return None
+
+
+def codes(client: Raw, ref: Any) -> list[str]:
+    return [reason["code"] for reason in client("explain", ref=ref)["reasons"]]
+
+
+def test_the_guides_conditional_example_as_edges(client: Raw) -> None:
+    lines = client.run(
+        {"id": "check", "type": "echo", "data": {"score": 0.4}},
+        {"id": "good", "type": "echo", "deps": ["check"], "when": "deps.check.result.score >= 0.5"},
+        {"id": "poor", "type": "echo", "deps": ["check"], "when": "deps.check.result.score < 0.5"},
+        {"id": "after good", "type": "echo", "deps": ["good"]} | {"id": "after-good"},
+        {"id": "always", "type": "echo", "deps": [{"id": "good", "on": "done"}, {"id": "poor", "on": "done"}]},
+    )
+    assert [line["state"] for line in lines] == ["succeeded", "skipped", "succeeded", "skipped", "succeeded"]
+    assert lines[1]["error"]["message"] == "when: deps.check.result.score >= 0.5"
+    assert lines[3]["error"]["message"] == "dependency good ended skipped, needed success"
+
+
+def test_the_same_from_a_program(client: Raw) -> None:
+    (check,) = client.run({"type": "echo", "data": {"score": 0.4}})
+    kind = "good" if check["result"]["score"] >= 0.5 else "poor"
+    (line,) = client.run({"type": "echo", "data": {"kind": kind}, "deps": [{"number": check["number"]}]})
+    assert line["result"] == {"kind": "poor"}
+
+
+def test_a_key_returns_rejects_and_replaces(client: Raw) -> None:
+    waiting = {"type": "echo", "delay": 300, "key": "nightly"}
+    first = client.submit(waiting)
+    again = client.submit({**waiting, "data": {"other": 1}})
+    assert (again["first"], again["flow"], again["key"]) == (first["first"], first["flow"], "returned")
+    with pytest.raises(Refusal, match=f"task {first['first']} \\(scheduled\\)") as refused:
+        client.submit({**waiting, "key_conflict": "reject"})
+    assert (refused.value.code, refused.value.path) == ("duplicate_key", "tasks[0].key")
+    other = client.submit({**waiting, "key_conflict": "replace"})
+    assert client.show(first["first"])["reason"] == f"replaced by task {other['first']}"
+    client("cancel", refs=[other["first"]])
+    assert client.submit({**waiting, "delay": 0})["repeated"] is False
+
+
+def test_moments_are_numbers_or_iso_8601_with_a_zone(client: Raw) -> None:
+    at = client("ping")["now"] + 1000
+    text = datetime.fromtimestamp(at, UTC).isoformat()
+    one = client.submit({"type": "echo", "run_at": text})["first"]
+    assert client.show(one)["due"] == pytest.approx(at, abs=1e-3)
+    gone = client.submit({"type": "echo", "delay": 500, "expires": "2020-01-01T00:00:00Z"})["first"]
+    client.wait(gone)
+    assert client.show(gone)["state"] == "skipped"
+    assert code(client, "submit", submission=str(uuid.uuid4()), tasks=[{"type": "echo", "run_at": "2030-01-01"}])
+    client("cancel", refs=[one])
+
+
+def test_rules_by_the_class_of_the_error(client: Raw) -> None:
+    lines = client.run(
+        {"type": "fail", "retry_on": {"RuntimeError": 4}, "retries": 0, "data": {"until": 3}},
+        {"type": "fail", "retry_on": {"RuntimeError": 0}, "retries": 9},
+    )
+    assert [(line["state"], line["attempts"]) for line in lines] == [("succeeded", 3), ("failed", 1)]
+
+
+def test_a_resource_is_used_by_one_at_a_time(client: Raw) -> None:
+    one = {"type": "nap", "data": {"seconds": 0.3}, "resources": {"gpu": 1}}
+    reply = client.submit(one, one)
+    client.wait(f"f{reply['flow']}", any=True)
+    first, second = (client.show(reply["first"] + place) for place in (0, 1))
+    assert second["started"] is None or second["started"] >= first["finished"] - 0.05
+    client.wait(f"f{reply['flow']}")
+    with pytest.raises(Refusal, match="at most the 1") as refused:
+        client.submit({"type": "echo", "resources": {"gpu": 2}})
+    assert refused.value.path == "tasks[0].resources.gpu"
+
+
+def test_explain_says_what_stands_in_the_way(client: Raw) -> None:
+    reply = client.submit(
+        {"id": "a", "type": "sleep", "data": {"seconds": 300}},
+        {"id": "b", "type": "echo", "deps": ["a"]},
+        {"type": "echo", "delay": 300},
+        {"type": "echo", "queue": "night"},
+    )
+    flow, first = f"f{reply['flow']}", reply["first"]
+    client("pause", queue="night")
+    assert codes(client, f"{flow}/a")[0] in ("running", "starting")
+    blocked = client("explain", ref=f"{flow}/b")["reasons"][0]
+    assert (blocked["code"], blocked["waiting"]) == ("blocked", 1)
+    assert [(dep["id"], dep["on"]) for dep in blocked["deps"]] == [("a", "success")]
+    assert codes(client, first + 2) == ["scheduled"]
+    held = client.submit({"type": "echo", "queue": "night"})["first"]
+    assert codes(client, held) == ["queue_paused"]
+    client("resume", queue="night")
+    client("queues", queue="night", limit=0)
+    held = client.submit({"type": "echo", "queue": "night"}, {"type": "echo", "queue": "night"})["first"]
+    assert codes(client, held) == ["queue_limit"]
+    assert codes(client, held + 1) == ["queue_limit", "behind"]
+    client("hold", refs=[held])
+    assert codes(client, held) == ["held"]
+    client("queues", queue="night", limit=None)
+    client("release", refs=[held])
+    client.wait(f"{held}-{held + 1}")
+    assert codes(client, held) == ["ended"]
+    client("cancel", refs=[flow])
+    client.wait(flow)
+
+
+def test_hold_edit_release_delete(client: Raw) -> None:
+    reply = client.submit(*({"type": "echo", "delay": 300} for _ in range(3)), name="steered")
+    flow = f"f{reply['flow']}"
+    assert client("hold", refs=[flow]) == {"held": 3, "unchanged": 0}
+    assert client("edit", refs=[flow], priority=9) == {"edited": 3, "unchanged": 0}
+    assert client("release", refs=[flow]) == {"released": 3, "unchanged": 0}
+    assert states(client, reply["flow"]) == ["scheduled"] * 3
+    assert code(client, "delete", refs=[flow]) == "conflict"
+    client("cancel", refs=[flow])
+    assert client("delete", refs=[flow]) == {"deleted": 3}
+    assert code(client, "status", refs=[flow]) == "not_found"
+
+
+def test_a_stream_runs_while_it_is_being_sent(client: Raw) -> None:
+    submission = str(uuid.uuid4())
+    body: dict[str, Any] = {"submission": submission, "stream": True, "complete": False}
+    first = client("submit", **body, tasks=[{"type": "echo", "id": "a"}])
+    client.wait(first["first"])
+    assert client("submission", submission=submission) == {"flow": first["flow"], "state": "open", "received": 1}
+    poll = client("wait", refs=[f"f{first['flow']}"], timeout=0)
+    assert (poll["done"], poll["ended"], poll["total"]) == (False, 1, 1), "more may come"
+    with pytest.raises(Refusal) as refused:
+        client("submit", **body, offset=1, tasks=[{"type": "echo", "deps": ["nobody"]}])
+    assert refused.value.code == "unknown_dependency"
+    last = client("submit", **{**body, "complete": True}, offset=1, tasks=[{"type": "echo", "deps": ["a"]}])
+    assert last["received"] == 2
+    client.wait(f"f{first['flow']}")
+
+
+def test_a_flow_by_its_critical_path(client: Raw) -> None:
+    client("queues", queue="one", limit=1)
+    tasks = [
+        {"id": "short", "type": "echo", "queue": "one", "estimate": 1.0},
+        {"id": "root", "type": "echo", "queue": "one", "estimate": 1.0},
+        {"id": "leaf", "type": "echo", "queue": "one", "estimate": 9.0, "deps": ["root"]},
+    ]
+    client("pause", queue="one")
+    reply = client.submit(*tasks, order="critical-path")
+    client("resume", queue="one")
+    client.wait(f"f{reply['flow']}")
+    started = sorted((client.show(f"f{reply['flow']}/{task['id']}")["started"], task["id"]) for task in tasks)
+    assert [name for _, name in started] == ["root", "leaf", "short"]
+
+
+def test_a_type_that_is_gone_is_held_until_it_is_there_again() -> None:
+    with running(**with_handlers("odd_tasks", workers=1)) as daemon:
+        client = daemon.client()
+        client("pause")
+        waiting = client.submit({"type": "nap"})["first"]
+        daemon.terminate()
+        daemon.wait_end()
+        daemon.config.write_text("workers = 1\n")
+        daemon.start()
+        client = daemon.client()
+        events = daemon.subscriber("task.held")
+        client("resume")
+        events.next()
+        (reason,) = client("explain", ref=waiting)["reasons"]
+        assert (reason["code"], reason["type"]) == ("missing_handler", "nap")
+        daemon.terminate()
+        daemon.wait_end()
+        write_settings(daemon.config, {"drain_timeout": 0.5, **with_handlers("odd_tasks", workers=1)})
+        daemon.start()
+        client = daemon.client()
+        client.wait(waiting)
+        assert client.show(waiting)["state"] == "succeeded"
+
+
+def test_very_many_dependencies_are_taken_apart_without_a_hole(client: Raw) -> None:
+    submission, count = str(uuid.uuid4()), 6_000
+    body: dict[str, Any] = {"submission": submission, "complete": False}
+    for offset in range(0, count, 3_000):
+        tasks = [{"type": "echo", "id": f"p{number}"} for number in range(offset, offset + 3_000)]
+        client.send("submit", **body, tasks=tasks, offset=offset)  # not waited for: the last one needs them all
+    last = {"type": "echo", "id": "last", "template": False, "deps": [f"p{number}" for number in range(count)]}
+    reply = client("submit", submission=submission, tasks=[last], offset=count)
+    client.wait(f"f{reply['flow']}", patience=60)
+    shown = client.show(f"f{reply['flow']}/last")
+    assert (shown["state"], len(shown["deps"])) == ("succeeded", count)
+    with pytest.raises(Refusal) as refused:
+        client.submit(*({"type": "echo", "deps": [f"q{number}", "nobody"]} for number in range(1_500)))
+    assert refused.value.code == "unknown_dependency"
