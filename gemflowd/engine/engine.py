@@ -389,6 +389,8 @@ class Engine:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
         if not self._draining:
+            if self._memory.next_run is not None and self._memory.next_run <= turn.now:  # a run is a submission
+                self._upkeep.look_at_disk(store, self._memory, turn.rules, turn.steady)
             run_schedules(rows)
 
     def _keep_house(self, rows: Rows) -> None:

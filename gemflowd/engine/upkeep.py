@@ -127,10 +127,7 @@ class Upkeep:
 
     def look_at_disk(self, store: Store, memory: Memory, rules: Rules, now: float) -> None:
         """Whether there is room for something new, and for the ballast if it was needed; asked when a submission comes."""
-        if self._free_bytes is None:
-            memory.disk_low = not store.upkeep.keep_ballast()
-            return
-        if now - self._looked < _LOOK_EVERY:
+        if self._free_bytes is None or now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
         low = self._free_bytes() < rules.min_free_bytes + store.upkeep.ballast_bytes or not store.upkeep.keep_ballast()
@@ -140,6 +137,6 @@ class Upkeep:
 
     def disk_is_full(self, memory: Memory, now: float) -> None:
         """A write has failed for want of room. Removing takes some too: the outcomes of running attempts go first."""
-        memory.disk_low = True
+        memory.disk_low = self._free_bytes is not None  # else nobody could tell that there is room again
         self._looked = self._ended = now
         self._going = False

@@ -95,7 +95,8 @@ class History:
         return self
 
     def _live(self) -> None:
-        rig = Rig(self.backing, Rules(retries=1, backoff=0.0, keep_events=30.0, keep_flows=60.0), forgets=True)
+        rules = Rules(retries=1, backoff=0.0, keep_events=30.0, keep_flows=60.0)
+        rig = Rig(self.backing, rules, forgets=True, free_bytes=lambda: 1 << 40)
         rig.listeners.append(self._note)
         rig.slots(3)
         for number in range(self._steps):
