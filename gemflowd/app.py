@@ -47,6 +47,7 @@ from gemflowd.server.publisher import Publisher
 from gemflowd.server.rates import Rates
 from gemflowd.server.router import Router
 from gemflowd.server.waiters import Waiters
+from gemflowd.store.copies import Copies
 from gemflowd.store.reader import Questions, Reader
 from gemflowd.store.shared_memory import Moment
 from gemflowd.store.sqlite import SqliteStore
@@ -55,6 +56,8 @@ log = logging.getLogger("gemflow.app")
 
 #: Seconds between two statistics for subscribers.
 STATS_EVERY = 1.0
+#: Bytes that are kept free for the outcomes of running attempts, for when the disk is full.
+BALLAST = 8 * 1024 * 1024
 
 
 class App:
@@ -133,10 +136,11 @@ class App:
         personas = load_personas(directories)
         self._clocks = Clocks(clock.wall, clock.monotonic)
         self._engine = Engine(
-            lambda: SqliteStore(self._places.database),
+            lambda: SqliteStore(self._places.database, ballast=BALLAST),
             rules_from(self._first_settings),
             self._clocks,
             self._deliver,
+            free_bytes=lambda: filesystem.free_bytes(self._places.state),
         )
         before = os.umask(0o077)  # what is in the database is nobody else's business, wherever it lies
         try:
@@ -167,6 +171,7 @@ class App:
         self._catalogue.load(handlers)
         self._engine.post(facts.Catalogue(handlers))
         self._reader = Reader(self._places.database)
+        self._copies = Copies(self._places.database)
         self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
         self._attempt_door = AttemptDoor(self._loop, self._desk)
         self._open_sockets(settings["socket_group"])
@@ -199,6 +204,7 @@ class App:
             post=self._engine.post,
             reader=self._reader,
             questions=Questions,
+            copies=self._copies,
             configuration=self._live,
             personas=personas,
             validator=self._catalogue,
@@ -393,6 +399,7 @@ class App:
         self._thread.join()
         self._desk.ending = True
         self._waiters.wake_all()
+        self._copies.close()
         await self._router.finish(timeout=1.0)
         self._router.close()
         self._attempt_door.close()

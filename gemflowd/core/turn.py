@@ -185,6 +185,8 @@ class Turn:
     def move_flow(self, flow: Flow, to: FlowState) -> None:
         flow.state = to
         flow.finished = self.now if to.terminal else None
+        if to.terminal:
+            flow.touched = self.steady  # how long it is kept goes by this
         self.changed_flows[flow.number] = flow
         self.events.append(Event(FLOW_TOPIC + to.word, {"flow": flow.number, "name": flow.name}))
         if to.terminal and flow.number in self.awaited:

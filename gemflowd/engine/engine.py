@@ -13,7 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
@@ -30,6 +30,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.engine.schedules import add_schedule, pause_schedule, remove_schedule, run_schedules
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
+from gemflowd.engine.upkeep import Upkeep
 from gemflowd.model import facts
 from gemflowd.model.attempt import Ended, Outcome, Start
 from gemflowd.model.effects import Effects, TaskEnded
@@ -37,9 +38,10 @@ from gemflowd.model.errors import Refused, StoreError, StoreFull
 from gemflowd.model.event import WORKER_TOPIC, Event, EventBatch
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.store.base import Store
+from gemflowd.store.base import Snapshot, Store
 
 log = logging.getLogger("gemflow.queue")
+T = TypeVar("T")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
 TURN_ROWS: Final = 2_000
@@ -67,6 +69,7 @@ class Engine:
         rules: figures for decisions; `Configure` replaces them.
         clocks: for dates and for durations.
         deliver: takes the effects of each turn, in order. Called on the engine's thread.
+        free_bytes: what is free where the database lies; None where nobody needs to know.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Engine:
         clocks: Clocks,
         deliver: Callable[[Effects], None],
         rng: random.Random | None = None,
+        free_bytes: Callable[[], int] | None = None,
     ) -> None:
         self._open_store = open_store
         self._rules = rules
@@ -86,6 +90,7 @@ class Engine:
         self._left: list[facts.Fact] = []  # taken from the inbox, for a later turn
         self._memory = Memory()
         self._steering = Steering()
+        self._upkeep = Upkeep(free_bytes)
         self._turned_at = 0.0  # the steady time that the last turn knew: what wakes up after it needs another one
         self._draining = False
         self._stopping = False
@@ -117,6 +122,7 @@ class Engine:
                     log.info("a turn with %d facts took %.0f ms", len(taken), seconds * 1e3)
                 self._deliver(effects)
             self._store.note_end()
+            self._store.upkeep.settle()
         except StoreError as error:
             failure = error
             log.critical("the queue stops: %s", error)
@@ -133,7 +139,21 @@ class Engine:
     def open(self) -> None:
         """Open the store and take up what an earlier daemon left: what was running is lost, and ready again."""
         self._store = self._open_store()
-        unclean = self._store.note_start()
+        unclean = self._despite_full(lambda: self._store.note_start())
+        snapshot = self._despite_full(lambda: self._recover(unclean=unclean))
+        now = self._clocks.wall()
+        memory = self._memory
+        steady = self._clocks.steady()
+        asleep = {
+            name: now + bucket.asleep_until - steady
+            for name, bucket in memory.buckets.items()
+            if bucket.asleep_until > steady
+        }
+        position = {"next": memory.next_event, "topics": memory.ordinals}
+        self.opened.set_result(Opened(snapshot.settings, position, asleep))
+
+    def _recover(self, *, unclean: bool) -> Snapshot:
+        """Load everything; what was running is lost, and ready again."""
         snapshot = self._store.load()
         if "steady" in snapshot.meta:
             self._clocks.resume(snapshot.meta["steady"], snapshot.meta["wall"])
@@ -153,15 +173,19 @@ class Engine:
             self._store.commit()
         if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
             self._order_anew()
-        memory = self._memory
-        steady = self._clocks.steady()
-        asleep = {
-            name: now + bucket.asleep_until - steady
-            for name, bucket in memory.buckets.items()
-            if bucket.asleep_until > steady
-        }
-        position = {"next": memory.next_event, "topics": memory.ordinals}
-        self.opened.set_result(Opened(snapshot.settings, position, asleep))
+        return snapshot
+
+    def _despite_full(self, step: Callable[[], T]) -> T:
+        """A step of the start that must be written: on a disk that is full it goes into the room that was kept for it."""
+        try:
+            return step()
+        except StoreFull as error:
+            if not self._store.upkeep.drop_ballast():
+                raise
+            log.error("%s; what was kept free for that is used now", error)  # noqa: TRY400
+            self._upkeep.disk_is_full(self._memory, self._clocks.steady())
+        self._store.rollback()
+        return step()
 
     def _order_anew(self) -> None:
         """The rule for ageing is another one than when what is ready was put in order."""
@@ -178,8 +202,11 @@ class Engine:
         taken = self._left
         self._left = []
         if not taken and not self._memory.cursors and not self._memory.again:
+            patience = self._patience()
+            while patience != 0.0 and self._inbox.empty() and self._upkeep.tidy(self._store):
+                patience = self._patience()
             try:
-                taken.append(self._inbox.get(timeout=self._patience()))
+                taken.append(self._inbox.get(timeout=patience))
             except queue.Empty:
                 return taken
         rows = sum(_size(fact) for fact in taken)
@@ -210,11 +237,14 @@ class Engine:
         """The next deadlines of stored things, by the steady and by the wall clock."""
         memory, store = self._memory, self._store
         if not memory.times_known:
-            steady = [store.next_times(wall=False), store.values.next_expiry()]
             oldest = store.oldest_open_flow()
-            if oldest is not None:
-                steady.append(oldest[1] + self._rules.open_expires)
-            first = min((time for time in steady if time is not None), default=None)
+            times = (
+                store.next_times(wall=False),
+                store.values.next_expiry(),
+                oldest and oldest[1] + self._rules.open_expires,
+                self._upkeep.next_time(store, self._rules, self._clocks),
+            )
+            first = min((time for time in times if time is not None), default=None)
             memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
         first, wall = memory.next_times
         if memory.next_run is not None and not self._draining:
@@ -227,6 +257,9 @@ class Engine:
         When something goes wrong everything is as before the turn, in memory too, and the facts are tried one by one, so
         that one of them can't keep the others from being decided.
         """
+        self._upkeep.checkpoint(
+            self._store, self._memory, self._clocks.steady()
+        )  # what the last turn let out comes first
         try:
             return self._try(taken)
         except StoreFull as error:
@@ -353,6 +386,7 @@ class Engine:
                     machine.due(turn, task)
                 if not clock:
                     values.expire(rows)
+                    self._keep_house(rows)
                 self._memory.times_known = False
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
@@ -361,7 +395,14 @@ class Engine:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
         if not self._draining:
+            if self._memory.next_run is not None and self._memory.next_run <= turn.now:  # a run is a submission
+                self._upkeep.look_at_disk(store, self._memory, turn.rules, turn.steady)
             run_schedules(rows)
+
+    def _keep_house(self, rows: Rows) -> None:
+        at = self._upkeep.next_time(self._store, rows.turn.rules, self._clocks)
+        if at is not None and at <= rows.turn.steady:
+            self._upkeep.keep_house(rows, self._steering)
 
     # Deciding
 
@@ -411,9 +452,12 @@ class Engine:
                 log.info("the wall clock was set")
                 # A restart must not take the jump for time that has passed.
                 turn.figures.update(steady=turn.steady, wall=turn.now)
+                self._memory.times_known = False
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules
+                self._upkeep.forget()
+                self._memory.times_known = False
                 turn.replies.append((reply, {}))
             case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
                 self._slot(turn, fact)
@@ -439,6 +483,7 @@ class Engine:
                 rows.turn.replies.append((reply, dict(body)))
 
     def _submit(self, rows: Rows, fact: facts.Submit) -> None:
+        self._upkeep.look_at_disk(self._store, self._memory, rows.turn.rules, rows.turn.steady)
         try:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
@@ -500,6 +545,7 @@ class Engine:
     def _forget(self) -> None:
         self._store.rollback()
         self._steering.forget()
+        self._upkeep.forget()
         self._memory.load(self._store.load())
 
     def _give_up(self, fact: facts.Fact) -> Effects:
@@ -533,16 +579,23 @@ class Engine:
         raise StoreError(f"a {type(fact).__name__} can't be decided")
 
     def _when_full(self, taken: Sequence[facts.Fact], error: StoreFull) -> Effects:
-        """Refuse what would add to the queue, keep the rest for when there is room."""
-        log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
+        """Refuse what would add to the queue; the rest goes into the room that was kept for it, or waits until there is some."""
+        self._upkeep.disk_is_full(self._memory, self._clocks.steady())
         effects = Effects(running=len(self._memory.running))
+        rest: list[facts.Fact] = []
         for fact in taken:
             if isinstance(fact, facts.Submit | facts.AddSchedule | facts.SetValue):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))
             else:
-                self._left.append(fact)
+                rest.append(fact)
+        if self._store.upkeep.drop_ballast():
+            log.error("%s; submissions are refused, the rest goes into what was kept free for it", error)
+            self._deliver(effects)
+            return self.turn(rest)
+        log.error("%s; submissions are refused, the rest is tried again in %g s", error, _FULL_PAUSE)
+        self._left += rest
         threading.Event().wait(_FULL_PAUSE)
         return effects
 

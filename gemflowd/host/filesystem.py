@@ -1,4 +1,4 @@
-"""Directories that are safe to keep state in: on a disk of this machine, and nobody else's.
+"""Directories that are safe to keep state in: on a disk of this machine, nobody else's, and with room.
 
 SQLite's WAL needs shared memory and locks that network file systems don't give, or seem to give (sqlite.org/wal.html).
 """
@@ -53,6 +53,12 @@ def type_of_mount(path: str, mountinfo: str) -> str | None:
         if inside and len(point) >= len(best):  # >=: of two on one point, the later hides the earlier
             best, found = point, file_system.split(" ")[0]
     return found
+
+
+def free_bytes(path: str | os.PathLike[str]) -> int:
+    """What we may still write to the file system that holds a directory."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 def make_private(path: str | os.PathLike[str]) -> None:

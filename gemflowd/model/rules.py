@@ -26,7 +26,7 @@ class Rules:
     max_growth_tasks: int = 10_000
     max_growth_depth: int = 100
     open_expires: float = 86_400.0
-    keep_flows: float = 7 * 86_400.0
-    keep_events: float = 72 * 3600.0
+    keep_flows: float = 7 * 86_400.0  # after their end; 0: for ever
+    keep_events: float = 72 * 3600.0  # 0: for ever
     max_value_bytes: int = 1024 * 1024
     max_memory_bytes: int = 256 * 1024 * 1024

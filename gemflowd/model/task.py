@@ -94,7 +94,7 @@ class Flow:
     weight: float
     counts: dict[State, int]
     cancelled: bool = False  # by a person: nothing of it starts any more
-    touched: float = 0.0  # when its last chunk came
+    touched: float = 0.0  # when its last chunk came, of one that has ended when it did; by the steady clock
     streaming: bool = False  # it runs from its first chunk on
     on_hold: bool = False  # what is added to it is held
     deleted: bool = False  # hidden, and being removed

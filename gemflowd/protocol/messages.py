@@ -225,6 +225,12 @@ class Events(Body):
     limit: int = 1000
 
 
+class Snapshot(Body):
+    """`db_snapshot`."""
+
+    path: str
+
+
 class Shutdown(Body):
     drain: bool = True
 

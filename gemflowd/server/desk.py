@@ -26,6 +26,13 @@ class Asks(Protocol):
     def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
 
 
+class Copies(Protocol):
+    """Copies and checks of the database. Both raise `Refused`, at once or in what they return."""
+
+    def snapshot(self, target: str) -> Future[Body]: ...
+    def check(self) -> Future[Body]: ...
+
+
 class Configuration(Protocol):
     """The settings and what changing them means."""
 
@@ -83,6 +90,7 @@ class Desk:
     post: Callable[[Fact], None]
     reader: Asks
     questions: Any  # the reader's questions, as a class: `desk.reader.ask(desk.questions.totals)`
+    copies: Copies
     configuration: Configuration
     personas: Personas
     validator: Validator

@@ -150,6 +150,63 @@ class ValueTable(Protocol):
     def next_expiry(self) -> float | None: ...
 
 
+class Upkeep(Protocol):
+    """What keeps the file small, sound and written. The first few verbs belong into a turn's transaction, the others stand
+    outside of any."""
+
+    def ended_flows(self, after: tuple[float, int], until: float, limit: int) -> list[tuple[float, int]]:
+        """(end, number) of flows that ended before a steady time, from the oldest on; hidden ones are not among them."""
+        ...
+
+    def trim_events(self, before: float, limit: int) -> bool:
+        """Remove the events of some of the oldest turns, at most so many, those before a wall time. The last turn's stay: they
+        say how far the numbers are. Returns whether there are more."""
+        ...
+
+    def trim_keys(self, now: float, limit: int) -> bool:
+        """Remove some unique keys whose own time is over. Returns whether there are more."""
+        ...
+
+    def oldest(self) -> Oldest: ...
+
+    def checkpoint(self) -> None:
+        """Carry the log over into the database if it has become long.
+
+        Raises:
+            StoreError: what was written can't be trusted; never to be ignored. `StoreFull`: nothing is lost, try later.
+        """
+        ...
+
+    def tidy(self, seconds: float) -> bool:
+        """Give free room back to the file system: one step of about that time. Returns whether there is more to do."""
+        ...
+
+    def settle(self) -> None:
+        """The end: leave no log behind."""
+        ...
+
+    def keep_ballast(self) -> bool:
+        """Make the file that keeps room for outcomes when the disk is full, if it isn't there. Returns whether it is."""
+        ...
+
+    def drop_ballast(self) -> bool:
+        """Give that room to the database. Returns whether there was any."""
+        ...
+
+    @property
+    def ballast_bytes(self) -> int:
+        """What `keep_ballast` would take from the disk now."""
+        ...
+
+
+class Oldest(NamedTuple):
+    """What may be removed first of each kind, by its time."""
+
+    flow: float | None  # the end of a flow, steady
+    events: float | None  # wall
+    key: float | None  # when it is over, steady
+
+
 class ScheduleTable(Protocol):
     """Schedules. Written at once, in the turn's transaction."""
 
@@ -189,6 +246,9 @@ class Store(Protocol):
     def values(self) -> ValueTable: ...
     @property
     def schedules(self) -> ScheduleTable: ...
+
+    @property
+    def upkeep(self) -> Upkeep: ...
 
     def load(self) -> Snapshot: ...
 

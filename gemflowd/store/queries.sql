@@ -114,10 +114,18 @@ DELETE FROM log WHERE seq IN (SELECT l.seq FROM json_each(?1) j CROSS JOIN log l
 SELECT state, sum(count) FROM counter GROUP BY state;
 
 -- name: flow_counters
-SELECT state, count(*) FROM flow GROUP BY state;
+SELECT state, count(*) FROM flow WHERE deleted = 0 GROUP BY state;
+
+-- name: hidden_flows
+SELECT {flow} FROM flow WHERE deleted = 1;
+
+-- name: hidden_tasks
+SELECT l.queue, t.state, count(*)
+FROM flow f CROSS JOIN task t ON t.flow = f.number JOIN lane l ON l.number = t.lane WHERE f.deleted = 1 GROUP BY 1, 2;
 
 -- name: list
-SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane) FROM task WHERE number > ?1 {where} ORDER BY number LIMIT ?2;
+SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane) FROM task
+WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?2;
 
 -- name: attempts
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
@@ -135,7 +143,8 @@ SELECT task, value FROM result WHERE task IN (SELECT value FROM json_each(?1));
 SELECT task, length(value) FROM result WHERE task IN (SELECT value FROM json_each(?1));
 
 -- name: ended_in_range
-SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6 ORDER BY number LIMIT ?3;
+SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6
+    AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?3;
 
 -- name: ended_in_flow
 SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND state >= 6 ORDER BY number LIMIT ?3;
@@ -145,22 +154,25 @@ SELECT count(*) FROM task WHERE number BETWEEN ?1 AND ?2;
 
 -- name: states_in_range
 SELECT state, count(*) FROM task
-WHERE number BETWEEN ?1 AND ?2 AND flow NOT IN (SELECT value FROM json_each(?3)) GROUP BY state;
+WHERE number BETWEEN ?1 AND ?2 AND flow NOT IN (SELECT value FROM json_each(?3) UNION ALL SELECT number FROM flow WHERE deleted = 1)
+GROUP BY state;
 
 -- name: deps_of
-SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent WHERE d.child = ?1 ORDER BY t.number;
+SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
+WHERE d.child = ?1 AND t.flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY t.number;
 
 -- name: dependents_of
-SELECT child FROM dependency WHERE parent = ?1 ORDER BY child LIMIT 1000;
+SELECT d.child FROM dependency d JOIN task t ON t.number = d.child
+WHERE d.parent = ?1 AND t.flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY d.child LIMIT 1000;
 
 -- name: flow_row
-SELECT {flow}, metadata FROM flow WHERE number = ?1;
+SELECT {flow}, metadata FROM flow WHERE number = ?1 AND deleted = 0;
 
 -- name: logs
 SELECT seq, at, attempt, stream, text FROM log WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3;
 
 -- name: events_from
-SELECT first, last, at, events FROM event WHERE last >= ?1 ORDER BY first LIMIT ?2;
+SELECT first, last, at, events FROM event WHERE first >= (SELECT max(first) FROM event WHERE first <= ?1) ORDER BY first;
 
--- name: first_event
-SELECT min(first) FROM event;
+-- name: kept_events
+SELECT coalesce((SELECT min(first) FROM event), 1), coalesce((SELECT last FROM event ORDER BY first DESC LIMIT 1), 0);

@@ -1,6 +1,7 @@
 """What people ask of the store: a read-only connection on a thread of its own, so that no question holds the queue up.
 
-Answers are the bodies of `docs/protocol.md`. Each question has a time limit, so that it can't pin the WAL.
+Answers are the bodies of `docs/protocol.md`. Each question has a time limit, so that it can't pin the WAL. Flows that are being
+deleted are not there for anybody: every question leaves them out.
 """
 
 from __future__ import annotations
@@ -40,8 +41,12 @@ _PAGE_BYTES: Final = 8 * 1024 * 1024
 MOST_ITEMS: Final = 10_000
 _TASK_WIDTH: Final = len(TASK_COLUMNS.split(","))
 _FLOW_WIDTH: Final = len(FLOW_COLUMNS.split(","))
+#: Stored events that one question looks at, about; each turn's are looked at as a whole.
+_MOST_EVENTS: Final = 20_000
 
 Body = dict[str, Any]
+#: Of a task: its flow is not being deleted. There are few such flows at a time, and they are looked up once a statement.
+_THERE: Final = "flow NOT IN (SELECT number FROM flow WHERE deleted = 1)"
 
 
 class Reader:
@@ -121,14 +126,14 @@ class Questions:
                 flows.append(flow_from(row))
             elif isinstance(ref, NamedTask):
                 row = self._db.execute(
-                    "SELECT number FROM task WHERE flow = ? AND id = ?", (ref.flow, ref.id)
+                    f"SELECT number FROM task WHERE flow = ? AND id = ? AND {_THERE}", (ref.flow, ref.id)
                 ).fetchone()
                 if row is None:
                     raise Refused("not_found", f"there is no task f{ref.flow}/{ref.id}", path)
                 ranges.append(TaskRange(row[0], row[0]))
             else:
                 if not self._db.execute(
-                    "SELECT 1 FROM task WHERE number BETWEEN ? AND ? LIMIT 1", (ref.first, ref.last)
+                    f"SELECT 1 FROM task WHERE number BETWEEN ? AND ? AND {_THERE} LIMIT 1", (ref.first, ref.last)
                 ).fetchone():
                     many = ref.last > ref.first
                     what = f"are no tasks {ref.first} to {ref.last}" if many else f"is no task {ref.first}"
@@ -176,7 +181,11 @@ class Questions:
     # Answers
 
     def totals(self) -> Body:
-        tasks = {State(state).word: count for state, count in self._db.execute(self._queries["counters"])}
+        counts = dict(self._db.execute(self._queries["counters"]))
+        for row in self._db.execute(self._queries["hidden_flows"]):
+            for state, count in flow_from(row).counts.items():
+                counts[state] -= count
+        tasks = {State(state).word: count for state, count in counts.items()}
         flows = {FlowState(state).word: count for state, count in self._db.execute(self._queries["flow_counters"])}
         return {"tasks": {state.word: tasks.get(state.word, 0) for state in State}, "flows": flows}
 
@@ -297,7 +306,7 @@ class Questions:
 
     def submission(self, submission: str) -> Body:
         row = self._db.execute(self._queries["flow_of"], (submission,)).fetchone()
-        if row is None:
+        if row is None or flow_from(row).deleted:
             raise Refused("not_found", "there is no such submission", "submission")
         flow = flow_from(row)
         added = "SELECT coalesce(sum(count), 0) FROM addition WHERE flow = ?"
@@ -305,27 +314,48 @@ class Questions:
         return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received - grown}
 
     def events(self, start: int, topics: Sequence[str], limit: int) -> Body:
-        """Stored events from a number on. `topics` are prefixes."""
+        """Stored events from a number on. `topics` are prefixes. `next` says how far was looked."""
         found: list[Body] = []
-        following = start
-        for first, last, at, blob in self._db.execute(self._queries["events_from"], (start, limit)):
+        prefixes = tuple(topics)
+        first_kept, newest = next(iter(self._db.execute(self._queries["kept_events"])))
+        missed = self._missed(start, prefixes) if first_kept > start else {}
+        following, looked = max(start, first_kept), 0
+        for first, last, at, blob in self._db.execute(self._queries["events_from"], (following,)):
             for index, (topic, fields) in enumerate(msgpack.unpackb(blob, strict_map_key=False)):
                 seq = first + index
-                if seq < start or (topics and not topic.startswith(tuple(topics))):
+                if seq < start or (prefixes and not topic.startswith(prefixes)):
                     continue
                 if len(found) == limit:
-                    return {"events": found, "next": seq, "first_kept": self._first_kept()}
+                    return {"events": found, "next": seq, "first_kept": first_kept, **missed}
                 found.append({"seq": seq, "at": at, "topic": topic, **fields})
             following = last + 1
-        last = self._db.execute("SELECT max(last) FROM event").get or 0
-        return {"events": found, "next": min(following, last + 1), "first_kept": self._first_kept()}
+            looked += last - first + 1
+            if looked >= _MOST_EVENTS:
+                break
+        return {"events": found, "next": min(following, newest + 1), "first_kept": first_kept, **missed}
+
+    def _missed(self, start: int, prefixes: tuple[str, ...]) -> Body:
+        """What was there from `start` on and is kept no longer. The counts that are stored with the first events that are kept,
+        less those events, are those of all that came before."""
+        row = next(iter(self._db.execute("SELECT first, events, ordinals FROM event ORDER BY first LIMIT 1")))
+        first, events, ordinals = row[0], msgpack.unpackb(row[1], strict_map_key=False), msgpack.unpackb(row[2])
+        for topic, _ in events:
+            ordinals[topic] -= 1
+        topics = {
+            topic: count for topic, count in ordinals.items() if count and (not prefixes or topic.startswith(prefixes))
+        }
+        return {"missed": {"first": start, "last": first - 1, "topics": topics}}
 
     def queues(self) -> Body:
         """Every queue that has tasks, or was paused or limited."""
         found: dict[str, Body] = {}
         for name, paused, most in self._db.execute("SELECT name, paused, most FROM queue"):
             found[name] = {"queue": name, "paused": bool(paused), "limit": most, "tasks": {}}
-        for name, state, count in self._db.execute("SELECT queue, state, count FROM counter WHERE count > 0"):
+        hidden = {(name, state): count for name, state, count in self._db.execute(self._queries["hidden_tasks"])}
+        for name, state, stored in self._db.execute("SELECT queue, state, count FROM counter WHERE count > 0"):
+            count = stored - hidden.get((name, state), 0)
+            if not count:
+                continue
             item = found.setdefault(name, {"queue": name, "paused": False, "limit": None, "tasks": {}})
             item["tasks"][State(state).word] = count
         return {"queues": [found[name] for name in sorted(found)]}
@@ -384,10 +414,6 @@ class Questions:
     def _settled_flow(self, flow: int) -> bool:
         """Whether a flow is there to stay: neither being received nor being deleted."""
         return bool(self._db.execute("SELECT state <> 1 AND deleted = 0 FROM flow WHERE number = ?", (flow,)).get)
-
-    def _first_kept(self) -> int:
-        first: int | None = self._db.execute(self._queries["first_event"]).get
-        return first or 1
 
 
 def merged(ranges: Sequence[TaskRange]) -> list[TaskRange]:

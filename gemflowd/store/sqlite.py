@@ -17,7 +17,7 @@ import msgpack
 
 from gemflowd.core.turn import Chunk, Cursor, CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind
-from gemflowd.model.errors import StoreError
+from gemflowd.model.errors import StoreError, StoreFull
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
 from gemflowd.model.states import On, State
@@ -28,6 +28,7 @@ from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.schedules import Schedules
+from gemflowd.store.parts.upkeep import Upkeep
 from gemflowd.store.parts.values import Values
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
 
@@ -121,11 +122,15 @@ def open_connection(path: Path, *, read_only: bool = False, vfs: str | None = No
 class SqliteStore:
     """See `store.base.Store`. Use it on the thread that opens it. The path `:memory:` makes one that nobody else sees.
 
+    Args:
+        vfs: another way to the disk, for tests.
+        ballast: bytes that are kept free beside the database for the day on which the disk is full; 0: none.
+
     Raises:
         StoreError: the file is no database of ours, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None, ballast: int = 0) -> None:
         version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
         if version < _OLDEST:
             raise StoreError(
@@ -138,15 +143,26 @@ class SqliteStore:
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
         try:
+            # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             migrations.check(self._db)
+            migrations.keep_backup(self._db, path)
             # Before anything else: set later it silently stays off.
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            self._db.execute("PRAGMA journal_mode = WAL")
+            mode = self._db.execute("PRAGMA journal_mode = WAL").get
+            if mode not in ("wal", "memory"):  # it raises nothing, whatever went wrong
+                raise StoreError(f"the database {path} can't be put into WAL mode, it stays in mode {mode}")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA wal_autocheckpoint = 4000")
             self._db.execute("PRAGMA cache_size = -32768")
             self._db.execute("PRAGMA temp_store = MEMORY")
             migrations.migrate(self._db)
+            self.upkeep = Upkeep(self._db, path, ballast)
+        except StoreError:
+            self._db.close()
+            raise
+        except apsw.FullError as error:
+            self._db.close()
+            raise StoreFull(f"the disk is full; the database {path} can't be opened: {error}") from error
         except apsw.Error as error:
             self._db.close()
             raise StoreError(f"the database {path} can't be used: {error}") from error
@@ -472,6 +488,7 @@ class SqliteStore:
 
     @guarded
     def close(self) -> None:
+        self.upkeep.close()
         self._db.close()
 
 

@@ -9,6 +9,7 @@ from gemflowd.model.facts import Reply, Speaker
 from gemflowd.server.commands import (
     cancel,
     config,
+    db,
     delete,
     edit,
     explain,
@@ -44,6 +45,8 @@ AttemptCommand = Callable[[Desk, Body, Reply, Speaker], Awaitable[None] | None]
 COMMANDS: Final[dict[str, Command]] = {
     "cancel": cancel.handle,
     "config": config.handle,
+    "db_check": db.check,
+    "db_snapshot": db.snapshot,
     "delete": delete.handle,
     "discard": submission.discard,
     "edit": edit.handle,

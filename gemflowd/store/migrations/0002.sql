@@ -1,13 +1,13 @@
 -- Version 2: the whole queue. Conditions, expiry, unique keys, growth, streaming, holds, named resources, queues that can be
 -- paused and limited, schedules, the shared memory, deletion.
 
-ALTER TABLE flow ADD COLUMN touched   REAL    NOT NULL DEFAULT 0;  -- when the last chunk came
+ALTER TABLE flow ADD COLUMN touched   REAL    NOT NULL DEFAULT 0;  -- when the last chunk came, or it ended; by the steady clock
 ALTER TABLE flow ADD COLUMN streaming INTEGER NOT NULL DEFAULT 0 CHECK (streaming IN (0, 1));
 ALTER TABLE flow ADD COLUMN on_hold   INTEGER NOT NULL DEFAULT 0 CHECK (on_hold IN (0, 1));
 ALTER TABLE flow ADD COLUMN deleted   INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1));
-UPDATE flow SET touched = created;
+UPDATE flow SET touched = coalesce(finished, created);
 CREATE INDEX flow_open ON flow (touched, number) WHERE state = 1;
-CREATE INDEX flow_ended ON flow (finished, number) WHERE state >= 3 AND deleted = 0;
+CREATE INDEX flow_ended ON flow (touched, number) WHERE state >= 3 AND deleted = 0;
 CREATE INDEX flow_deleted ON flow (number) WHERE deleted = 1;
 
 ALTER TABLE task ADD COLUMN urgency   INTEGER NOT NULL DEFAULT 5;  -- priority, aged

@@ -1,18 +1,24 @@
 """Brings a database to the schema of this version. A newer one is refused and not touched.
 
 The version is SQLite's `user_version`. Version 1 is `schema.sql`; each later one is a file `NNNN.sql` here, applied in order,
-one transaction each.
+one transaction each. Before the first of them a database with data is copied: `gemflow.db.schema-1-backup`.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 import apsw
 
 from gemflowd.model.errors import StoreError
+from gemflowd.store.files import PART_PREFIX, PART_SUFFIX, copy_database
 from gemflowd.store.sql import schema
+
+log = logging.getLogger("gemflow.store")
 
 SCHEMA_VERSION: Final = 2
 #: SQLite's application_id of our databases: "gemf".
@@ -32,6 +38,33 @@ def migrate(db: apsw.Connection) -> None:
             db.execute(script)
             db.execute(f"PRAGMA user_version = {step}")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def keep_backup(db: apsw.Connection, path: Path) -> Path | None:
+    """Copy a database that `migrate` would change, beside it. One that is there already is never overwritten.
+
+    Raises:
+        StoreError: it can't be made; nothing was changed.
+    """
+    version = check(db)
+    if version in (0, SCHEMA_VERSION):
+        return None
+    for part in path.parent.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):  # a start that was killed meanwhile
+        part.unlink(missing_ok=True)
+    name = f"{path.name}.schema-{version}-backup"
+    target, number = path.with_name(name), 1
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{name}-{number}")
+    try:
+        copy_database(db, target)
+    except (OSError, StoreError) as error:
+        raise StoreError(
+            f"the database {path} has schema version {version} and must be brought to {SCHEMA_VERSION}, but the backup {target}"
+            f" that comes before can't be made: {error}; nothing was changed. Make room, and start again"
+        ) from error
+    log.warning("the database is brought to schema version %d; as it was it is kept as %s", SCHEMA_VERSION, target)
+    return target
 
 
 def check(db: apsw.Connection) -> int:
