@@ -39,6 +39,7 @@ from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
 from gemflowd.places import Places, config_dir, key_is_set
 from gemflowd.protocol import endpoints
 from gemflowd.protocol.versions import DAEMON_VERSION
+from gemflowd.server.attempts import AttemptDoor
 from gemflowd.server.catalogue import Catalogue
 from gemflowd.server.commands.stats import snapshot
 from gemflowd.server.desk import Desk
@@ -48,6 +49,7 @@ from gemflowd.server.router import Router
 from gemflowd.server.waiters import Waiters
 from gemflowd.store.copies import Copies
 from gemflowd.store.reader import Questions, Reader
+from gemflowd.store.shared_memory import Moment
 from gemflowd.store.sqlite import SqliteStore
 
 log = logging.getLogger("gemflow.app")
@@ -132,10 +134,11 @@ class App:
         process.raise_file_limit()
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
+        self._clocks = Clocks(clock.wall, clock.monotonic)
         self._engine = Engine(
             lambda: SqliteStore(self._places.database, ballast=BALLAST),
             rules_from(self._first_settings),
-            Clocks(clock.wall, clock.monotonic),
+            self._clocks,
             self._deliver,
             free_bytes=lambda: filesystem.free_bytes(self._places.state),
         )
@@ -152,7 +155,8 @@ class App:
         settings = self._first_settings.with_changes(opened.settings)
         self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
         self._live.replace(settings)
-        self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._pool_options(settings))
+        options = self._pool_options(settings)
+        self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._attempt_asks, options)
         self._executor: Executor = self._pool
         for number, handler in (
             (signal.SIGTERM, self._on_stop),
@@ -169,6 +173,7 @@ class App:
         self._reader = Reader(self._places.database)
         self._copies = Copies(self._places.database)
         self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
+        self._attempt_door = AttemptDoor(self._loop, self._desk)
         self._open_sockets(settings["socket_group"])
         self._loop.call_later(STATS_EVERY, self._publish_stats)
         if self._notifier.feed_every is not None:
@@ -184,7 +189,7 @@ class App:
         return Options(
             handlers=settings["handlers"],
             handler_path=settings["handler_path"],
-            settings=settings.for_handlers(),
+            settings={**settings.for_handlers(), "endpoint": self._places.endpoint},
             grace=settings["grace"],
             max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
         )
@@ -211,6 +216,7 @@ class App:
             ],
             paused_limits=self._paused_limits,
             now=clock.wall,
+            moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
             shutdown=self._shutdown_asked,
             position=lambda: self._position,
         )
@@ -342,6 +348,10 @@ class App:
         if not drain:
             self._stop_now.set()
 
+    def _attempt_asks(self, task: int, token: int, op: str, body: bytes, take: Callable[[bool, bytes], None]) -> None:
+        """From a worker. Nothing runs before the door is there."""
+        self._attempt_door.ask(task, token, op, body, take)
+
     def _on_reload(self) -> None:
         self._notifier.reloading("reading the settings again")
         try:
@@ -392,6 +402,7 @@ class App:
         self._copies.close()
         await self._router.finish(timeout=1.0)
         self._router.close()
+        self._attempt_door.close()
         self._publisher.close()
         self._reader.close()
         self._context.term()

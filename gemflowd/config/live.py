@@ -31,6 +31,8 @@ def rules_from(settings: Settings) -> Rules:
         max_growth_tasks=settings["max_growth_tasks"],
         max_growth_depth=settings["max_growth_depth"],
         open_expires=settings["open_expires"],
+        max_value_bytes=settings["memory_max_value_kb"] * 1024,
+        max_memory_bytes=settings["memory_max_mb"] * 1024 * 1024,
     )
 
 

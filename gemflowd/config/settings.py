@@ -114,6 +114,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", _between(0, 1 << 30), True),
     Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
     Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True),
+    Setting("memory_max_value_kb", int, 1024, "KB", "largest value in the shared memory", _between(1, 15 * 1024), True),
+    Setting("memory_max_mb", int, 256, "MB", "all of it, with keys and 100 bytes for each", _between(1, 65_536), True),
     Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600)),
     Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
     Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),

@@ -114,6 +114,7 @@ class Turn:
     cancel_requests: list[tuple[int, int]] = field(default_factory=list)  # task, token
     became_ready: list[Task] = field(default_factory=list)
     to_judge: list[Task] = field(default_factory=list)  # everything is settled: their `when` decides
+    figures: dict[str, float] = field(default_factory=dict)  # of the engine's memory, changed, that outlive it
     queued_bytes: int = 0  # change of the bodies' sizes of all that has not ended
     settled: list[Task] = field(default_factory=list)  # ended in this turn
     seconds: dict[int, float] = field(default_factory=dict)  # running time of attempts that ended in this turn

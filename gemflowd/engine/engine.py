@@ -20,6 +20,7 @@ import msgpack
 from gemflowd.core import machine
 from gemflowd.core.placement import Slot
 from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine import values
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.conditions import judge
 from gemflowd.engine.dispatch import dispatch, enqueue
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
 TURN_ROWS: Final = 2_000
+#: Bytes of a value that cost about as much as a row.
+_ROW_BYTES: Final = 8192
 #: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
 SLOW_TURN: Final = 0.1
 #: Seconds between two tries while the disk is full.
@@ -237,15 +240,16 @@ class Engine:
             oldest = store.oldest_open_flow()
             times = (
                 store.next_times(wall=False),
+                store.values.next_expiry(),
                 oldest and oldest[1] + self._rules.open_expires,
                 self._upkeep.next_time(store, self._rules, self._clocks),
             )
-            steady = min((time for time in times if time is not None), default=None)
-            memory.next_times, memory.times_known = (steady, store.next_times(wall=True)), True
-        steady, wall = memory.next_times
+            first = min((time for time in times if time is not None), default=None)
+            memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
+        first, wall = memory.next_times
         if memory.next_run is not None and not self._draining:
             wall = min(memory.next_run, wall or math.inf)
-        return steady, wall
+        return first, wall
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
         """Decide some facts in one transaction.
@@ -364,6 +368,7 @@ class Engine:
             meta.update(steady=turn.steady, wall=turn.now)
         if turn.started:
             meta["virtual_time"] = memory.virtual_time
+        meta.update(turn.figures)
         if turn.queued_bytes:
             memory.queued_bytes += turn.queued_bytes
             meta["queued_bytes"] = memory.queued_bytes
@@ -371,7 +376,7 @@ class Engine:
         return starts, batch
 
     def _by_the_clock(self, rows: Rows) -> None:
-        """What is due, what has expired, flows whose next chunk never came, and runs of schedules."""
+        """What is due, what has expired, values of the shared memory too, flows whose next chunk never came, and runs of schedules."""
         turn, store = rows.turn, self._store
         for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
             if next_time is not None and next_time <= now:
@@ -381,6 +386,7 @@ class Engine:
                     machine.due(turn, task)
                 if not clock:
                     self._keep_house(rows)
+                    values.expire(rows)
                 self._memory.times_known = False
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
@@ -432,6 +438,10 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: self._steering.delete(rows, fact))
             case facts.SetQueue():
                 set_queue(rows, fact)
+            case facts.SetValue():
+                self._answer(rows, fact.reply, lambda: values.set_value(rows, fact))
+            case facts.DeleteValue():
+                self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
             case facts.AddSchedule():
                 self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
             case facts.PauseSchedule():
@@ -441,6 +451,8 @@ class Engine:
             case facts.ClockSet():
                 log.info("the wall clock was set")
                 self._memory.times_known = False
+                # A restart must not take the jump for time that has passed.
+                turn.figures.update(steady=turn.steady, wall=turn.now)
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules
@@ -559,6 +571,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
+                | facts.SetValue() | facts.DeleteValue()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
@@ -571,7 +584,7 @@ class Engine:
         effects = Effects(running=len(self._memory.running))
         rest: list[facts.Fact] = []
         for fact in taken:
-            if isinstance(fact, facts.Submit | facts.AddSchedule):
+            if isinstance(fact, facts.Submit | facts.AddSchedule | facts.SetValue):
                 effects.replies.append((fact.reply, Refused("disk_full", "the disk is full; nothing was stored")))
             elif isinstance(fact, facts.Ping):
                 effects.replies.append((fact.reply, {}))
@@ -603,4 +616,6 @@ def _size(fact: facts.Fact) -> int:
         return 1 + len(fact.tasks)
     if isinstance(fact, facts.AttemptsEnded):
         return len(fact.ended)
+    if isinstance(fact, facts.SetValue):
+        return 1 + len(fact.value) // _ROW_BYTES
     return 1

@@ -43,6 +43,8 @@ class Memory:
         self.virtual_time = 0.0
         self.again = False  # a turn has freed a slot after it had filled them: take another one at once
         self.queued_bytes = 0
+        self.value_bytes = 0  # of the shared memory, as its cap counts them
+        self.value_version = 0  # the last that was given, of whatever key
         self.disk_low = False  # nothing new is taken
         self.next_times: tuple[float | None, float | None] = (None, None)  # by the steady clock, by the wall clock
         self.times_known = False
@@ -73,6 +75,8 @@ class Memory:
         self.ordinals = snapshot.ordinals
         self.virtual_time = snapshot.meta.get("virtual_time", 0.0)
         self.queued_bytes = int(snapshot.meta.get("queued_bytes", 0))
+        self.value_bytes = int(snapshot.meta.get("value_bytes", 0))
+        self.value_version = int(snapshot.meta.get("value_version", 0))
         self.handlers = {info.type: info for info in snapshot.catalogue}
         self.times_known = False
         self.next_run = snapshot.next_run

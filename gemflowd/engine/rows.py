@@ -12,7 +12,8 @@ from gemflowd.model.task import Flow, Task
 from gemflowd.store.base import Store
 
 #: More tasks than this by number in one request: name the flow instead.
-MOST_REFERENCED = 10_000
+MOST_REFERENCED = 2_000
+_TOO_MANY = f"at most {MOST_REFERENCED} tasks by number; name the flow instead"
 
 
 class Rows:
@@ -105,6 +106,8 @@ class Rows:
                 tasks.update((task.number, task) for task in named.values())
             else:
                 tasks.update(self._range(ref, path))
+            if len(tasks) > MOST_REFERENCED:
+                raise Refused("invalid_value", _TOO_MANY, path)
         return list(tasks.values()), flows
 
     def _visible(self, tasks: dict[int, Task]) -> dict[int, Task]:
@@ -114,7 +117,7 @@ class Rows:
     def _range(self, ref: TaskRange, path: str) -> dict[int, Task]:
         last = min(ref.last, self.memory.next_task - 1)
         if last - ref.first >= MOST_REFERENCED:
-            raise Refused("invalid_value", f"at most {MOST_REFERENCED} tasks by number; name the flow instead", path)
+            raise Refused("invalid_value", _TOO_MANY, path)
         found = self._visible(self.tasks(range(ref.first, last + 1)))
         if not found:
             raise Refused(

@@ -15,6 +15,9 @@ from gemflowd.model.attempt import HandlerInfo, Start
 from gemflowd.model.facts import Fact
 
 Report = Callable[[Fact], None]
+#: Carries out what a running attempt asks of the daemon: task, token, operation, body (MessagePack), and who takes the answer,
+#: once: whether it was granted, and its body or error (MessagePack). An executor knows nothing of operations.
+AttemptAsks = Callable[[int, int, str, bytes, Callable[[bool, bytes], None]], None]
 
 
 @dataclass(slots=True)

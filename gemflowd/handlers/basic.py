@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gemflowd.handlers.registry import task
 
 if TYPE_CHECKING:
-    from gemflowd.worker.context import Context
+    from gemflowd.worker.context import AsyncContext, Context
 
 _SECONDS: Final[dict[str, Any]] = {
     "type": "object",
@@ -29,7 +29,7 @@ def echo(data: dict[str, Any], context: Context) -> dict[str, Any]:
 
 
 @task("sleep", schema=_SECONDS)
-async def sleep(data: dict[str, Any], context: Context) -> dict[str, Any]:
+async def sleep(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Wait for `seconds` as a coroutine: thousands of them need no processor."""
     seconds = float(data["seconds"])
     await asyncio.sleep(seconds)

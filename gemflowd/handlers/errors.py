@@ -3,7 +3,8 @@
     HandlerError
     ├── Permanent      trying again is useless: the task fails at once
     ├── Transient      trying again may help; as any other exception, but with a code of the handler's choice
-    └── RateLimited    a quota is used up: costs no try, the bucket sleeps for `retry_after` seconds
+    ├── RateLimited    a quota is used up: costs no try, the bucket sleeps for `retry_after` seconds
+    └── RequestRefused what the handler asked the daemon for was refused: raised for it, not by it
 
 Any other exception is an `error`: it is retried with backoff.
 """
@@ -52,6 +53,20 @@ class RateLimited(HandlerError):
     ) -> None:
         super().__init__(message, code=code, usage=usage)
         self.retry_after = retry_after
+
+
+class RequestRefused(HandlerError):
+    """The daemon refused what the handler asked for through its context. Let through, it ends the attempt as an error, or, where the
+    daemon is `draining`, as lost.
+
+    Args:
+        code: one of those of docs/protocol.md, such as `version_mismatch`.
+        path: the field that it is about, where it is about one.
+    """
+
+    def __init__(self, code: str, message: str, path: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.path = path
 
 
 class AttemptCancelled(BaseException):

@@ -144,6 +144,36 @@ class SetQueue:
     change: dict[str, Any]  # paused: bool, most: int | None
 
 
+@dataclass(slots=True, frozen=True)
+class Speaker:
+    """A running attempt that asks for something, by its live token."""
+
+    task: int
+    token: int
+
+
+@dataclass(slots=True)
+class SetValue:
+    """Put a value into the shared memory."""
+
+    reply: Reply
+    namespace: str
+    key: str
+    value: bytes  # MessagePack
+    ttl: float | None = None  # seconds
+    version: int | None = None  # that it must have now; 0: none, None: whatever it has
+    speaker: Speaker | None = None  # None: a client
+
+
+@dataclass(slots=True)
+class DeleteValue:
+    reply: Reply
+    namespace: str
+    key: str
+    version: int | None = None
+    speaker: Speaker | None = None
+
+
 @dataclass(slots=True)
 class AddSchedule:
     """`next_run` of the reply says when it runs first."""
@@ -261,7 +291,7 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
-    | AddSchedule | PauseSchedule | RemoveSchedule
+    | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

@@ -13,7 +13,18 @@ from gemflowd.model.errors import Invalid
 from gemflowd.model.values import MAX_DEPTH, check_value
 from gemflowd.protocol.versions import PROTOCOL_VERSION
 
-__all__ = ["MAX_DEPTH", "MAX_FRAME_BYTES", "check_value", "decode", "pack", "refusal", "reply", "request", "unpack"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_FRAME_BYTES",
+    "check_fields",
+    "check_value",
+    "decode",
+    "pack",
+    "refusal",
+    "reply",
+    "request",
+    "unpack",
+]
 
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 
@@ -44,6 +55,17 @@ def decode(frame: bytes | memoryview) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid("bad_frame", "the frame holds something else than a map")
     return value
+
+
+def check_fields(body: dict[str, Any]) -> None:
+    """Numbers in a body's own fields; other values are looked at where it is known what they may hold.
+
+    Raises:
+        Invalid: see `check_value`.
+    """
+    for name, value in body.items():
+        if type(value) in (int, float):
+            check_value(value, name)
 
 
 def request(request_id: int | str, op: str, body: dict[str, Any] | None = None) -> bytes:

@@ -156,6 +156,34 @@ class Queue(Body):
     queue: str = "default"
 
 
+class MemoryGet(Body):
+    key: str
+    namespace: str = "default"
+
+
+class MemorySet(Body):
+    key: str
+    value: Any
+    namespace: str = "default"
+    ttl: float | None = None
+    version: int | None = None
+
+
+class MemoryDelete(Body):
+    key: str
+    namespace: str = "default"
+    version: int | None = None
+
+
+class MemoryList(Body):
+    namespace: str = "default"
+    prefix: str = ""
+    after: str = ""
+    limit: int = 100
+    values: bool = False
+    namespaces: bool = False
+
+
 class ScheduleAdd(Body):
     name: str
     cron: str

@@ -100,6 +100,7 @@ class Desk:
     workers: Callable[[], list[Body]]
     paused_limits: Callable[[], list[Body]]
     now: Callable[[], float]
+    moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
     shutdown: Callable[[bool], None]
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from gemflowd.model.errors import Invalid, Refused
 from gemflowd.protocol import codec
 from gemflowd.protocol.messages import CREDIT
 from gemflowd.protocol.versions import PROTOCOL_VERSION
+from gemflowd.server.calls import Calls
 from gemflowd.server.commands.table import COMMANDS
 from gemflowd.server.desk import Desk
 
@@ -49,7 +49,7 @@ class Router:
         self._loop = loop
         self._desk = desk
         self._clients: dict[bytes, Client] = {}
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._calls = Calls(loop)
         self._scheduled = False
         self._retry: asyncio.TimerHandle | None = None  # set as long as an outbox is not empty
         self._pause = 0.0
@@ -67,14 +67,12 @@ class Router:
 
     async def finish(self, timeout: float) -> None:
         """Give those that are being answered a moment."""
-        if self._waiting:
-            await asyncio.wait(self._waiting, timeout=timeout)
+        await self._calls.finish(timeout)
 
     def close(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
-        for task in self._waiting:
-            task.cancel()
+        self._calls.close()
         self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
         self._socket.close()
 
@@ -116,30 +114,7 @@ class Router:
             return
         client.unanswered += 1
         answer.client = client
-        self._call(op, body, answer)
-
-    def _call(self, op: str, body: dict[str, Any], answer: _Answer) -> None:
-        try:
-            later = COMMANDS[op](self._desk, body, answer)
-        except Refused as refused:
-            answer(refused)
-        except Exception:
-            log.exception("%s failed", op)
-            answer(Refused("internal", "a defect of the daemon; its log has the traceback"))
-        else:
-            if later is not None:
-                task = self._loop.create_task(self._finish(op, later, answer))
-                self._waiting.add(task)
-                task.add_done_callback(self._waiting.discard)
-
-    async def _finish(self, op: str, later: Awaitable[None], answer: _Answer) -> None:
-        try:
-            await later
-        except Refused as refused:
-            answer(refused)
-        except Exception:
-            log.exception("%s failed", op)
-            answer(Refused("internal", "a defect of the daemon; its log has the traceback"))
+        self._calls.call(op, lambda: COMMANDS[op](self._desk, body, answer), answer)
 
     def send(self, identity: bytes, parts: list[bytes]) -> None:
         client = self._clients.get(identity)
@@ -259,9 +234,7 @@ class _Answer:
         body = envelope.get("body", {})
         if not isinstance(body, dict):
             raise Invalid("wrong_type", "must be a map", "body")
-        for name, value in body.items():
-            if type(value) in (int, float):  # others are looked at where it is known what they may hold
-                codec.check_value(value, name)
+        codec.check_fields(body)
         return op, body
 
     def __call__(self, result: dict[str, Any] | Refused) -> None:

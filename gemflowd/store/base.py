@@ -68,6 +68,26 @@ class Addition(NamedTuple):
     digest: bytes | None  # None: whatever is sent
 
 
+class HeldValue(NamedTuple):
+    """What a key of the shared memory has, without the value itself."""
+
+    version: int
+    size: int  # bytes of the value
+    until: float | None  # by the steady clock
+
+
+class NewValue(NamedTuple):
+    """A value to be stored, in the order of its columns."""
+
+    value: bytes  # MessagePack
+    version: int
+    updated: float
+    until: float | None
+    task: int | None  # who sets it: an attempt of a task, or a client
+    attempt: int | None
+    client: str | None
+
+
 class KeyTable(Protocol):
     """Unique keys, claims of one flow on another, additions. Written at once, in the turn's transaction."""
 
@@ -171,6 +191,22 @@ class Oldest(NamedTuple):
     key: float | None  # when it is over, steady
 
 
+class ValueTable(Protocol):
+    """The shared memory. Written at once, in the turn's transaction. Knows no clock: what has expired is there until it is deleted."""
+
+    def held(self, namespace: str, key: str) -> HeldValue | None: ...
+    def put(self, namespace: str, key: str, new: NewValue) -> None:
+        """Store a value; one that is there is replaced."""
+        ...
+
+    def delete(self, namespace: str, key: str) -> None: ...
+    def expired(self, steady: float, limit: int) -> list[tuple[str, str, int]]:
+        """(namespace, key, bytes of the value), those first that expired first."""
+        ...
+
+    def next_expiry(self) -> float | None: ...
+
+
 class ScheduleTable(Protocol):
     """Schedules. Written at once, in the turn's transaction."""
 
@@ -206,6 +242,8 @@ class Store(Protocol):
     def keys(self) -> KeyTable: ...
     @property
     def links(self) -> LinkTable: ...
+    @property
+    def values(self) -> ValueTable: ...
     @property
     def schedules(self) -> ScheduleTable: ...
 

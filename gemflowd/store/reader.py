@@ -23,6 +23,7 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
+from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
 from gemflowd.store.parts.schedules import schedule_from
@@ -139,6 +140,11 @@ class Questions:
                     raise Refused("not_found", f"there {what}", path)
                 ranges.append(ref)
         return ranges, flows
+
+    def last_task(self) -> int:
+        """The highest number of a task."""
+        number: int | None = self._db.execute("SELECT max(number) FROM task").get
+        return number or 0
 
     def states(self, refs: Sequence[Ref]) -> dict[State, int]:
         """How many of the named tasks are in each state; each counts once, however often it is named."""
@@ -370,6 +376,16 @@ class Questions:
     def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
         return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+
+    def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
+        return shared_memory.get(self._db, namespace, key, moment)
+
+    def memory_list(self, page: tuple[str, str, str, int, bool], moment: shared_memory.Moment) -> Body:
+        """`page`: the fields of `shared_memory.Page`."""
+        return shared_memory.listed(self._db, shared_memory.Page(*page), moment)
+
+    def memory_namespaces(self, moment: shared_memory.Moment) -> Body:
+        return shared_memory.namespaces(self._db, moment)
 
     def locate(
         self, submission: str, grow: int | None, names: list[str], elsewhere: list[tuple[int, str]], numbers: list[int]

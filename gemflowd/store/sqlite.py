@@ -29,6 +29,7 @@ from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.schedules import Schedules
 from gemflowd.store.parts.upkeep import Upkeep
+from gemflowd.store.parts.values import Values
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
 
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
@@ -139,6 +140,7 @@ class SqliteStore:
         self._db = open_connection(path, vfs=vfs)
         self.keys = Keys(self._db)
         self.links = Links(self._db)
+        self.values = Values(self._db)
         self.schedules = Schedules(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gemflowd.worker.memory import AsyncMemory, Memory
+
 
 @dataclass(slots=True)
-class Context:
+class BaseContext:
     """One attempt, seen from inside its handler. Settings that handlers may read are in `settings`."""
 
     task: int
@@ -21,6 +24,7 @@ class Context:
     results: Mapping[str, Any]  # results of the dependencies, by id (or number, where it has none)
     settings: Mapping[str, Any]  # the part of the daemon's settings that handlers may see; no secrets
     emit: Callable[[str, str], None]  # stream, text: one line of the task's log
+    token: int = 0  # that of the live attempt: who has it speaks for the task
     grace: float = 10.0  # seconds between being asked to stop and being killed
     pass_fds: tuple[int, ...] = ()  # descriptors that a subprocess must inherit: the lease (docs/architecture.md)
     usage: dict[str, Any] = field(default_factory=dict)  # what the attempt cost, kept with it
@@ -53,8 +57,62 @@ class Context:
         environment["GEMFLOW_TASK"] = str(self.task)
         environment["GEMFLOW_FLOW"] = str(self.flow)
         environment["GEMFLOW_ATTEMPT"] = str(self.attempt)
+        environment["GEMFLOW_TOKEN"] = str(self.token)
+        if self.settings.get("endpoint"):  # any client finds this daemon by it
+            environment["GEMFLOW_ENDPOINT"] = self.settings["endpoint"]
         environment["GEMFLOW_IDEMPOTENCY_KEY"] = self.idempotency_key
         return environment
+
+
+def _nobody(op: str, body: dict[str, Any]) -> Any:
+    raise RuntimeError(f"{op}: there is no daemon behind this context")
+
+
+@dataclass(slots=True)
+class Context(BaseContext):
+    """That of a sync handler, which blocks while it asks the daemon. Safe to use from the handler's own threads."""
+
+    _ask: Callable[[str, dict[str, Any]], dict[str, Any]] = _nobody
+
+    @property
+    def memory(self) -> Memory:
+        """The shared memory."""
+        return Memory(self._ask)
+
+    def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
+        """Add tasks to the flow of this one, all or none; when it returns, they are durable. Never wait for one of them.
+
+        Args:
+            tasks: as docs/protocol.md describes them; `deps` may name any task of the flow, this one too.
+            step: a name of your own. What a step has added is not added again by a later attempt, which gets the same answer.
+
+        Returns:
+            `{flow, first, count, repeated, …}`.
+
+        Raises:
+            RequestRefused: nothing was added.
+        """
+        return self._ask("submit", _submission(tasks, step))
+
+
+@dataclass(slots=True)
+class AsyncContext(BaseContext):
+    """That of an `async def` handler: what asks the daemon is a coroutine."""
+
+    _ask: Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]] = _nobody
+
+    @property
+    def memory(self) -> AsyncMemory:
+        """The shared memory."""
+        return AsyncMemory(self._ask)
+
+    async def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
+        """As `Context.submit`."""
+        return await self._ask("submit", _submission(tasks, step))
+
+
+def _submission(tasks: Sequence[Mapping[str, Any]], step: str | None) -> dict[str, Any]:
+    return {"submission": str(uuid.uuid4()), "tasks": [dict(task) for task in tasks], "grow": {"step": step}}
 
 
 #: Variables that a handler's subprocess never inherits.

@@ -17,6 +17,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
@@ -26,8 +27,8 @@ from gemflowd.handlers.registry import Handler
 from gemflowd.host.titles import set_title
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import wire
-from gemflowd.worker.context import Context
-from gemflowd.worker.runner import Config, Order, never_began, run_async, run_sync
+from gemflowd.worker.requests import Requests
+from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
 
 _READ: Final = 256 * 1024
 _MAX_MESSAGE: Final = 256 * 1024 * 1024
@@ -73,13 +74,13 @@ class BlockingWorker:
         self._name = name
         self._channel = channel
         self._tickets = tickets
-        self._lease = lease
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._config = Config({}, 10.0, 2**24)
+        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send))
         self._asked: dict[tuple[int, int], bool] = {}  # orders that are not done -> whether they were asked to stop
         self._current: Order | None = None
-        self._context: Context | None = None
+        self._context: AnyContext | None = None
         self._interruptible = False
+        self._sending = threading.Lock()
         self._in_frame = False
         self._postponed = False  # asked to stop in the middle of a frame
 
@@ -90,13 +91,13 @@ class BlockingWorker:
         while (order := self._orders.get()) is not None:
             if take_ticket(self._tickets):
                 self._current = order
-                run_sync(self._handlers[order.type], order, self._config, self._send, self._lease, self._running)
+                run_sync(self._handlers[order.type], order, self._around, self._running)
                 self._current = None
             else:
                 self._send([wire.DROPPED, 1])
             self._asked.pop((order.task, order.token), None)
 
-    def _running(self, context: Context | None) -> None:
+    def _running(self, context: AnyContext | None) -> None:
         self._context = context
         self._interruptible = context is not None
         current = self._current
@@ -104,10 +105,19 @@ class BlockingWorker:
             self._interrupt()  # asked before it could be interrupted
 
     def _send(self, message: list[Any]) -> None:
-        """Put a message on the channel whole: a stop that arrives meanwhile waits, or half a frame would be left there."""
+        """Put a message on the channel whole: a stop that arrives meanwhile waits, or half a frame would be left there.
+
+        A handler's own threads may come here as well; only the main thread is ever interrupted.
+        """
+        data = msgpack.packb(message)
+        if threading.current_thread() is not threading.main_thread():
+            with self._sending:
+                self._channel.sendall(data)
+            return
         self._in_frame = True
         try:
-            self._channel.sendall(msgpack.packb(message))
+            with self._sending:
+                self._channel.sendall(data)
         finally:
             self._in_frame = False
             if self._postponed:
@@ -135,7 +145,9 @@ class BlockingWorker:
                     self._asked[order.task, order.token] = False
                     self._orders.put(order)
             case [wire.CONFIG, settings, grace, most]:
-                self._config = Config(settings, grace, most)
+                self._around = replace(self._around, config=Config(settings, grace, most))
+            case [wire.REPLY, number, granted, answer]:
+                self._around.requests.answered(number, granted, answer)
             case [wire.CANCEL, task, token]:
                 if (task, token) in self._asked:
                     self._asked[task, token] = True
@@ -165,10 +177,9 @@ class CoroutineWorker:
         self._handlers = handlers
         self._channel = channel
         self._tickets = tickets
-        self._lease = lease
-        self._config = Config({}, 10.0, 2**24)
+        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send))
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._contexts: dict[tuple[int, int], Context] = {}
+        self._contexts: dict[tuple[int, int], AnyContext] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._stopping = False
         self._through = asyncio.Event()
@@ -219,7 +230,9 @@ class CoroutineWorker:
                 for fields in orders:
                     self._start(Order(*fields))
             case [wire.CONFIG, settings, grace, most]:
-                self._config = Config(settings, grace, most)
+                self._around = replace(self._around, config=Config(settings, grace, most))
+            case [wire.REPLY, number, granted, answer]:
+                self._around.requests.answered(number, granted, answer)
             case [wire.CANCEL, task, token]:
                 running = self._tasks.get((task, token))
                 if running is not None:
@@ -237,7 +250,7 @@ class CoroutineWorker:
             self._send([wire.DROPPED, 1])
             return
         key = (order.task, order.token)
-        attempt = run_async(self._handlers[order.type], order, self._config, self._send, self._lease, self._contexts)
+        attempt = run_async(self._handlers[order.type], order, self._around, self._contexts)
         task = asyncio.get_running_loop().create_task(attempt)
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(order, done))

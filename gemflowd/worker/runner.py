@@ -12,14 +12,15 @@ from typing import Any, Final
 
 import msgpack
 
-from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited
+from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Invalid
 from gemflowd.model.values import check_value
 from gemflowd.templates import TemplateFailed, render
 from gemflowd.worker import wire
-from gemflowd.worker.context import Context
+from gemflowd.worker.context import AsyncContext, Context
+from gemflowd.worker.requests import Asker, AsyncAsker, Requests
 
 #: Characters of a traceback that are kept: its end says most.
 _TRACEBACK: Final = 8_000
@@ -53,6 +54,7 @@ class Order:
 
 
 Send = Callable[[list[Any]], None]
+AnyContext = Context | AsyncContext
 
 
 class Log:
@@ -75,7 +77,17 @@ class Log:
         self._send([wire.LOG, self._order.task, self._order.attempt, time.time(), stream, text])
 
 
-def prepare(order: Order, config: Config, send: Send, lease: int) -> tuple[Any, Context]:
+@dataclass(slots=True, frozen=True)
+class Surroundings:
+    """What all attempts of a worker share."""
+
+    config: Config
+    send: Send
+    lease: int
+    requests: Requests
+
+
+def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, AnyContext]:
     """The data for the handler, rendered, and its context.
 
     Raises:
@@ -83,19 +95,26 @@ def prepare(order: Order, config: Config, send: Send, lease: int) -> tuple[Any, 
     """
     body = msgpack.unpackb(order.body, strict_map_key=False)
     results = {} if order.inputs is None else msgpack.unpackb(order.inputs, strict_map_key=False)
-    context = Context(
-        task=order.task,
-        flow=order.flow,
-        id=order.id,
-        type=order.type,
-        attempt=order.attempt,
-        timeout=order.timeout,
-        results=results,
-        settings=config.settings,
-        emit=Log(order, send),
-        grace=config.grace,
-        pass_fds=(lease,),
-    )
+    fields: dict[str, Any] = {
+        "task": order.task,
+        "flow": order.flow,
+        "id": order.id,
+        "type": order.type,
+        "attempt": order.attempt,
+        "token": order.token,
+        "timeout": order.timeout,
+        "results": results,
+        "settings": around.config.settings,
+        "emit": Log(order, around.send),
+        "grace": around.config.grace,
+        "pass_fds": (around.lease,),
+        "_process_group": lambda group: around.send([wire.GROUP, group]),
+    }
+    context: AnyContext
+    if asyncio.iscoroutinefunction(handler.function):
+        context = AsyncContext(**fields, _ask=AsyncAsker(around.requests, order.task, order.token))
+    else:
+        context = Context(**fields, _ask=Asker(around.requests, order.task, order.token))
     data = body["data"]
     if order.inputs is not None and body.get("template", True):
         try:
@@ -106,14 +125,13 @@ def prepare(order: Order, config: Config, send: Send, lease: int) -> tuple[Any, 
 
 
 def run_sync(
-    handler: Handler, order: Order, config: Config, send: Send, lease: int, running: Callable[[Context | None], None]
+    handler: Handler, order: Order, around: Surroundings, running: Callable[[AnyContext | None], None]
 ) -> None:
     """Run an attempt on this thread and send its outcome. `running` brackets the time in which it may be interrupted."""
-    context: Context | None = None
+    context: AnyContext | None = None
     begin = time.perf_counter()
     try:
-        data, context = prepare(order, config, send, lease)
-        context._process_group = lambda group: send([wire.GROUP, group])
+        data, context = prepare(order, around, handler)
         running(context)
         try:
             if asyncio.iscoroutinefunction(handler.function):
@@ -122,29 +140,28 @@ def run_sync(
                 result = handler.function(data, context)
         finally:
             running(None)
-        message = ended(order, Outcome.DONE, _result(result, config), begin, context)
+        message = ended(order, Outcome.DONE, _result(result, around.config), begin, context)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         message = _outcome_of(order, error, begin, context)
-    send(message)
+    around.send(message)
 
 
 async def run_async(
-    handler: Handler, order: Order, config: Config, send: Send, lease: int, running: dict[tuple[int, int], Context]
+    handler: Handler, order: Order, around: Surroundings, running: dict[tuple[int, int], AnyContext]
 ) -> None:
     """The same in a coroutine worker."""
-    context: Context | None = None
+    context: AnyContext | None = None
     begin = time.perf_counter()
     try:
-        data, context = prepare(order, config, send, lease)
-        context._process_group = lambda group: send([wire.GROUP, group])
+        data, context = prepare(order, around, handler)
         running[order.task, order.token] = context
         result = await handler.function(data, context)
-        message = ended(order, Outcome.DONE, _result(result, config), begin, context)
+        message = ended(order, Outcome.DONE, _result(result, around.config), begin, context)
     except BaseException as error:  # noqa: BLE001 - as above, and its neighbours shall not notice
         message = _outcome_of(order, error, begin, context)
     finally:
         running.pop((order.task, order.token), None)
-    send(message)
+    around.send(message)
 
 
 def _result(result: Any, config: Config) -> bytes:
@@ -162,7 +179,7 @@ def _result(result: Any, config: Config) -> bytes:
     return packed
 
 
-def _outcome_of(order: Order, error: BaseException, begin: float, context: Context | None) -> list[Any]:
+def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyContext | None) -> list[Any]:
     record: dict[str, Any] = {"class": type(error).__name__[:200], "code": "error", "message": _text_of(error)}
     retry_after = None
     if isinstance(error, HandlerError):
@@ -180,6 +197,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: Conte
         retry_after = error.retry_after
     elif isinstance(error, Permanent):
         outcome = Outcome.PERMANENT
+    elif isinstance(error, RequestRefused) and error.code == "draining":
+        outcome = Outcome.LOST  # the daemon's doing: it costs no try, as what is given back at the end of the drain
     else:
         outcome = Outcome.ERROR
     return ended(order, outcome, msgpack.packb(record, unicode_errors="replace"), begin, context, retry_after)
@@ -203,7 +222,7 @@ def ended(
     outcome: Outcome,
     payload: bytes,
     begin: float,
-    context: Context | None,
+    context: AnyContext | None,
     retry_after: float | None = None,
 ) -> list[Any]:
     usage = None

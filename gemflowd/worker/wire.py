@@ -16,6 +16,7 @@ import msgpack
 CONFIG: Final = "config"  # settings for handlers, grace seconds, most bytes of a result
 START: Final = "start"  # [[task, token, attempt, flow, id, type, body, inputs, timeout], …]
 CANCEL: Final = "cancel"  # task, token
+REPLY: Final = "reply"  # number of the request, whether it was granted, its body or error (MessagePack)
 STOP: Final = "stop"  # finish what was started, then leave
 
 # Worker to daemon
@@ -23,6 +24,7 @@ UP: Final = "up"
 ENDED: Final = "ended"  # task, token, outcome, payload, seconds, retry_after, usage, peak_kb
 LOG: Final = "log"  # task, attempt, at, stream, text
 GROUP: Final = "group"  # a process group that must end with the worker
+REQUEST: Final = "request"  # number, task, token, operation, body (MessagePack)
 DROPPED: Final = "dropped"  # how many orders found no ticket: they were taken back
 
 # Daemon to nursery
@@ -37,6 +39,10 @@ UNFORKED: Final = "unforked"  # name, why: the system had no room for another pr
 EXITED: Final = "exited"  # pid, status as of wait(2), peak_kb
 NOTE: Final = "note"  # a line for the daemon's log
 
+#: Bytes of a request's body: those of a client's frame.
+MAX_REQUEST: Final = 16 * 1024 * 1024
+#: Requests of one attempt that may be unanswered.
+MOST_REQUESTS: Final = 64
 #: Longest packet on the nursery's socket: one handler with its schema.
 MAX_PACKET: Final = 200_000
 

@@ -22,7 +22,7 @@ from gemflowd.model.lane import Bucket, Lane, LaneKey
 from gemflowd.model.schedule import Schedule
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Dependency
-from gemflowd.store.base import Edge, ParentEdge, Store
+from gemflowd.store.base import Edge, HeldValue, NewValue, ParentEdge, Store
 from gemflowd.store.sqlite import SqliteStore
 
 REFUSED = (AssertionError, ValueError, apsw.ConstraintError)
@@ -588,6 +588,56 @@ def test_numbers_are_never_given_twice(place: Place):
     write(place.store, lambda turn: turn.deleted_tasks.append(1))  # a smaller one later does not lower it
     snapshot = place.reopened().load()
     assert (snapshot.next_task, snapshot.next_flow) == (3, 3)
+
+
+# The shared memory
+
+
+def value(version: int = 1, body: bytes = b"\x01", until: float | None = None, **writer: Any) -> NewValue:
+    fields = {"task": None, "attempt": None, "client": None, **writer}
+    return NewValue(body, version, NOW, until, **fields)
+
+
+def test_a_value_is_held_under_its_namespace_and_key(store: Store):
+    store.begin()
+    store.values.put("n", "a", value(1, b"123", until=7.5))
+    store.values.put("n", "b", value(2))
+    assert store.values.held("n", "a") == HeldValue(1, 3, 7.5)
+    assert store.values.held("m", "a") is None
+    store.values.put("n", "a", value(3, b"12", task=1, attempt=2))
+    assert store.values.held("n", "a") == HeldValue(3, 2, None)
+    store.values.delete("n", "a")
+    store.values.delete("n", "a")
+    assert store.values.held("n", "a") is None
+    assert store.values.held("n", "b") == HeldValue(2, 1, None)
+    store.commit()
+
+
+def test_values_expire_in_their_order(store: Store):
+    assert store.values.next_expiry() is None
+    for key, until in (("late", 30.0), ("never", None), ("first", 10.0), ("second", 20.0)):
+        store.values.put("n", key, value(until=until, body=key.encode()))
+    assert store.values.next_expiry() == 10.0
+    assert store.values.expired(9.9, 10) == []
+    assert store.values.expired(20.0, 10) == [("n", "first", 5), ("n", "second", 6)]
+    assert store.values.expired(99.0, 1) == [("n", "first", 5)]
+    assert store.values.held("n", "first") is not None, "it knows no clock"
+
+
+def test_values_are_part_of_the_transaction(place: Place):
+    store = place.store
+    store.begin()
+    store.values.put("n", "kept", value())
+    store.commit()
+    store.begin()
+    store.values.put("n", "kept", value(2))
+    store.values.put("n", "new", value(3))
+    store.rollback()
+    store.begin()
+    store.values.delete("n", "kept")
+    store = place.reopened()
+    assert store.values.held("n", "kept") == HeldValue(1, 1, None)
+    assert store.values.held("n", "new") is None
 
 
 # Schedules

@@ -138,6 +138,14 @@ def test_explain_says_what_stands_in_the_way(client: Raw) -> None:
     client.wait(flow)
 
 
+def test_very_many_by_number(client: Raw) -> None:
+    reply = client.submit(*({"type": "echo", "delay": 300} for _ in range(2_500)))
+    first, last = reply["first"], reply["first"] + 2_499
+    assert client("hold", refs=[f"{first}-{last}"]) == {"held": 2_500, "unchanged": 0}
+    assert code(client, "cancel", refs=[f"{first}-{last}", "f999999"]) == "not_found"
+    assert client("cancel", refs=[f"{first}-99999999"]) == {"cancelled": 2_500, "requested": 0, "unchanged": 0}
+
+
 def test_hold_edit_release_delete(client: Raw) -> None:
     reply = client.submit(*({"type": "echo", "delay": 300} for _ in range(3)), name="steered")
     flow = f"f{reply['flow']}"

@@ -48,6 +48,11 @@ class Channel:
         """Whether everything that was sent has left."""
         return not self._outbox and not self._closed
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that have not left yet."""
+        return sum(map(len, self._outbox))
+
     def send(self, message: object) -> None:
         if self._closed:
             return

@@ -23,6 +23,7 @@ class Handed:
     began: float  # monotonic: when it started, or, behind another, was handed over
     ending: Outcome | None = None  # asked to stop, and why
     asked: float = 0.0  # monotonic: when it was asked
+    asking: int = 0  # its requests that are not answered yet
     warned: bool = False  # coroutine: did not stop in time, its neighbours have the grace time now
 
 

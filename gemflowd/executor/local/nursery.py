@@ -16,10 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from gemflowd import templates
 from gemflowd.handlers.registry import Handler, discover
@@ -27,6 +28,10 @@ from gemflowd.host.process import die_with_parent
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import wire
 from gemflowd.worker.main import run_worker
+
+#: Seconds to wait for the daemon's first wish, which follows the catalogue at once, and for each further one.
+_FIRST_WORD: Final = 1.0
+_NEXT_WORD: Final = 0.02
 
 
 def main() -> None:
@@ -47,16 +52,23 @@ def main() -> None:
         wire.send_packet(control, [wire.HANDLER, {**asdict(handler.info), "kind": int(handler.info.kind)}])
     wire.send_packet(control, [wire.READY])
     templates.environment()  # Jinja2, which every task with dependencies needs
-    threads = _preload(control, handlers)
+    # Blocking workers are forked before what only coroutine workers need is loaded: the model's SDK takes most of a second, and
+    # a program that waits to be run needs nothing of it.
+    blocking = {handler.info.module for handler in handlers.values() if handler.info.kind is Kind.BLOCKING}
+    modules = list(dict.fromkeys(handler.info.module for handler in handlers.values()))
+    nursery = Nursery(control, handlers, lease=options["lease"])
+    _preload(control, [name for name in modules if name in blocking])
+    nursery.serve_blocking()
+    _preload(control, [name for name in modules if name not in blocking])
     gc.collect()
     gc.freeze()  # what is here now is shared by all children; the collector must not touch the pages
-    Nursery(control, handlers, lease=options["lease"], by_exec=threads > 1).serve()
+    nursery.serve()
 
 
-def _preload(control: socket.socket, handlers: Mapping[str, Handler]) -> int:
-    """Import what is heavy, once for all workers. Returns how many threads there are afterwards."""
+def _preload(control: socket.socket, modules: Sequence[str]) -> None:
+    """Import what is heavy, once for all workers that are forked from now on."""
     threads = _threads()
-    for name in dict.fromkeys(handler.info.module for handler in handlers.values()):
+    for name in modules:
         preload = getattr(importlib.import_module(name), "preload", None)
         if preload is not None:
             try:
@@ -67,7 +79,6 @@ def _preload(control: socket.socket, handlers: Mapping[str, Handler]) -> int:
             threads = _threads()
             note = f"the handler module {name} starts threads when it is imported: workers are started by exec, not by fork"
             wire.send_packet(control, [wire.NOTE, note])
-    return threads
 
 
 def _threads() -> int:
@@ -77,17 +88,33 @@ def _threads() -> int:
 class Nursery:
     """Forks and reaps until the daemon closes the control socket."""
 
-    def __init__(self, control: socket.socket, handlers: Mapping[str, Handler], *, lease: int, by_exec: bool) -> None:
+    def __init__(self, control: socket.socket, handlers: Mapping[str, Handler], *, lease: int) -> None:
         self._control = control
         self._handlers = handlers
         self._lease = lease
-        self._by_exec = by_exec
+        self._later: list[tuple[str, int, int, int]] = []  # coroutine workers, asked for before all was loaded
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
+    def serve_blocking(self) -> None:
+        """Fork the blocking workers of those that are asked for at once, and keep the rest for `serve`."""
+        patience = _FIRST_WORD
+        while select.select([self._control.fileno()], [], [], patience)[0]:
+            message, descriptors = wire.receive_packet(self._control)
+            if message is None:
+                raise BrokenPipeError  # the daemon is gone
+            if message[2] == Kind.BLOCKING:
+                self._fork(*message[1:], *descriptors)
+            else:
+                self._later.append((message[1], message[2], *descriptors))
+            patience = _NEXT_WORD
+
     def serve(self) -> None:
+        for name, kind, channel, tickets in self._later:
+            self._fork(name, kind, channel, tickets)
+        self._later.clear()
         while True:
             readable, _, _ = select.select([self._control.fileno(), self._wake], [], [])
             if self._wake in readable:
@@ -101,7 +128,7 @@ class Nursery:
 
     def _fork(self, name: str, kind: int, channel: int, tickets: int) -> None:
         try:
-            if self._by_exec or _threads() > 1:
+            if _threads() > 1:
                 pid = self._exec(name, kind, channel, tickets)
             else:
                 parent = os.getpid()

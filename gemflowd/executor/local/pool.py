@@ -22,13 +22,13 @@ from typing import Any, Final
 
 import msgpack
 
-from gemflowd.executor.base import HandlerSettings, Report, Size, WorkerInfo
+from gemflowd.executor.base import AttemptAsks, HandlerSettings, Report, Size, WorkerInfo
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.crew import Handed, Key, Worker
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.host.process import rss_bytes
 from gemflowd.model.attempt import Ended, HandlerInfo, Kind, Outcome, Start
-from gemflowd.model.errors import ConfigError
+from gemflowd.model.errors import ConfigError, Refused
 from gemflowd.model.facts import AttemptsEnded, LogLines, SlotDown, SlotStopping, SlotUp, TakenBack
 from gemflowd.worker import wire
 
@@ -40,6 +40,8 @@ COROUTINES_PER_WORKER: Final = 250
 TAKE_BACK_AFTER: Final = 0.03
 #: Log lines of one worker that are not stored yet, before it is no longer listened to.
 LOG_CREDIT: Final = 2_000
+#: Bytes of answers that a worker has not read, before its attempts get no more.
+_MOST_UNREAD: Final = 64 * 1024 * 1024
 #: Seconds before a worker or nursery that died young is replaced: doubled each time, up to the last.
 _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
@@ -67,10 +69,18 @@ class Options:
 class LocalPool:
     """See `executor.base.Executor`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, lease: Lease, report: Report, options: Options) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        lease: Lease,
+        report: Report,
+        asks: AttemptAsks,
+        options: Options,
+    ) -> None:
         self._loop = loop
         self._lease = lease
         self._report = report
+        self._asks = asks
         self._options = options
         self._size = Size(0, 0)
         self._workers: dict[str, Worker] = {}
@@ -442,6 +452,8 @@ class LocalPool:
                 lines.append(tuple(message[1:]))
             elif word == wire.GROUP:
                 worker.groups.append(message[1])
+            elif word == wire.REQUEST:
+                self._attempt_asks(worker, *message[1:])
             elif word == wire.DROPPED:
                 worker.fenced -= message[1]
             elif word == wire.UP:
@@ -455,6 +467,24 @@ class LocalPool:
             self._report(LogLines(lines))
         if ended:
             self._report(AttemptsEnded(ended))
+
+    def _attempt_asks(self, worker: Worker, number: int, task: int, token: int, op: str, body: bytes) -> None:
+        """Hand a request on. What an attempt may not ask at all is refused here."""
+        handed = worker.handed.get((task, token))
+        if handed is None:
+            refused = Refused("stale_attempt", f"the attempt of task {task} that asks for this has ended")
+        elif handed.asking >= wire.MOST_REQUESTS or worker.channel.backlog > _MOST_UNREAD:
+            refused = Refused("overloaded", "too many requests of this attempt are unanswered; wait for replies")
+        else:
+            handed.asking += 1
+            self._asks(task, token, op, body, lambda *answer: self._answer(worker, handed, number, *answer))
+            return
+        worker.channel.send([wire.REPLY, number, False, msgpack.packb(refused.to_wire())])
+
+    def _answer(self, worker: Worker, handed: Handed, number: int, granted: bool, body: bytes) -> None:
+        """To a worker that is gone: its channel is closed, and drops it."""
+        handed.asking -= 1
+        worker.channel.send([wire.REPLY, number, granted, body])
 
     def _one_ended(self, worker: Worker, message: list[Any], ended: list[Ended]) -> None:
         _, task, token, outcome, payload, seconds, retry_after, usage, peak_kb = message

@@ -22,11 +22,11 @@ from gemflowd.handlers.registry import task
 if TYPE_CHECKING:
     from google.genai import types
 
-    from gemflowd.worker.context import Context
+    from gemflowd.worker.context import AsyncContext
 
 
 @task("gemini", schema=SCHEMA, bucket="gemini:{model}")
-async def gemini(data: dict[str, Any], context: Context) -> dict[str, Any]:
+async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Ask a Gemini model.
 
     Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `system`, `config` (Gemini's generation config)

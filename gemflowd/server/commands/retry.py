@@ -5,9 +5,11 @@ from __future__ import annotations
 from gemflowd.model import facts, refs
 from gemflowd.model.facts import Reply
 from gemflowd.protocol import messages
+from gemflowd.server.commands.steering import steer
 from gemflowd.server.desk import Body, Desk
 
 
-def handle(desk: Desk, body: Body, reply: Reply) -> None:
+async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Retry, body)
-    desk.post(facts.Retry(reply, refs.parse_all(request.refs), request.downstream))
+    named = refs.parse_all(request.refs)
+    await steer(desk, named, reply, lambda reply, piece: facts.Retry(reply, piece, request.downstream))

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from gemflowd.core.graph import find_cycle
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.errors import Invalid, Refused
-from gemflowd.model.facts import NewDependency, NewTask, Reply, TaskNumber
+from gemflowd.model.facts import NewDependency, NewTask, Reply, Speaker, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
 from gemflowd.model.lane import LaneKey, resource_key
 from gemflowd.model.refs import NamedTask
@@ -60,6 +60,14 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
         _, users = desk.uploads.pop(request.submission)
         if users > 1:
             desk.uploads[request.submission] = (lock, users - 1)
+
+
+def grow(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> Awaitable[None]:
+    """A running attempt submits: always to its own flow, whatever task and token it names."""
+    wish = body.get("grow")
+    if wish is not None and not isinstance(wish, dict):
+        raise Invalid("wrong_type", "must be a map", "grow")
+    return handle(desk, {**body, "grow": {**(wish or {}), "task": speaker.task, "token": speaker.token}}, reply)
 
 
 def _check_request(request: messages.Submit) -> None:

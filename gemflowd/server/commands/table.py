@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gemflowd.model.facts import Reply
+from gemflowd.model.facts import Reply, Speaker
 from gemflowd.server.commands import (
     cancel,
     config,
@@ -17,6 +17,7 @@ from gemflowd.server.commands import (
     hello,
     hold,
     logs,
+    memory,
     profile,
     queues,
     release,
@@ -38,6 +39,8 @@ from gemflowd.server.desk import Body, Desk
 
 #: Checks a body, and replies exactly once: at once, later through the engine, or in the coroutine that it returns.
 Command = Callable[[Desk, Body, Reply], Awaitable[None] | None]
+#: The same for a running attempt, which it is told of.
+AttemptCommand = Callable[[Desk, Body, Reply, Speaker], Awaitable[None] | None]
 
 COMMANDS: Final[dict[str, Command]] = {
     "cancel": cancel.handle,
@@ -54,6 +57,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "hold": hold.handle,
     "list": list_tasks.handle,
     "logs": logs.handle,
+    "memory_delete": memory.delete,
+    "memory_get": memory.get,
+    "memory_list": memory.list_values,
+    "memory_set": memory.set_value,
     "pause": queues.pause,
     "ping": hello.ping,
     "profile": profile.handle,
@@ -77,4 +84,13 @@ COMMANDS: Final[dict[str, Command]] = {
     "subscribe": subscribe.handle,
     "wait": wait.handle,
     "workers": workers.handle,
+}
+
+#: What a running attempt may ask, and nothing else: the same commands, with the attempt as who speaks.
+ATTEMPT_COMMANDS: Final[dict[str, AttemptCommand]] = {
+    "memory_delete": memory.delete,
+    "memory_get": memory.get,
+    "memory_list": memory.list_values,
+    "memory_set": memory.set_value,
+    "submit": submit.grow,
 }
