@@ -385,8 +385,8 @@ class Engine:
                 for task in rows.adopt(store.due(now, TURN_ROWS, wall=clock)):
                     machine.due(turn, task)
                 if not clock:
-                    values.expire(rows)
                     self._keep_house(rows)
+                    values.expire(rows)
                 self._memory.times_known = False
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
@@ -450,9 +450,9 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: remove_schedule(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
+                self._memory.times_known = False
                 # A restart must not take the jump for time that has passed.
                 turn.figures.update(steady=turn.steady, wall=turn.now)
-                self._memory.times_known = False
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 self._rules = turn.rules = rules

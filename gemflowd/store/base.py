@@ -134,22 +134,6 @@ class LinkTable(Protocol):
         ...
 
 
-class ValueTable(Protocol):
-    """The shared memory. Written at once, in the turn's transaction. Knows no clock: what has expired is there until it is deleted."""
-
-    def held(self, namespace: str, key: str) -> HeldValue | None: ...
-    def put(self, namespace: str, key: str, new: NewValue) -> None:
-        """Store a value; one that is there is replaced."""
-        ...
-
-    def delete(self, namespace: str, key: str) -> None: ...
-    def expired(self, steady: float, limit: int) -> list[tuple[str, str, int]]:
-        """(namespace, key, bytes of the value), those first that expired first."""
-        ...
-
-    def next_expiry(self) -> float | None: ...
-
-
 class Upkeep(Protocol):
     """What keeps the file small, sound and written. The first few verbs belong into a turn's transaction, the others stand
     outside of any."""
@@ -205,6 +189,22 @@ class Oldest(NamedTuple):
     flow: float | None  # the end of a flow, steady
     events: float | None  # wall
     key: float | None  # when it is over, steady
+
+
+class ValueTable(Protocol):
+    """The shared memory. Written at once, in the turn's transaction. Knows no clock: what has expired is there until it is deleted."""
+
+    def held(self, namespace: str, key: str) -> HeldValue | None: ...
+    def put(self, namespace: str, key: str, new: NewValue) -> None:
+        """Store a value; one that is there is replaced."""
+        ...
+
+    def delete(self, namespace: str, key: str) -> None: ...
+    def expired(self, steady: float, limit: int) -> list[tuple[str, str, int]]:
+        """(namespace, key, bytes of the value), those first that expired first."""
+        ...
+
+    def next_expiry(self) -> float | None: ...
 
 
 class ScheduleTable(Protocol):
