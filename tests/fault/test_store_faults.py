@@ -325,6 +325,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
                 "data": {"args": ["sh", "-c", f"while ! test -e {daemon.directory}/go; do sleep 0.05; done; echo 1"]},
             }
         )
+        later = client.submit({"type": "echo", "delay": 3600.0})["first"]
         stored: list[tuple[str, int]] = []
         refusal = None
         for _ in range(200):
@@ -352,7 +353,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
                 break
             except Refusal as error:
                 assert error.code == "disk_full"
-                client("logs", ref=running["first"], after=10**9, wait=0.1)  # it looks once a second
+                client("wait", refs=[later], timeout=0.2)  # it looks once a second
         else:
             raise AssertionError("it takes nothing, though there is room")
         assert (daemon.state / "ballast").exists()
