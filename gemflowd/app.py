@@ -6,6 +6,7 @@ The order after each turn is fixed: commit (the engine has done it) → act → 
 from __future__ import annotations
 
 import asyncio
+import gc
 import grp
 import logging
 import os
@@ -54,6 +55,8 @@ from gemflowd.store.sqlite import SqliteStore
 
 log = logging.getLogger("gemflow.app")
 
+#: A turn makes some 10,000 objects that reference counts free again; Python's own figures would collect 15 times for it.
+_GC_THRESHOLDS = (20_000, 20, 50)
 #: Seconds between two statistics for subscribers.
 STATS_EVERY = 1.0
 #: Bytes that are kept free for the outcomes of running attempts, for when the disk is full.
@@ -178,6 +181,10 @@ class App:
         self._loop.call_later(STATS_EVERY, self._publish_stats)
         if self._notifier.feed_every is not None:
             self._feed_watchdog()
+        # What is here now stays: the collector need not look at it again and again, nor stop the loop or the engine for it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         self._notifier.ready(f"serving {self._places.endpoint}")
         if not settings["gemini_offline"] and not key_is_set(settings, os.environ):
             log.warning(

@@ -52,7 +52,8 @@ def violations(
     for parent, child, _, settled in edges:
         if not settled:
             waiting[child] += 1
-            if tasks[parent].state.terminal and parent not in pending and not tasks[child].state.terminal:
+            told = parent in pending or flows[tasks[child].flow].cancelled  # or all of it is being cancelled
+            if tasks[parent].state.terminal and not told and not tasks[child].state.terminal:
                 found.append(f"task {child} was not told that {parent} ended")
     found.extend(
         f"task {task.number} waits for {task.waiting}, has {waiting[task.number]} open edges"

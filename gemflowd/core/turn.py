@@ -94,6 +94,7 @@ class Turn:
     dependencies: list[Dependency] = field(default_factory=list)
     settled_edges: list[tuple[int, int, int]] = field(default_factory=list)  # parent, after child, up to child
     reopened_edges: list[tuple[int, int]] = field(default_factory=list)  # parent, child: to be settled again
+    closed_edges: list[tuple[int, int]] = field(default_factory=list)  # parent, child: settled, one by one
     chunks: list[Chunk] = field(default_factory=list)
     conditions: list[tuple[int, str]] = field(default_factory=list)  # task, `when`
     freed: list[int] = field(default_factory=list)  # ended tasks that held a unique key or claims
@@ -196,7 +197,8 @@ class Turn:
         """What was decided about rows is in the store's transaction now; events and effects stay."""
         for decided in (
             self.new_tasks, self.new_flows, self.changed, self.changed_flows, self.new_lanes, self.changed_lanes,
-            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.chunks, self.conditions, self.freed,
+            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.closed_edges,
+            self.chunks, self.conditions, self.freed,
             self.attempts,
             self.results, self.dropped_results, self.logs, self.deleted_tasks, self.deleted_flows,
             self.settings, self.counts, self.became_ready,

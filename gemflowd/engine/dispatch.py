@@ -10,6 +10,7 @@ from gemflowd.core import limits, machine
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
 from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
 from gemflowd.core.turn import Turn
+from gemflowd.engine.inputs import gather, inputs_of, large, must_gather
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
@@ -27,7 +28,7 @@ def enqueue(turn: Turn, memory: Memory) -> None:
     """Tell the windows of everything that became ready in this turn, in order."""
     for task in {task.number: task for task in turn.became_ready}.values():  # each once: the last place counts
         if task.state is State.READY:
-            machine.give_tag(turn, task, memory.virtual_time)
+            machine.give_tag(turn, task, memory.virtual_time, memory.means.of(task.type))
             turn.changed[task.number] = task
             window = memory.windows.get(task.lane)
             if window is None:
@@ -38,6 +39,7 @@ def enqueue(turn: Turn, memory: Memory) -> None:
 
 def dispatch(rows: Rows, budget: int) -> list[Start]:
     """Start what can be started, at most about `budget` tasks."""
+    gather(rows)
     starts: list[Start] = []
     for kind in _kinds(rows):
         slots = [slot for slot in rows.memory.slots.values() if slot.kind is kind and not slot.stopping]
@@ -130,6 +132,7 @@ def _start(
     """Place and start what was taken. Returns False when the slots are full; what is left goes back to its window."""
     turn, memory = rows.turn, rows.memory
     found = rows.tasks([key[2] for _, key in taken])
+    bulky = large(rows, found.values())
     placed: list[tuple[Task, Slot]] = []
     full = False
     for index, (lane, key) in enumerate(taken):
@@ -138,9 +141,12 @@ def _start(
             continue  # ended, moved or edited since the window was filled
         if not _may_run(rows, task):
             continue
-        mean = memory.lane_means[lane] = memory.means.of(task.type)
-        if task.inputs:  # what it is given may be large: one at a time
+        if must_gather(memory, task, lane, key):
+            continue
+        mean = memory.means.of(task.type)
+        if task.number in bulky:
             mean = max(mean, HAND_OVER_SECONDS)
+        memory.lane_means[lane] = mean
         slot = placing.place(task.number, mean)
         if slot is None:
             for back_lane, back in taken[index:]:
@@ -161,7 +167,7 @@ def _may_run(rows: Rows, task: Task) -> bool:
     turn, handlers = rows.turn, rows.memory.handlers
     flow = turn.flows[task.flow]
     if flow.cancelled:
-        machine.cancel(turn, task)
+        pass  # the cursor that cancels it comes to it in a moment
     elif flow.on_hold:
         machine.hold(turn, task, Hold.PERSON, "its flow is held")
     elif handlers and task.type not in handlers:
@@ -174,25 +180,21 @@ def _may_run(rows: Rows, task: Task) -> bool:
 def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) -> None:
     rules = rows.turn.rules
     bodies = rows.store.bodies([task.number for task, _ in placed])
-    with_inputs = [task.number for task, _ in placed if task.inputs]
-    inputs = rows.store.inputs(with_inputs) if with_inputs else {}
+    inputs = inputs_of(rows, (task for task, _ in placed))
     handed: Counter[str] = Counter()
     for task, slot in placed:
-        handed[slot.name] += len(bodies[task.number])
-        if handed[slot.name] > MAX_HAND_OVER_BYTES and handed[slot.name] > len(bodies[task.number]):
+        its = inputs.get(task.number)
+        size = len(bodies[task.number]) + (its.size if its is not None else 0)
+        handed[slot.name] += size
+        if its is not None and its.size > rules.max_inputs_bytes:
+            _refuse_inputs(rows, task, slot, its.size)
+            continue
+        if handed[slot.name] > MAX_HAND_OVER_BYTES and handed[slot.name] > size:
             machine.take_back(rows.turn, task, task.token)
             slot.remove(task.number)
             del rows.memory.running[task.number]
             rows.memory.slow_down(slot.name)
             continue
-        packed = None
-        if task.inputs:
-            its = inputs[task.number]
-            size = sum(len(value) for _, _, value in its)
-            if size > rules.max_inputs_bytes:
-                _refuse_inputs(rows, task, slot, size)
-                continue
-            packed = _pack_inputs(its)
         starts.append(
             Start(
                 task=task.number,
@@ -203,24 +205,10 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 type=task.type,
                 slot=slot.name,
                 body=bodies[task.number],
-                inputs=packed,
+                inputs=None if its is None else its.packed(),
                 timeout=task.timeout or rows.memory.timeout_of(task.type) or rules.timeout,
             )
         )
-
-
-def _pack_inputs(its: list[tuple[int, str | None, bytes]]) -> bytes:
-    """{id or number: result}, put together from results as they are stored, without decoding them.
-
-    Where two dependencies, of different flows, have the same id, both go by number.
-    """
-    often = Counter(name for _, name, _ in its)
-    packer = msgpack.Packer()
-    parts = [packer.pack_map_header(len(its))]
-    for number, name, value in its:
-        parts.append(packer.pack(str(number) if name is None or often[name] > 1 else name))
-        parts.append(value)
-    return b"".join(parts)
 
 
 def _refuse_inputs(rows: Rows, task: Task, slot: Slot, size: int) -> None:

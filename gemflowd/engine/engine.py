@@ -47,6 +47,8 @@ T = TypeVar("T")
 TURN_ROWS: Final = 2_000
 #: Bytes of a value that cost about as much as a row.
 _ROW_BYTES: Final = 8192
+#: The share of a turn's rows that cursors get when it has decided many others.
+_LEAST_SHARE: Final = 10
 #: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
 SLOW_TURN: Final = 0.1
 #: Seconds between two tries while the disk is full.
@@ -169,7 +171,7 @@ class Engine:
             rows = Rows(self._new_turn(), self._store, self._memory)
             self._store.begin()
             self._end_attempts(rows, lost, unclean=unclean)
-            self._conclude(rows)
+            self._conclude(rows, len(lost))
             self._store.commit()
         if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
             self._order_anew()
@@ -304,7 +306,7 @@ class Engine:
         self._store.begin()
         for fact in taken:
             self._decide(rows, fact)
-        starts, batch = self._conclude(rows)
+        starts, batch = self._conclude(rows, sum(map(_size, taken)))
         self._store.commit()
         self._turned_at = turn.steady
         self.turns += 1
@@ -345,11 +347,11 @@ class Engine:
         self._store.write(turn)
         turn.forget_decisions()
 
-    def _conclude(self, rows: Rows) -> tuple[list[Start], EventBatch | None]:
+    def _conclude(self, rows: Rows, touched: int) -> tuple[list[Start], EventBatch | None]:
         """What follows from what was decided: cursors, due times, starts; and the events of all of it."""
         turn, memory = rows.turn, self._memory
         self._write(turn)
-        self._steering.advance(rows, TURN_ROWS, lambda: self._write(turn))
+        self._steering.advance(rows, max(TURN_ROWS // _LEAST_SHARE, TURN_ROWS - touched, 1), lambda: self._write(turn))
         judge(rows)
         self._write(turn)
         self._by_the_clock(rows)

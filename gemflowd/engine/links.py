@@ -18,7 +18,9 @@ from gemflowd.model.task import CLAIMING, LINKING, Dependency, Task
 
 #: Dependencies in one stored piece, and pieces that are taken apart in one go.
 _PIECE: Final = 250
-_PIECES: Final = 2
+#: Rows that one of them is worth: it loads, changes and makes one each.
+_COST: Final = 3
+_PIECES: Final = 1
 
 
 def put_aside(rows: Rows, task: Task, edges: Sequence[tuple[int, On]]) -> None:
@@ -46,7 +48,7 @@ def link(rows: Rows, flow: int) -> tuple[int, bool]:
         parents = rows.tasks([parent for parent, _ in edges])
         for parent_number, on in edges:
             _link(rows, child, parents.get(parent_number), parent_number, On(on))
-        touched += 2 * len(edges)
+        touched += _COST * len(edges)
         if last:
             child.flags &= ~LINKING
             child.waiting -= 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gemflowd.core.inputs import Gathering, Inputs
 from gemflowd.core.lanes import Window
 from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
@@ -42,6 +43,8 @@ class Memory:
         self.ordinals: dict[str, int] = {}
         self.virtual_time = 0.0
         self.again = False  # a turn has freed a slot after it had filled them: take another one at once
+        self.gathering: dict[int, Gathering] = {}  # ready, and their many inputs are being put together
+        self.gathered: dict[int, Inputs] = {}
         self.queued_bytes = 0
         self.value_bytes = 0  # of the shared memory, as its cap counts them
         self.value_version = 0  # the last that was given, of whatever key
@@ -67,6 +70,7 @@ class Memory:
         for cursor in snapshot.cursors:
             cursor.stored = True
             cursor.again = cursor.kind is CursorKind.RETRY  # what its round had put back is not known any more
+        self.gathering, self.gathered = {}, {}
         self.running = {task.number: task for task in snapshot.running}
         self.flows = {}
         self.next_task = snapshot.next_task

@@ -5,7 +5,7 @@ A cursor is durable: it is written in the turn that begins it, moves on in later
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,13 +19,20 @@ from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.facts import Cancel, Delete, Discard, Edit, Hold, Release, Reply, Retry
 from gemflowd.model.states import FlowState, State
 from gemflowd.model.task import CLAIMING, KEYED, LINKING, UNMET, Flow, Task
+from gemflowd.store.base import ParentEdge
 
 #: Rows that a cursor touches in one go.
 STEP: Final = 500
+#: Rows that a step costs beside those that it touches: a few statements.
+_STEP_COST: Final = 4
 #: Tasks that are removed in one go, with all that hangs on them; rows of logs and dependencies, and bytes of results.
 _REMOVED: Final = 200
 TURN_SHARE: Final = 1_000
 _REMOVED_BYTES: Final = 8 * 1024 * 1024
+#: Tasks that are put back in one go: each looks at what it depends on.
+_RETRIED: Final = 250
+#: Dependencies of a task that are looked up together with those of others.
+_FEW_EDGES: Final = 10
 #: Evaluating a condition costs about as much as settling so many dependencies.
 _JUDGING: Final = 10
 #: Tasks that one `retry --downstream` reaches.
@@ -245,33 +252,41 @@ class Steering:
             rows.turn.cursor(kind, target, value)
         self._waiting.append(_Waiting(reply, answer, set(kinds)))
 
-    def _retry(self, rows: Rows, task: Task) -> bool:
-        """Put one task back, unless it is not ended, succeeded, or a dependency makes it impossible."""
+    def _retry(self, rows: Rows, task: Task, edges: Sequence[ParentEdge] | None = None) -> bool:
+        """Put one task back, unless it is not ended, succeeded, or a dependency makes it impossible.
+
+        Args:
+            edges: its dependencies, where they have been looked up already.
+        """
         if not task.state.terminal or task.state is State.SUCCEEDED:
             return False
         if (CursorKind.DISCARD, task.flow) in rows.turn.cursors or task.flags & LINKING:
             return False
-        edges = (
-            [(rows.tasks([edge.parent])[edge.parent], edge) for edge in rows.store.parents([task.number])]
-            if task.inputs
-            else []
-        )
-        if len(edges) < task.inputs:
+        its = edges if edges is not None else rows.store.parents([task.number]) if task.inputs else []
+        parents = rows.tasks([edge.parent for edge in its])
+        if len(its) < task.inputs:
             return False  # some of its dependencies were deleted
-        waiting = graph.blocked_by((parent.state, edge.on) for parent, edge in edges)
+        waiting = graph.blocked_by((parents[edge.parent].state, edge.on) for edge in its)
         if waiting is None:
             return False
         if task.flags & CLAIMING:
-            rows.store.keys.claim([(parent.flow, task.number) for parent, _ in edges if parent.flow != task.flow])
+            rows.store.keys.claim([(edge.parent_flow, task.number) for edge in its if edge.parent_flow != task.flow])
         rows.turn.flows[task.flow].cancelled = False
         if not machine.retry(rows.turn, task, waiting):
             return False
-        for parent, _ in edges:
-            if parent.state.terminal:
-                rows.turn.settled_edges.append((parent.number, task.number - 1, task.number))
-            else:
-                rows.turn.reopened_edges.append((parent.number, task.number))
+        for edge in its:
+            settled = parents[edge.parent].state.terminal
+            (rows.turn.closed_edges if settled else rows.turn.reopened_edges).append((edge.parent, task.number))
         return True
+
+    def _edges_of(self, rows: Rows, tasks: Sequence[Task]) -> dict[int, list[ParentEdge]]:
+        """The dependencies of tasks that have not very many, looked up at once."""
+        found: dict[int, list[ParentEdge]] = {task.number: [] for task in tasks if task.inputs <= _FEW_EDGES}
+        if found:
+            for edge in rows.store.parents(list(found)):
+                found[edge.child].append(edge)
+            rows.tasks([edge.parent for its in found.values() for edge in its])
+        return found
 
     def _downstream(self, rows: Rows, tasks: list[Task]) -> list[Task]:
         """What waits for these, directly or not.
@@ -307,8 +322,8 @@ class Steering:
             # tasks) is taken on when those are through, so that there are never many.
             key = _next(turn.cursors)
             cursor = turn.cursors.pop(key)
-            touched, done = self._step(rows, cursor, STEP)
-            used += max(touched, 1)
+            touched, done = self._step(rows, cursor, min(STEP, _RETRIED) if cursor.kind is CursorKind.RETRY else STEP)
+            used += touched + _STEP_COST
             if cursor.kind in _MUST_WRITE:
                 write()  # other cursors, and the next step, go by what is stored
             if done:
@@ -335,11 +350,15 @@ class Steering:
         if cursor.kind is CursorKind.REORDER:
             return self._reorder(rows, cursor, limit)
         tasks = rows.adopt(rows.store.flow_tasks(cursor.target, cursor.position, limit))
+        edges = self._edges_of(rows, tasks) if cursor.kind is CursorKind.RETRY else {}
+        elsewhere = cursor.kind is CursorKind.CANCEL and rows.store.keys.claimed(cursor.target)
         for task in tasks:
             if cursor.kind is CursorKind.CANCEL:
                 result = machine.cancel(rows.turn, task)
                 if result != "unchanged":
                     self._count(cursor, result)
+                if result == "cancelled" and task.dependents and not elsewhere:
+                    self._need_not_settle(rows, task)
             elif cursor.kind is CursorKind.HOLD:
                 if machine.hold(rows.turn, task, model.Hold.PERSON, "its flow is held"):
                     self._count(cursor, "held")
@@ -352,7 +371,7 @@ class Steering:
                     self._count(cursor, "edited")
             elif cursor.later and (task.state is not State.SKIPPED or task.flags & UNMET):
                 continue  # it had its retry in the first round; that it has failed again is no reason for another
-            elif self._retry(rows, task):
+            elif self._retry(rows, task, edges.get(task.number)):
                 self._count(cursor, "retried")
                 cursor.again = True
         if tasks:
@@ -363,6 +382,13 @@ class Steering:
             cursor.again, cursor.later, cursor.position = False, True, 0
             return len(tasks), False
         return len(tasks), True
+
+    def _need_not_settle(self, rows: Rows, task: Task) -> None:
+        """All who wait for a task are cancelled with it: there is nobody to be told of its end."""
+        cursor = rows.turn.cursors.pop((CursorKind.SETTLE, task.number))
+        del rows.turn.moved_cursors[CursorKind.SETTLE, task.number]
+        if cursor.stored:  # of an earlier end, before a retry
+            rows.turn.done_cursors.append(cursor)
 
     def _settle(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
         parent = rows.tasks([cursor.target]).get(cursor.target)

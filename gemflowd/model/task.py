@@ -98,4 +98,5 @@ class Flow:
     streaming: bool = False  # it runs from its first chunk on
     on_hold: bool = False  # what is added to it is held
     deleted: bool = False  # hidden, and being removed
+    given: float = 0.0  # not stored: the last tag that one of its tasks was given
     metadata: bytes | None = None  # MessagePack; only written, never loaded to decide

@@ -15,7 +15,7 @@ from gemflowd.model.errors import Invalid
 T = TypeVar("T", bound=msgspec.Struct)
 
 #: Tasks in one request.
-MAX_CHUNK_TASKS: Final = 5_000
+MAX_CHUNK_TASKS: Final = 2_000
 #: Requests of one client that may be unanswered.
 CREDIT: Final = 64
 #: Seconds of one long poll.

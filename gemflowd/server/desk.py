@@ -83,6 +83,15 @@ def renamed_path(path: str, field: str) -> Iterator[None]:
 
 
 @dataclass(slots=True)
+class Upload:
+    """A submission of which requests are on their way."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    stored: asyncio.Future[None] | None = None  # of the last request that was handed on: when it was answered
+
+
+@dataclass(slots=True)
 class Desk:
     """Everything that a command may use."""
 
@@ -104,9 +113,7 @@ class Desk:
     shutdown: Callable[[bool], None]
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
-    uploads: dict[str, tuple[asyncio.Lock, int]] = field(
-        default_factory=dict
-    )  # chunks of one submission come in order; users
+    uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID
 
     async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self.reader.ask(question, *args, **kwargs), loop=self.loop)

@@ -45,6 +45,16 @@ SELECT d.child, d.parent, t.id, r.value
 FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value CROSS JOIN task t ON t.number = d.parent CROSS JOIN result r ON r.task = d.parent
 ORDER BY d.child, d.parent;
 
+-- name: inputs_page
+SELECT d.parent, t.id, r.value
+FROM dependency d CROSS JOIN task t ON t.number = d.parent LEFT JOIN result r ON r.task = d.parent
+WHERE d.child = ?1 AND d.parent > ?2 ORDER BY d.parent LIMIT ?3;
+
+-- name: input_sizes
+SELECT d.child, sum(length(r.value))
+FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value CROSS JOIN result r ON r.task = d.parent
+GROUP BY d.child;
+
 -- name: flows
 SELECT {flow} FROM flow WHERE number IN (SELECT value FROM json_each(?1));
 
@@ -67,8 +77,9 @@ SELECT DISTINCT d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.parent
 -- name: settle_edges
 UPDATE dependency SET settled = 1 WHERE parent = ?1 AND child > ?2 AND child <= ?3;
 
--- name: reopen_edge
-UPDATE dependency SET settled = 0 WHERE parent = ?1 AND child = ?2;
+-- name: mark_edges
+UPDATE dependency SET settled = ?2
+WHERE (parent, child) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1));
 
 -- name: count
 INSERT INTO counter (queue, state, count) VALUES (?1, ?2, ?3)

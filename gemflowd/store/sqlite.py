@@ -230,6 +230,14 @@ class SqliteStore:
         return found
 
     @guarded
+    def inputs_page(self, task: int, after: int, limit: int) -> list[tuple[int, str | None, bytes | None]]:
+        return list(self._db.execute(self._queries["inputs_page"], (task, after, limit)))
+
+    @guarded
+    def input_sizes(self, numbers: Sequence[int]) -> dict[int, int]:
+        return dict(self._db.execute(self._queries["input_sizes"], (json.dumps(numbers),)))
+
+    @guarded
     def flows(self, numbers: Sequence[int]) -> list[Flow]:
         return (
             [flow_from(row) for row in self._db.execute(self._queries["flows"], (json.dumps(numbers),))]
@@ -339,8 +347,9 @@ class SqliteStore:
             )
         for settled in turn.settled_edges:
             run(named["settle_edges"], settled)
-        for reopened in turn.reopened_edges:
-            run(named["reopen_edge"], reopened)
+        for edges, settled_now in ((turn.reopened_edges, False), (turn.closed_edges, True)):
+            if edges:
+                run(named["mark_edges"], (json.dumps(edges), settled_now))
         if turn.conditions:
             self._insert("condition", 2, turn.conditions)
         if turn.freed:

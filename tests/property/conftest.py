@@ -2,10 +2,7 @@
 
 import os
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
-
-pytest.register_assert_rewrite("helpers.history", "helpers.queue_model", "helpers.rig", "helpers.fake_executor")
 
 settings.register_profile(
     "ci",

@@ -26,7 +26,7 @@ from gemflowd.protocol import messages
 from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
-from gemflowd.server.desk import Body, Desk
+from gemflowd.server.desk import Body, Desk, Upload
 
 #: Tasks that are checked before others get their turn on the loop: about 2 ms.
 _PIECE: Final = 100
@@ -41,25 +41,41 @@ _EMPTY: Final = messages.Task()
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = read(messages.Submit, body)
     _check_request(request)
-    # The chunks of one submission are decided in the order in which they came, also while a large one is being checked.
-    lock, users = desk.uploads.get(request.submission) or (asyncio.Lock(), 0)
-    desk.uploads[request.submission] = (lock, users + 1)
-    try:
-        async with lock:
-            try:
-                fact = await _read_tasks(desk, request, reply)
-            except Refused as refused:
-                if not request.offset or request.stream:
-                    raise
-                # What came before of this flow goes too; the answer comes when it is gone.
-                answer = refused
-                desk.post(facts.Discard(lambda _: reply(answer), request.submission))
+    # The chunks of one submission are decided in the order in which they came, also while a large one is being checked. The next
+    # is handed on when the one before is stored: who sends many at once does not keep all others waiting behind them.
+    upload = desk.uploads.setdefault(request.submission, Upload())
+    upload.users += 1
+
+    def answered(result: Body | Refused) -> None:
+        upload.users -= 1
+        if not upload.users:
+            desk.uploads.pop(request.submission, None)
+        reply(result)
+
+    async with upload.lock:
+        before, stored = upload.stored, desk.loop.create_future()
+        upload.stored = stored
+
+        def settled(result: Body | Refused) -> None:
+            stored.set_result(None)
+            answered(result)
+
+        try:
+            fact = await _read_tasks(desk, request, settled, before)
+            if before is not None:
+                await before
+        except Refused as refused:
+            if not request.offset or request.stream:
+                settled(refused)
                 return
-            desk.post(fact)
-    finally:
-        _, users = desk.uploads.pop(request.submission)
-        if users > 1:
-            desk.uploads[request.submission] = (lock, users - 1)
+            # What came before of this flow goes too; the answer comes when it is gone.
+            answer = refused
+            desk.post(facts.Discard(lambda _: settled(answer), request.submission))
+            return
+        except BaseException:
+            stored.set_result(None)
+            raise
+        desk.post(fact)
 
 
 def grow(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> Awaitable[None]:
@@ -114,7 +130,9 @@ def _check_ways(request: messages.Submit) -> None:
         raise Invalid("invalid_value", "must have 1 to 64 characters", "grow.step")
 
 
-async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> facts.Submit:
+async def _read_tasks(
+    desk: Desk, request: messages.Submit, reply: Reply, before: asyncio.Future[None] | None
+) -> facts.Submit:
     shapes: list[messages.Task] = []
     places: dict[str, int] = {}
     digest = hashlib.blake2b(digest_size=16)
@@ -145,6 +163,8 @@ async def _read_tasks(desk: Desk, request: messages.Submit, reply: Reply) -> fac
             await asyncio.sleep(0)
     await _check_cycles(tasks, shapes)
     if sum(len(task.deps) for task in tasks) > facts.MOST_EDGES:
+        if before is not None:
+            await before  # what it names may be in the chunk that is on its way
         tasks = await _looked_up(desk, request, tasks)
     metadata = pack(request.metadata) if request.metadata else None
     return facts.Submit(
@@ -214,11 +234,6 @@ async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask])
             elsewhere.add((target.flow, target.id))
         elif isinstance(target, TaskNumber):
             numbers.add(target.number)
-    if names and request.offset:
-        # Chunks before this one may still be on their way to the disk; this is answered when they have arrived.
-        arrived = desk.loop.create_future()
-        desk.post(facts.Ping(arrived.set_result))
-        await arrived
     grow = None if request.grow is None else request.grow.task
     found = await desk.ask(desk.questions.locate, request.submission, grow, list(names), list(elsewhere), list(numbers))
     known: dict[Any, int] = {

@@ -61,6 +61,7 @@ CREATE TABLE pending_edge (
     edges BLOB NOT NULL                             -- MessagePack: [[parent, on], ...]
 ) STRICT;
 CREATE INDEX pending_edge_flow ON pending_edge (flow, seq);
+CREATE INDEX pending_edge_task ON pending_edge (task);
 
 -- Tasks of other flows that wait for something in this one: it can't be deleted before they have ended.
 CREATE TABLE claim (

@@ -398,12 +398,12 @@ def test_fair_tags_are_one_share_apart_and_never_in_the_past():
     turn.flows = {1: make_flow(1, weight=4.0), 2: make_flow(2)}
     tasks = [make_task(number, flow=flow) for number, flow in ((1, 1), (2, 1), (3, 2))]
     for task in tasks:
-        machine.give_tag(turn, task, 10.0)
+        machine.give_tag(turn, task, 10.0, 1.0)
     assert [task.tag for task in tasks] == [10.25, 10.5, 11.0]
     late = make_task(4, flow=1)
-    machine.give_tag(turn, late, 20.0)
+    machine.give_tag(turn, late, 20.0, 1.0)
     assert late.tag == 20.25
-    machine.give_tag(turn, late, 90.0)
+    machine.give_tag(turn, late, 90.0, 1.0)
     assert late.tag == 20.25, "given once"
 
 
@@ -411,7 +411,7 @@ def test_without_fairness_the_tag_is_the_order_of_submission():
     turn = make_turn(rules=Rules(fair=False))
     turn.flows = {1: make_flow(1, weight=4.0)}
     task = make_task(17)
-    machine.give_tag(turn, task, 1_000.0)
+    machine.give_tag(turn, task, 1_000.0, 1.0)
     assert task.tag == 17.0
 
 

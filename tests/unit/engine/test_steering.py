@@ -153,7 +153,7 @@ def test_a_cursor_that_ends_at_once_after_a_restart_is_gone(rig: Rig, monkeypatc
     monkeypatch.setattr(steering, "STEP", 2)
     rig.submit(many(5))
     rig.cancel("f1")
-    monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 4)
+    monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 12)
     rig.end(1, Outcome.CANCELLED)
     rig.post(Retry(Answer(), [FlowRef(1)], downstream=False))
     for _ in range(20):
