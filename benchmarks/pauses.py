@@ -88,7 +88,6 @@ class Watch:
         self.wire: Wire = self.box.wire()
         self._threads = Threads(self.box.pid)
         self._probes = [Probe(self.box, op) for op in ("ping", "discard")]
-        time.sleep(1.0)  # until they ask
 
     def read(self) -> None:
         """Stop the probes and give every phase its round trips."""
@@ -111,7 +110,7 @@ class Watch:
         say(f"{name}: {phase.end - phase.begin:.1f} s")
 
     def kill(self) -> None:
-        """kill -9, start again, and new probes."""
+        """kill -9, start again, and new probes: they miss the first quarter of a second of what goes on."""
         self.read()
         self.box.end(signal.SIGKILL)
         self.box.start()
@@ -200,13 +199,13 @@ def killed(watch: Watch, shape: str, count: int) -> None:
     with watch.phase(f"{shape}: cancel, after a kill"):
         watch.wire.wait(f"f{flow}")
     watch.wire("delete", refs=[f"f{flow}"])
-    time.sleep(0.3)
     watch.kill()
     with watch.phase(f"{shape}: delete, after a kill"):
         removed(watch.box)
 
 
 def without_work(watch: Watch) -> None:
+    time.sleep(1.0)  # until the probes ask
     with watch.phase("idle"):
         time.sleep(3.0)
     burn = [sys.executable, "-c", "while True: pass"]
