@@ -11,7 +11,8 @@ that thread was on a processor during the longest one: what is much longer than 
 `over` is the share of the time that was spent in round trips of more than 100 ms. `machine` is the longest that a probe
 overslept: what nobody but the machine is to blame for. The lines `idle` and `busy machine` say what both are without work.
 
-No pause should be longer than 100 ms (docs/architecture.md). A round trip may have to wait for two turns.
+No pause should be longer than 100 ms (docs/architecture.md). A round trip may have to wait for two turns, and with --pipeline
+for as many more as there are chunks before it.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ def _trips(trips: Sequence[Trip], seconds: float, used: Callable[[Trip], float])
 class Watch:
     """The probes of one daemon, over its kills, and the phases that were seen."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, pipeline: int) -> None:
         self.box = box
+        self.pipeline = pipeline
         self.phases: list[Phase] = []
         self._unread: list[Phase] = []
         self.begin()
@@ -139,7 +141,7 @@ def receive(watch: Watch, shape: str, count: int, name: str) -> int:
     tasks = SHAPES[shape](count, queue="q")
     watch.wire("pause", queue="q")
     with watch.phase(f"{shape}: {name}"):
-        flow = watch.wire.submit(tasks)
+        flow = watch.wire.submit(tasks, pipeline=watch.pipeline)
         if shape != "layers":  # dependencies that are put aside are taken apart later
             linked(watch.box)
     return flow
@@ -223,11 +225,12 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--tasks", type=int, default=100_000, metavar="N", help="default: %(default)s")
     options.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="default: all")
+    options.add_argument("--pipeline", type=int, default=1, help="chunks on their way at a time (default: %(default)s)")
     options.add_argument("--no-kills", action="store_true", help="leave out the kills")
     arguments: argparse.Namespace = options.parse_args()
     count: int = arguments.tasks
     with Box(workers=2) as box:
-        watch = Watch(box)
+        watch = Watch(box, arguments.pipeline)
         without_work(watch)
         for shape in arguments.shapes:
             run_and_delete(watch, shape, count)

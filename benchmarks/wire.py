@@ -65,11 +65,11 @@ class Wire:
         found: Body = reply["body"]
         return found
 
-    def pour(self, frames: Sequence[bytes]) -> list[Body]:
+    def pour(self, frames: Sequence[bytes], pipeline: int = PIPELINE) -> list[Body]:
         """Send requests with some in flight, in order, and return their replies in the order in which they came."""
         replies: list[Body] = []
         waiting = iter(frames)
-        for frame in itertools.islice(waiting, PIPELINE):
+        for frame in itertools.islice(waiting, pipeline):
             self.send(frame)
         for _ in frames:
             replies.append(self.body(self.receive()))
@@ -78,9 +78,9 @@ class Wire:
                 self.send(following)
         return replies
 
-    def submit(self, tasks: Sequence[Mapping[str, Any]], **about: Any) -> int:
-        """A whole flow, in chunks. Returns its number."""
-        return int(self.pour(list(flow_frames(tasks, **about)))[-1]["flow"])
+    def submit(self, tasks: Sequence[Mapping[str, Any]], *, pipeline: int = 1, **about: Any) -> int:
+        """A whole flow, in chunks, one after the other as `gemflowctl` does. Returns its number."""
+        return int(self.pour(list(flow_frames(tasks, **about)), pipeline)[-1]["flow"])
 
     def wait(self, *refs: str) -> None:
         """Wait until they have ended."""
