@@ -2,16 +2,18 @@
 #
 # PYTHON is the interpreter the virtual environment is made from; all else runs inside it.
 # ARGS goes to pytest, the demo or the benchmark: make unit ARGS='-k cancel'.
+# DATA is a workflow in WfCommons JSON, or several: make bench-workflows DATA='a.json b.json'.
 
 PYTHON ?= python3
 ARGS   ?=
+DATA   ?=
 
 VENV := .venv
 BIN  := $(VENV)/bin
 LOCK := requirements/test.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long systemd demo demo-gemini bench lock clean
+.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long systemd demo demo-gemini bench bench-scale bench-pauses bench-workflows bench-fairness lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +80,19 @@ demo-gemini: venv ## the same with the real model; needs GEMINI_API_KEY
 bench: venv ## how fast the client starts and how many tasks a second the daemon does
 	$(BIN)/python -m benchmarks.startup $(ARGS)
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+bench-scale: venv ## memory, rates and restart with a million tasks queued (ARGS='--tasks 10000000' for ten)
+	$(BIN)/python -m benchmarks.scale $(or $(ARGS),--tasks 1000000)
+
+bench-pauses: venv ## how long others wait while large flows are received, settled, cancelled and deleted
+	$(BIN)/python -m benchmarks.pauses $(ARGS)
+
+bench-workflows: venv ## makespan of real workflow graphs against their lower bound; DATA=FILE
+	@test -n '$(DATA)' || { echo "name workflows in WfCommons JSON 1.5: make bench-workflows DATA='FILE ...'" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.workflows $(DATA) $(ARGS)
+
+bench-fairness: venv ## whether a large flow, or a million waiting tasks, keep small ones waiting
+	$(BIN)/python -m benchmarks.fairness $(ARGS)
 
 # --- upkeep ---
 
