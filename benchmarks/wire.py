@@ -12,7 +12,7 @@ import msgpack
 import zmq
 
 #: Tasks in one request, at most (`limits.chunk_tasks`), and about how many bytes.
-CHUNK_TASKS = 5_000
+CHUNK_TASKS = 2_000
 CHUNK_BYTES = 1024 * 1024
 #: Requests that are on their way at a time while chunks are sent.
 PIPELINE = 4

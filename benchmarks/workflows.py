@@ -3,7 +3,7 @@
 PATH… are files in WfCommons JSON 1.5 (https://wfcommons.org/instances): the tasks and `parents` of `workflow.specification`
 with the `runtimeInSeconds` of `workflow.execution`. Every task sleeps for its runtime, scaled so that the lower bound,
 max(critical path, work / slots), is --seconds. Each graph runs with every number of slots, in the default order and, up to
-5,000 tasks, with `order: critical-path` and the runtimes as estimates.
+2,000 tasks, with `order: critical-path` and the runtimes as estimates.
 
 Printed is the makespan over the lower bound: 1.00 is perfect. `ideal` is the same of a list scheduler that follows the same
 order and whose starts cost nothing: what is above it is the daemon's. `a start` shares that out over the tasks that a slot runs

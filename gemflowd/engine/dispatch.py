@@ -101,6 +101,7 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
         looked += len(taken)
         if not _start(rows, taken, lanes, placing, starts):
             return
+    memory.again = memory.again or len(starts) >= budget
 
 
 def _refill(rows: Rows, lane: int) -> None:

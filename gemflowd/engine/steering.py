@@ -322,7 +322,8 @@ class Steering:
             # tasks) is taken on when those are through, so that there are never many.
             key = _next(turn.cursors)
             cursor = turn.cursors.pop(key)
-            touched, done = self._step(rows, cursor, min(STEP, _RETRIED) if cursor.kind is CursorKind.RETRY else STEP)
+            most = min(STEP, _RETRIED) if cursor.kind is CursorKind.RETRY else STEP
+            touched, done = self._step(rows, cursor, min(most, budget - used))
             used += touched + _STEP_COST
             if cursor.kind in _MUST_WRITE:
                 write()  # other cursors, and the next step, go by what is stored
