@@ -398,7 +398,11 @@ class Steering:
         edges = rows.store.open_edges(parent.number, cursor.position, limit)
         children = rows.tasks([edge.child for edge in edges])
         for edge in edges:
-            machine.settle_dependency(rows.turn, parent, children[edge.child], edge.on)
+            child = children[edge.child]
+            waited = not child.state.terminal
+            machine.settle_dependency(rows.turn, parent, child, edge.on)
+            if waited and child.state is State.CANCELLED:  # before the cursor that cancels its flow has come to it
+                self._count(Cursor(CursorKind.CANCEL, child.flow), "cancelled")
         if edges:
             rows.turn.settled_edges.append((parent.number, cursor.position, edges[-1].child))
             cursor.position = edges[-1].child
