@@ -1,7 +1,7 @@
 """`when`: expressions in CEL over the dependencies of a task. Checked at submission, evaluated by the engine, once.
 
-CEL terminates, but a macro goes over a whole list, and nested ones over their product: so there may be one of them, and what
-it sees is small.
+Evaluating holds the daemon, so its cost is bounded by what is accepted: an expression is short, goes over no list but that of the
+dependencies, and what it sees is small. (A macro over a result, with another look at it inside, is quadratic: seconds for some KiB.)
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any, Final
 
 import cel
 
-#: Characters of an expression, and bytes of the results that it sees (docs/protocol.md, "Conditions").
-MAX_LENGTH: Final = 2_000
-MAX_RESULT_BYTES: Final = 64 * 1024
-_MACRO: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
+#: Characters of an expression; bytes of the results that it sees, with a macro divided by the number of dependencies; and how many
+#: dependencies a task with a condition may have (docs/protocol.md, "Conditions").
+MAX_LENGTH: Final = 500
+MAX_RESULT_BYTES: Final = 16 * 1024
+MAX_DEPENDENCIES: Final = 1_000
+_MACRO: Final = re.compile(r"\.\s*(all|exists|exists_one|map|filter)\s*\(")
+_OVER_DEPS: Final = re.compile(r"(?<![\w.\])])\s*\bdeps\s*\.\s*(all|exists|exists_one)\s*\(")
 
 
 class ConditionFailed(Exception):
@@ -32,16 +35,21 @@ def problem(expression: str) -> str | None:
     """Why an expression is refused; None when it is not."""
     if not 0 < len(expression) <= MAX_LENGTH:
         return f"it must have 1 to {MAX_LENGTH} characters"
-    if len(_MACRO.findall(expression)) > 1:
-        return "at most one of all, exists, exists_one, map and filter may be in it"
+    if len(_MACRO.findall(expression)) != len(over := _OVER_DEPS.findall(expression)) or len(over) > 1:
+        return "of macros only one is taken: deps.all(name, …), deps.exists(name, …) or deps.exists_one(name, …)"
     try:
         program = _compiled(expression)
-    except ValueError as error:
+    except BaseException as error:  # noqa: BLE001 - as below
         return _first_line(error)
     unknown = sorted(set(program.variables()) - {"deps"})
     if unknown and not _MACRO.search(expression):
         return f"there is no {unknown[0]!r}; it sees `deps` alone"
     return None
+
+
+def most_bytes(expression: str, dependencies: int) -> int:
+    """Bytes of results that it may see: a macro looks at them once for each dependency."""
+    return MAX_RESULT_BYTES // max(1, dependencies) if _MACRO.search(expression) else MAX_RESULT_BYTES
 
 
 def evaluate(expression: str, deps: Mapping[str, Any]) -> bool:
@@ -54,12 +62,12 @@ def evaluate(expression: str, deps: Mapping[str, Any]) -> bool:
         value = _compiled(expression).execute({"deps": dict(deps)})
     except KeyError as error:
         raise ConditionFailed(f"there is no {error}") from None
-    except (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError) as error:
+    except BaseException as error:  # noqa: BLE001 - whatever CEL makes of it, a panic included, is the task's own affair
         raise ConditionFailed(_first_line(error)) from None
     if not isinstance(value, bool):
         raise ConditionFailed(f"it is no boolean but a {type(value).__name__}")
     return value
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:500]
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]

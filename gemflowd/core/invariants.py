@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import LINKING, Flow, Task
+from gemflowd.model.task import JUDGING, LINKING, Flow, Task
 
 
 def violations(
@@ -40,7 +40,7 @@ def violations(
             found.append(f"task {task.number} runs without a token")
         if task.state in (State.READY, State.RUNNING) and task.waiting:
             found.append(f"task {task.number} is {task.state.word} and waits for {task.waiting}")
-        if task.state is State.BLOCKED and not task.waiting:
+        if task.state is State.BLOCKED and not task.waiting and not task.flags & JUDGING:
             found.append(f"task {task.number} is blocked by nothing")
     for flow in flows.values():
         if {state: count for state, count in flow.counts.items() if count} != dict(counts[flow.number]):

@@ -11,12 +11,12 @@ from typing import Final
 
 from gemflowd.core import limits
 from gemflowd.core.retry import backoff, retries_for
-from gemflowd.core.turn import Turn
+from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, UNMET, Flow, Hold, Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGING, UNMET, Flow, Hold, Task
 
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
@@ -65,7 +65,9 @@ def proceed(turn: Turn, task: Task, *, judged: bool = False) -> None:
         if task.state is not State.BLOCKED:
             turn.move(task, State.BLOCKED)
     elif task.flags & CONDITIONAL and not judged:
-        turn.to_judge.append(task)
+        task.flags |= JUDGING
+        turn.changed[task.number] = task
+        turn.cursor(CursorKind.JUDGE, 0)
     elif is_due(turn, task):
         task.due = None
         turn.move(task, State.READY)
@@ -114,6 +116,7 @@ def hold(turn: Turn, task: Task, why: Hold, reason: str) -> bool:
     """Keep what waits from starting. Returns whether it waited."""
     if task.state.terminal or task.state is State.RUNNING:
         return False
+    task.flags &= ~JUDGING  # it is judged when it is released
     if task.state is State.HELD:
         if task.hold == why:
             return False
@@ -314,7 +317,7 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
         return False
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
-    task.flags &= ~UNMET
+    task.flags &= ~(UNMET | JUDGING)
     task.due = task.finished = task.expires = None
     task.waiting = blocked_by
     turn.dropped_results.append(task.number)

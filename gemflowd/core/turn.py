@@ -38,6 +38,7 @@ class CursorKind(IntEnum):
     DELETE = 8  # remove the flows that are marked as deleted; target: 0
     LINK = 9  # take apart the dependencies of a flow that were too many for one turn; target: the flow
     REORDER = 10  # order what is ready anew, the setting `ageing` has changed; target: 0
+    JUDGE = 12  # evaluate the conditions of tasks that wait for nothing else any more; target: 0
     UNHANDLED = 11  # release what was held for want of a handler that is there again; target: 0
 
 
@@ -114,7 +115,6 @@ class Turn:
     replies: list[tuple[Reply, dict[str, Any] | Refused]] = field(default_factory=list)
     cancel_requests: list[tuple[int, int]] = field(default_factory=list)  # task, token
     became_ready: list[Task] = field(default_factory=list)
-    to_judge: list[Task] = field(default_factory=list)  # everything is settled: their `when` decides
     figures: dict[str, float] = field(default_factory=dict)  # of the engine's memory, changed, that outlive it
     queued_bytes: int = 0  # change of the bodies' sizes of all that has not ended
     settled: list[Task] = field(default_factory=list)  # ended in this turn

@@ -22,7 +22,6 @@ from gemflowd.core.placement import Slot
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import values
 from gemflowd.engine.clocks import Clocks
-from gemflowd.engine.conditions import judge
 from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
@@ -352,10 +351,8 @@ class Engine:
         turn, memory = rows.turn, self._memory
         self._write(turn)
         self._steering.advance(rows, max(TURN_ROWS // _LEAST_SHARE, TURN_ROWS - touched, 1), lambda: self._write(turn))
-        judge(rows)
         self._write(turn)
         self._by_the_clock(rows)
-        judge(rows)
         self._write(turn)
         memory.again = False
         starts = [] if self._draining else dispatch(rows, TURN_ROWS)

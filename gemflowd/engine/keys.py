@@ -35,6 +35,9 @@ def check(rows: Rows, fact: Submit, *, alone: bool) -> Task | None:
         holder = _holder(rows, new.key.key)
         if holder is None:
             continue
+        if isinstance(holder, int):
+            message = f"task {holder}, which was deleted, has the key {new.key.key!r} until its time is over"
+            raise Refused("duplicate_key", message, path)
         if alone and new.key.conflict == "return":
             return holder
         if not (alone and new.key.conflict == "replace" and may_be_replaced(rows.turn, holder)):
@@ -55,15 +58,16 @@ def take(rows: Rows, tasks: Sequence[Task], new: Sequence[NewTask]) -> None:
         if its.key is None:
             continue
         holder = _holder(rows, its.key.key)
-        if holder is not None and not holder.state.terminal:
+        if isinstance(holder, Task) and not holder.state.terminal:
             turn.move(holder, State.CANCELLED, f"replaced by task {task.number}")
         until = None if its.key.ttl is None else turn.steady + its.key.ttl
         rows.store.keys.take(its.key.key, task.number, until)
 
 
-def _holder(rows: Rows, key: str) -> Task | None:
+def _holder(rows: Rows, key: str) -> Task | int | None:
+    """The task that has the key; its number where it was deleted."""
     number = rows.store.keys.holder(key, rows.turn.steady)
-    holder = None if number is None else rows.tasks([number]).get(number)
-    if holder is not None and holder.number in rows.turn.freed:
-        return None  # it has ended in this turn
-    return holder
+    if number is None or number in rows.turn.freed:  # the latter: it has ended in this turn
+        return None
+    holder = rows.tasks([number]).get(number)
+    return number if holder is None or rows.turn.flows[holder.flow].deleted else holder

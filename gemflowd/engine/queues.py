@@ -18,6 +18,8 @@ def set_queue(rows: Rows, fact: SetQueue) -> None:
     queue.paused = fact.change.get("paused", queue.paused)
     queue.most = fact.change.get("most", queue.most)
     rows.store.put_queue(queue)
+    if not queue.paused and queue.most is None:
+        del turn.queues[fact.queue]  # as if nobody had changed it
     body = {"queue": queue.name, "paused": queue.paused, "limit": queue.most}
     turn.events.append(Event(QUEUE_TOPIC, body))
     turn.replies.append((fact.reply, body))

@@ -11,6 +11,7 @@ from typing import Final
 
 from gemflowd.core import graph, machine
 from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.engine.conditions import judge
 from gemflowd.engine.links import link
 from gemflowd.engine.rows import Rows
 from gemflowd.model import task as model
@@ -33,8 +34,6 @@ _REMOVED_BYTES: Final = 8 * 1024 * 1024
 _RETRIED: Final = 250
 #: Dependencies of a task that are looked up together with those of others.
 _FEW_EDGES: Final = 10
-#: Evaluating a condition costs about as much as settling so many dependencies.
-_JUDGING: Final = 10
 #: Tasks that one `retry --downstream` reaches.
 _MOST_DOWNSTREAM: Final = 2_000
 
@@ -152,7 +151,8 @@ class Steering:
         counts = {"released": 0, "unchanged": 0}
         for task in tasks:
             if task.flow not in whole:
-                counts["released" if machine.release(rows.turn, task) else "unchanged"] += 1
+                held = rows.turn.flows[task.flow].on_hold  # then the flow is to be released
+                counts["unchanged" if held or not machine.release(rows.turn, task) else "released"] += 1
         for flow in flows:
             self._drop(rows, CursorKind.HOLD, flow)
             flow.on_hold = False
@@ -179,13 +179,15 @@ class Steering:
         for task in tasks:
             flow = rows.turn.flows[task.flow]
             if flow.received > 1 and flow.number not in found:
-                raise Refused("conflict", f"task {task.number} is one of flow f{flow.number}; delete the whole flow")
+                message = f"task {task.number} is one of flow f{flow.number}; delete the whole flow"
+                raise Refused("conflict", message, "refs")
             found[flow.number] = flow
         for flow in found.values():
             if not FlowState(flow.state).terminal:
-                raise Refused("conflict", f"flow f{flow.number} has not ended; cancel it first")
+                raise Refused("conflict", f"flow f{flow.number} has not ended; cancel it first", "refs")
             if rows.store.keys.claimed(flow.number):
-                raise Refused("conflict", f"a task of another flow waits for something in flow f{flow.number}")
+                message = f"a task of another flow waits for something in flow f{flow.number}"
+                raise Refused("conflict", message, "refs")
         for flow in found.values():
             self.delete_flow(rows, flow)
         return {"deleted": sum(flow.received for flow in found.values())}
@@ -322,6 +324,8 @@ class Steering:
             # tasks) is taken on when those are through, so that there are never many.
             key = _next(turn.cursors)
             cursor = turn.cursors.pop(key)
+            if cursor.kind is CursorKind.JUDGE:
+                write()  # whom the steps before have left to it
             most = min(STEP, _RETRIED) if cursor.kind is CursorKind.RETRY else STEP
             touched, done = self._step(rows, cursor, min(most, budget - used))
             used += touched + _STEP_COST
@@ -339,6 +343,8 @@ class Steering:
         """Returns how many rows were touched, and whether the cursor is through."""
         if cursor.kind is CursorKind.SETTLE:
             return self._settle(rows, cursor, limit)
+        if cursor.kind is CursorKind.JUDGE:
+            return judge(rows, limit)
         if cursor.kind is CursorKind.LINK:
             return link(rows, cursor.target)
         if cursor.kind in (CursorKind.DELETE, CursorKind.DISCARD):
@@ -406,7 +412,7 @@ class Steering:
         if edges:
             rows.turn.settled_edges.append((parent.number, cursor.position, edges[-1].child))
             cursor.position = edges[-1].child
-        return len(edges) + _JUDGING * len(rows.turn.to_judge), len(edges) < limit
+        return len(edges), len(edges) < limit
 
     def _remove(self, rows: Rows, cursor: Cursor) -> tuple[int, bool]:
         """Remove some tasks of a flow: first what may be much for each of them, then their rows."""
@@ -483,7 +489,7 @@ class Steering:
 
 #: Cursors whose steps change what is read from the store: edges, and tasks that are gone.
 _MUST_WRITE: Final = frozenset(
-    {CursorKind.RETRY, CursorKind.DISCARD, CursorKind.DELETE, CursorKind.LINK, CursorKind.UNHANDLED}
+    {CursorKind.RETRY, CursorKind.DISCARD, CursorKind.DELETE, CursorKind.LINK, CursorKind.UNHANDLED, CursorKind.JUDGE}
 )
 #: One of each at most. Nobody is held up by what is hidden, or stands elsewhere in the order for a moment.
 _LAST: Final = frozenset({CursorKind.DELETE, CursorKind.REORDER, CursorKind.UNHANDLED})

@@ -15,6 +15,7 @@ KEYED: Final = 4  # it holds a unique key until it has ended
 CONDITIONAL: Final = 8  # it has a `when`
 LINKING: Final = 16  # some of its dependencies are not taken apart yet; counted in `waiting` as one
 UNMET: Final = 64  # skipped by its `when`
+JUDGING: Final = 128  # everything is settled, and its `when` is to be evaluated; in an index: never renumber
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
 
 

@@ -288,6 +288,10 @@ class Store(Protocol):
         """Tasks that are held for want of a handler of one of these types."""
         ...
 
+    def judging(self, limit: int) -> list[Task]:
+        """Tasks whose `when` is to be evaluated."""
+        ...
+
     def ready_in(self, after: int, last: int) -> list[Task]: ...
     def oldest_open_flow(self) -> tuple[int, float] | None:
         """The open flow whose last chunk came longest ago: number, time."""
@@ -306,7 +310,10 @@ class Store(Protocol):
         """What is written once a turn: cursors, events, and figures of the engine that outlive it."""
         ...
 
-    def put_queue(self, queue: Queue) -> None: ...
+    def put_queue(self, queue: Queue) -> None:
+        """Store it, or forget it where nothing about it is special."""
+        ...
+
     def shrink(self, tasks: Sequence[int], limit: int) -> int:
         """Remove log lines and dependencies of tasks that are to be deleted, at most so many rows. Returns how many: fewer, when
         there are no more."""

@@ -44,10 +44,16 @@ class Copies:
         path = Path(target)
         if not path.is_absolute() or "\0" in target or path.name in ("", ".."):
             raise Invalid("invalid_value", "must be an absolute path of a file", "path")
-        if not path.parent.is_dir():
-            raise Invalid("invalid_value", f"there is no directory {path.parent}", "path")
-        if os.path.lexists(path):
-            raise Refused("conflict", f"{path} exists already", "path")
+        try:
+            if not path.parent.is_dir():
+                raise Invalid("invalid_value", f"there is no directory {path.parent}", "path")
+            if path.parent.resolve().is_relative_to(self._path.parent.resolve()):
+                # SQLite takes some names beside the database for parts of it.
+                raise Invalid("invalid_value", "must not be in the daemon's state directory", "path")
+            if os.path.lexists(path):
+                raise Refused("conflict", f"{path} exists already", "path")
+        except OSError as error:  # a name that is too long, links in a circle
+            raise Invalid("invalid_value", f"can't be a path: {error.strerror}", "path") from None
         return self._begin(lambda db: {"path": str(path), "bytes": self._copied(db, path)})
 
     def check(self) -> Future[dict[str, Any]]:

@@ -25,6 +25,9 @@ SELECT expires FROM task WHERE expires IS NOT NULL AND state < 5 AND flags & 2 =
 -- name: unhandled
 SELECT {task} FROM task WHERE state = 4 AND hold = 2 AND type IN (SELECT value FROM json_each(?1)) ORDER BY number LIMIT ?2;
 
+-- name: judging
+SELECT {task} FROM task WHERE state IN (2, 4) AND flags & 128 ORDER BY number LIMIT ?1;
+
 -- name: ready_numbers
 SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state = 3 ORDER BY number;
 

@@ -279,6 +279,10 @@ class SqliteStore:
         return [task_from(row) for row in self._db.execute(self._queries["unhandled"], (json.dumps(types), limit))]
 
     @guarded
+    def judging(self, limit: int) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["judging"], (limit,))]
+
+    @guarded
     def ready_in(self, after: int, last: int) -> list[Task]:
         return [task_from(row) for row in self._db.execute(self._queries["ready_numbers"], (after, last))]
 
@@ -483,7 +487,10 @@ class SqliteStore:
 
     @guarded
     def put_queue(self, queue: Queue) -> None:
-        self._db.execute(self._queries["queue_put"], (queue.name, queue.paused, queue.most))
+        if queue.paused or queue.most is not None:
+            self._db.execute(self._queries["queue_put"], (queue.name, queue.paused, queue.most))
+        else:
+            self._db.execute("DELETE FROM queue WHERE name = ?", (queue.name,))
 
     @guarded
     def note_start(self) -> bool:

@@ -46,6 +46,8 @@ def delete(desk: Desk, body: Body, reply: Reply, speaker: Speaker | None = None)
 async def list_values(desk: Desk, body: Body, reply: Reply, speaker: Speaker | None = None) -> None:
     request = messages.read(messages.MemoryList, body)
     if request.namespaces:
+        if set(body) - {"namespaces"}:
+            raise Invalid("invalid_value", "the list of namespaces takes nothing else", "namespaces")
         reply(await desk.ask(desk.questions.memory_namespaces, desk.moment()))
         return
     _check_name(request.namespace, "namespace")

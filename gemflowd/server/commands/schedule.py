@@ -15,6 +15,8 @@ from gemflowd.server.commands.submit import read_alone
 from gemflowd.server.desk import Body, Desk
 
 #: Each run is a flow of its own that starts when it is due.
+#: Bytes of a schedule's task: every run makes a copy of them.
+_MOST_BYTES: Final = 1024 * 1024
 _WITHOUT: Final = ("deps", "when", "delay", "run_at", "expires", "key", "key_ttl", "key_conflict")
 
 
@@ -27,6 +29,10 @@ def add(desk: Desk, body: Body, reply: Reply) -> None:
     if not 1 <= request.misfire_limit <= MOST_MADE_UP:
         raise Invalid("invalid_value", f"must be from 1 to {MOST_MADE_UP}", "misfire_limit")
     task = read_alone(desk, request.task, "task", _WITHOUT)
+    if len(task.body) > _MOST_BYTES:
+        raise Invalid(
+            "too_large", f"a schedule's task has at most {_MOST_BYTES} bytes of data: each run stores them", "task.data"
+        )
     desk.post(
         facts.AddSchedule(
             reply,

@@ -416,6 +416,9 @@ def _condition(shape: messages.Task, path: str) -> str | None:
         return None
     if not shape.deps:
         raise Invalid("invalid_value", "a condition is about dependencies, and there are none", f"{path}.when")
+    if len(shape.deps) > conditions.MAX_DEPENDENCIES:
+        message = f"a task with a condition has at most {conditions.MAX_DEPENDENCIES} dependencies"
+        raise Invalid("invalid_value", message, f"{path}.when")
     problem = conditions.problem(shape.when)
     if problem is not None:
         raise Invalid("invalid_value", problem, f"{path}.when")
@@ -430,7 +433,7 @@ def _key(shape: messages.Task, path: str, *, alone: bool) -> facts.UniqueKey | N
         return None
     if not 0 < len(shape.key) <= 200:
         raise Invalid("invalid_value", "must have 1 to 200 characters", f"{path}.key")
-    conflict = shape.key_conflict or ("return" if alone else "reject")
+    conflict = ("return" if alone else "reject") if shape.key_conflict is None else shape.key_conflict
     if conflict not in ("return", "reject", "replace"):
         raise Invalid("invalid_value", "must be return, reject or replace", f"{path}.key_conflict")
     if conflict != "reject" and not alone:

@@ -25,6 +25,7 @@ DROP INDEX task_due;
 CREATE INDEX task_ready ON task (lane, urgency DESC, tag, number) WHERE state = 3;
 CREATE INDEX task_due ON task (flags & 1, due, number) WHERE state = 1;
 CREATE INDEX task_expires ON task (flags & 2, expires, number) WHERE expires IS NOT NULL AND state < 5;
+CREATE INDEX task_judging ON task (number) WHERE state IN (2, 4) AND flags & 128;
 CREATE INDEX task_unhandled ON task (type, number) WHERE state = 4 AND hold = 2;
 
 ALTER TABLE lane ADD COLUMN resources TEXT NOT NULL DEFAULT '';

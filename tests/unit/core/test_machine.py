@@ -17,7 +17,7 @@ from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TERMINAL, On, State
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGING, Task
 
 COROUTINE = Lane(2, LaneKey("default", "model", Kind.COROUTINE))
 
@@ -282,7 +282,8 @@ def test_what_has_a_condition_is_judged_before_it_goes_on():
     task = make_task(1, State.HELD, flags=CONDITIONAL)
     turn = hold(make_turn(), task)
     machine.release(turn, task)
-    assert turn.to_judge == [task]
+    assert task.flags & JUDGING
+    assert (CursorKind.JUDGE, 0) in turn.cursors
     machine.proceed(turn, task, judged=True)
     assert task.state is State.READY
 

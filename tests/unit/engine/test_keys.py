@@ -5,7 +5,8 @@ from __future__ import annotations
 from helpers.rig import Rig
 from helpers.tasks import Answer, new, submission
 
-from gemflowd.model.facts import UniqueKey
+from gemflowd.model.facts import Delete, UniqueKey
+from gemflowd.model.refs import FlowRef
 from gemflowd.model.states import State
 
 
@@ -71,5 +72,8 @@ def test_with_a_time_of_its_own_the_end_does_not_free_it():
     assert rig.submit([keyed()], "s2").body["first"] == 1
     rig.clock.jump(3600)
     assert rig.submit([keyed("reject")], "s3").code == "duplicate_key", "setting the clock does not free it"
+    rig.post(Delete(Answer(), [FlowRef(1)]))
+    rig.run()
+    assert rig.submit([keyed("reject")], "s3").code == "duplicate_key", "nor does deleting the task"
     rig.clock.now += 61
     assert rig.submit([keyed("reject")], "s4").body["first"] == 2

@@ -6,6 +6,7 @@ import pytest
 from helpers.rig import Rig
 from helpers.tasks import Answer, dep, many, new, submission
 
+from gemflowd.conditions import problem
 from gemflowd.core.turn import CursorKind
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
@@ -452,6 +453,8 @@ def test_a_flow_that_was_received_slowly_does_not_burst_ahead():
         ("deps.b.result.x", State.SKIPPED),
         ("has(deps.b.result)", State.SKIPPED),
         ("1", State.SKIPPED),
+        ("deps.a.result.list[5] == 1", State.SKIPPED),
+        ("deps.all(name, deps[name].state != 'cancelled')", State.READY),
     ],
 )
 def test_when(expression: str, state: State):
@@ -462,7 +465,7 @@ def test_when(expression: str, state: State):
     deps = (dep(0, On.DONE), dep(1, On.DONE))
     rig.submit([new("a"), new("b"), new("c", *deps, when=expression, queue="later"), new("d", dep(2))])
     set_queue(rig, "later", paused=True)
-    rig.end(1, payload=msgpack.packb({"score": 0.7}))
+    rig.end(1, payload=msgpack.packb({"score": 0.7, "list": []}))
     rig.crash()
     rig.slots(2)
     rig.end(2, Outcome.PERMANENT, payload=msgpack.packb({"class": "Bang", "code": "boom", "message": "m"}))
@@ -473,6 +476,48 @@ def test_when(expression: str, state: State):
     rig.check()
 
 
+def test_an_expression_over_a_result_is_refused_for_its_cost():
+    for expression in (
+        "deps.a.result.l.all(x, x in deps.a.result.l)",
+        "[1].map(x, x)",
+        "deps.all(a, deps.all(b, true))",
+    ):
+        assert "of macros only one" in (problem(expression) or "")
+    assert problem("deps.exists(name, deps[name].ok)") is None
+    assert problem("a" * 501) == "it must have 1 to 500 characters"
+
+
+def test_very_many_conditions_are_judged_over_turns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 60)
+    rig = Rig()
+    rig.slots()
+    rig.submit(
+        [
+            new("a"),
+            *(new(None, dep(0), when="deps.a.ok") for _ in range(50)),
+            *(new(None, dep(0), when="!deps.a.ok") for _ in range(50)),
+        ]
+    )
+    set_queue(rig, paused=True)
+    rig.executor.end(rig.attempt(1), payload=b"\x01")
+    turns = 0
+    while not rig.would_sleep():
+        rig.turn()
+        rig.check()
+        turns += 1
+        if turns == 5:
+            rig.crash()
+    assert turns > 10
+    assert (words(rig).count("ready"), words(rig).count("skipped")) == (50, 50)
+
+
+def test_a_release_of_one_task_does_not_lift_the_hold_of_its_flow(rig: Rig):
+    rig.submit([new(), new()])
+    ask(rig, facts.Hold, "f1")
+    assert ask(rig, facts.Release, 2).body == {"released": 0, "unchanged": 1}
+    assert ask(rig, facts.Release, "f1").body["released"] == 1
+
+
 def test_large_results_are_not_looked_at():
     import msgpack
 
@@ -481,7 +526,7 @@ def test_large_results_are_not_looked_at():
     rig.submit([new("a"), new("b", dep(0), when="deps.a.ok")])
     rig.end(1, payload=msgpack.packb("x" * 70_000))
     assert rig.state(2) is State.SKIPPED
-    assert "at most 65536" in (rig.task(2).reason or "")
+    assert "at most 16384" in (rig.task(2).reason or "")
 
 
 # Very many dependencies
