@@ -96,16 +96,20 @@ def test_they_are_listed_by_name_and_shown_as_they_were_given(client: Raw) -> No
 
 def test_a_list_of_large_tasks_leaves_them_out(client: Raw) -> None:
     """The reply is bounded, whatever people put into their tasks."""
-    large = echo(text="x" * 5_000_000)
-    for name in "ab":
+    large = echo(text="x" * 1_000_000)
+    for name in "abcdefghi":
         client("schedule_add", name=name, cron=NEVER_SOON, task=large)
     listed = client("schedule_list")["schedules"]
-    assert [(it["name"], it["task"]) for it in listed] == [("a", None), ("b", None)]
+    assert [(it["name"], it["task"]) for it in listed] == [(name, None) for name in "abcdefghi"]
     assert client("schedule_show", name="b")["task"] == large
-    client("schedule_remove", name="b")
+    for name in "bcdefghi":
+        client("schedule_remove", name=name)
     (listed,) = client("schedule_list")["schedules"]
     assert listed["task"] == large
     client("schedule_remove", name="a")
+    with pytest.raises(Refusal) as refused:
+        client("schedule_add", name="a", cron=NEVER_SOON, task=echo(text="x" * 1_100_000))
+    assert (refused.value.code, refused.value.path) == ("too_large", "task.data")
 
 
 def test_the_persona_is_written_into_the_task(shared: Daemon, client: Raw) -> None:
