@@ -25,7 +25,7 @@ _AGE_ZERO: Final = 1_700_000_000.0
 #: Seconds of a flow's work that go together: very short tasks of one flow lie side by side in the database, too, and taking them
 #: in turns with other flows one by one would touch a page for each. And how many at most.
 _TOGETHER: Final = 0.02
-_MOST_TOGETHER: Final = 64
+_MOST_TOGETHER: Final = 256
 
 
 def give_tag(turn: Turn, task: Task, virtual_time: float, mean: float) -> None:
