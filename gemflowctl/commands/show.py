@@ -46,6 +46,11 @@ def _show_task(console: Console, task: Body) -> None:
             "timeout": format_seconds(task["timeout"]) if task.get("timeout") else None,
             "retries": task.get("retries"),
             "due": format_moment(task["due"]) if task.get("due") else None,
+            "when": task.get("when"),
+            "expires": format_moment(task["expires"]) if task.get("expires") else None,
+            "key": task.get("key"),
+            "resources": ", ".join(f"{name}={amount:g}" for name, amount in (task.get("resources") or {}).items())
+            or None,
             "waits for": ", ".join(map(_dependency, task.get("deps") or [])) or None,
             "needed by": ", ".join(str(number) for number in (task.get("dependents") or [])[:50]) or None,
         }

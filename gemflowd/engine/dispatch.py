@@ -139,6 +139,7 @@ def _start(
     for index, (lane, key) in enumerate(taken):
         task = found.get(key[2])
         if task is None or not _is_ready(task, lane) or key != key_of(task, turn.lanes[lane]):
+            memory.gathered.pop(key[2], None)
             continue  # ended, moved or edited since the window was filled
         if not _may_run(rows, task):
             continue

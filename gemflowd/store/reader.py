@@ -20,6 +20,7 @@ import msgpack
 
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Refused
+from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
@@ -248,6 +249,7 @@ class Questions:
             "timeout": task.timeout,
             "retries": task.retries,
             "due": task.due,
+            **self._rules_of(task),
             "deps": deps,
             "dependents": [child for (child,) in self._db.execute(self._queries["dependents_of"], (task.number,))],
             "attempts_log": attempts,
@@ -258,6 +260,19 @@ class Questions:
         elif task.state.terminal:
             shown["error"] = _error(task, attempts[-1]["error"] if attempts else None)
         return shown
+
+    def _rules_of(self, task: Task) -> Body:
+        """What else was asked for a task, as far as it is kept."""
+        run = self._db.execute
+        resources = run("SELECT resources FROM lane WHERE number = ?", (task.lane,)).get
+        return {
+            "when": run("SELECT expression FROM condition WHERE task = ?", (task.number,)).get,
+            "expires": task.expires,
+            "key": run("SELECT key FROM unique_key WHERE task = ?", (task.number,)).get,
+            "resources": dict(amounts(resources)),
+            "retry_on": json.loads(task.rules) if task.rules else {},
+            "depth": task.depth,
+        }
 
     def results(self, refs: Sequence[Ref], after: int, limit: int) -> Body:
         """Lines of tasks that have ended, in order of submission."""
@@ -306,6 +321,9 @@ class Questions:
 
     def submission(self, submission: str) -> Body:
         row = self._db.execute(self._queries["flow_of"], (submission,)).fetchone()
+        if row is None:  # it may have been answered with another one's task, or have added to a flow
+            sql = "SELECT f.submission FROM addition a JOIN flow f ON f.number = a.flow WHERE a.submission = ?"
+            row = self._db.execute(self._queries["flow_of"], (self._db.execute(sql, (submission,)).get,)).fetchone()
         if row is None or flow_from(row).deleted:
             raise Refused("not_found", "there is no such submission", "submission")
         flow = flow_from(row)

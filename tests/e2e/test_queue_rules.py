@@ -16,6 +16,8 @@ from helpers.raw import Raw, Refusal
 def shared() -> Iterator[Daemon]:
     settings = with_handlers("odd_tasks", workers=2, batch_size=20, backoff=0.01, resources=["gpu=1"], grace=0.5)
     with running(**settings) as daemon:
+        with Raw(daemon.endpoint) as client:  # both kinds of worker are there
+            assert client.run({"type": "sleep", "data": {"seconds": 0}}, {"type": "echo"})[0]["ok"]
         yield daemon
 
 
