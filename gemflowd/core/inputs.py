@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import msgpack
 
-from gemflowd.core.lanes import Key
-
 
 @dataclass(slots=True)
 class Inputs:
@@ -41,7 +39,5 @@ class Inputs:
 class Gathering:
     """A ready task whose inputs are being gathered. It is in no window meanwhile."""
 
-    lane: int
-    key: Key
     after: int = 0  # the last dependency that was looked up
     inputs: Inputs = field(default_factory=Inputs)

@@ -35,6 +35,10 @@ def give_tag(turn: Turn, task: Task, virtual_time: float, mean: float) -> None:
     Behind a gate that is shut no time passes: tags begin at 0 there, and opening it shifts the lane (`engine.submission`).
     """
     if task.tag != 0.0:
+        if turn.rules.ageing <= 0:
+            task.urgency = task.priority  # the rule may have changed while it was elsewhere
+        elif task.urgency == task.priority:
+            task.urgency = aged(turn.rules, task.priority, task.created)
         return
     task.urgency = aged(turn.rules, task.priority, turn.steady)
     if turn.rules.fair:
@@ -317,7 +321,10 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
         return False
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
+    task.tag = 0.0  # a new place: at its old one it would come before all who have waited since
     task.flags &= ~(UNMET | JUDGING)
+    if task.number in turn.freed:  # it ended in this very turn: what it had is not free
+        turn.freed.remove(task.number)
     task.due = task.finished = task.expires = None
     task.waiting = blocked_by
     turn.dropped_results.append(task.number)

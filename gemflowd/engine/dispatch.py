@@ -10,7 +10,7 @@ from gemflowd.core import limits, machine
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
 from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
 from gemflowd.core.turn import Turn
-from gemflowd.engine.inputs import gather, inputs_of, large, must_gather
+from gemflowd.engine.inputs import begin_to_gather, gather, inputs_of, large, must_gather
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
@@ -143,16 +143,19 @@ def _start(
             continue  # ended, moved or edited since the window was filled
         if not _may_run(rows, task):
             continue
-        if must_gather(memory, task, lane, key):
-            continue
+        if must_gather(memory, task):
+            if begin_to_gather(memory, task):
+                continue
+            _put_back(memory, taken[index:])
+            full = True
+            break
         mean = memory.means.of(task.type)
         if task.number in bulky:
             mean = max(mean, HAND_OVER_SECONDS)
         memory.lane_means[lane] = mean
         slot = placing.place(task.number, mean)
         if slot is None:
-            for back_lane, back in taken[index:]:
-                memory.windows[back_lane].push(back)
+            _put_back(memory, taken[index:])
             full = True
             break
         machine.start(turn, task, slot.name)
@@ -162,6 +165,11 @@ def _start(
     if placed:
         _orders(rows, placed, starts)
     return not full
+
+
+def _put_back(memory: Memory, taken: list[tuple[int, Key]]) -> None:
+    for lane, key in taken:
+        memory.windows[lane].push(key)
 
 
 def _may_run(rows: Rows, task: Task) -> bool:

@@ -47,7 +47,7 @@ TURN_ROWS: Final = 1_200
 #: Bytes of a value that cost about as much as a row.
 _ROW_BYTES: Final = 8192
 #: The share of a turn's rows that cursors get when it has decided many others.
-_LEAST_SHARE: Final = 10
+_LEAST_SHARE: Final = 4
 #: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
 SLOW_TURN: Final = 0.1
 #: Seconds between two tries while the disk is full.
@@ -390,7 +390,7 @@ class Engine:
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
             flow = rows.flow(oldest[0])
-            if flow is not None:
+            if flow is not None and (CursorKind.DISCARD, flow.number) not in turn.cursors:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
         if not self._draining:

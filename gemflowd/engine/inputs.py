@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gemflowd.core.inputs import Gathering, Inputs
-from gemflowd.core.lanes import Key
+from gemflowd.core.lanes import key_of
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
 from gemflowd.model.states import State
@@ -17,6 +17,8 @@ from gemflowd.model.task import Task
 
 #: Dependencies whose results are looked up in the turn that starts the task; of more they are gathered before, as many a turn.
 AT_ONCE: Final = 2_000
+#: Tasks whose inputs may be in memory before they start: each has up to max_inputs_mb.
+_AT_A_TIME: Final = 4
 #: Dependencies, and bytes of their results in all, with which a task is still one of several that are handed over at a time.
 _FEW: Final = 16
 _SMALL: Final = 64 * 1024
@@ -36,18 +38,24 @@ def gather(rows: Rows) -> None:
         it.inputs.add((parent, name, value) for parent, name, value in page if value is not None)
         if len(page) < AT_ONCE or it.inputs.size > rows.turn.rules.max_inputs_bytes:
             memory.gathered[number] = memory.gathering.pop(number).inputs
-            memory.windows[it.lane].push(it.key)
-            memory.live.add(it.lane)
+            memory.windows[task.lane].push(key_of(task, rows.turn.lanes[task.lane]))  # it may have been edited or moved
+            memory.live.add(task.lane)
         else:
             it.after = page[-1][0]
     memory.again = memory.again or bool(memory.gathering)
 
 
-def must_gather(memory: Memory, task: Task, lane: int, key: Key) -> bool:
+def must_gather(memory: Memory, task: Task) -> bool:
     """Whether a task that is about to start has too many dependencies for one turn; then they are gathered first."""
-    if task.inputs <= AT_ONCE or task.number in memory.gathered:
-        return False
-    memory.gathering.setdefault(task.number, Gathering(lane, key))
+    return task.inputs > AT_ONCE and task.number not in memory.gathered
+
+
+def begin_to_gather(memory: Memory, task: Task) -> bool:
+    """Take it out of the order until it is through. Returns False while enough others hold theirs in memory."""
+    if task.number not in memory.gathering:
+        if len(memory.gathering) + len(memory.gathered) >= _AT_A_TIME:
+            return False
+        memory.gathering[task.number] = Gathering()
     memory.again = True
     return True
 

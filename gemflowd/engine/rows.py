@@ -13,7 +13,7 @@ from gemflowd.store.base import Store
 
 #: More tasks than this by number in one request: name the flow instead.
 MOST_REFERENCED = 2_000
-_TOO_MANY = f"at most {MOST_REFERENCED} tasks by number; name the flow instead"
+_TOO_MANY = f"at most {MOST_REFERENCED} tasks and flows by number; name the flow instead of its tasks"
 
 
 class Rows:
@@ -106,7 +106,7 @@ class Rows:
                 tasks.update((task.number, task) for task in named.values())
             else:
                 tasks.update(self._range(ref, path))
-            if len(tasks) > MOST_REFERENCED:
+            if len(tasks) + len(flows) > MOST_REFERENCED:
                 raise Refused("invalid_value", _TOO_MANY, path)
         return list(tasks.values()), flows
 

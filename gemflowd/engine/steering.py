@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from gemflowd.core import graph, machine
@@ -18,7 +19,7 @@ from gemflowd.model import task as model
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.facts import Cancel, Delete, Discard, Edit, Hold, Release, Reply, Retry
-from gemflowd.model.states import FlowState, State
+from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import CLAIMING, KEYED, LINKING, UNMET, Flow, Task
 from gemflowd.store.base import ParentEdge
 
@@ -34,6 +35,8 @@ _REMOVED_BYTES: Final = 8 * 1024 * 1024
 _RETRIED: Final = 250
 #: Dependencies of a task that are looked up together with those of others.
 _FEW_EDGES: Final = 10
+#: Ended tasks with few dependents whose dependents are told together.
+_TOLD: Final = 100
 #: Tasks that one `retry --downstream` reaches.
 _MOST_DOWNSTREAM: Final = 2_000
 
@@ -101,6 +104,9 @@ class Steering:
                 raise Refused("conflict", f"flow f{flow.number} is still being received")
             if (CursorKind.CANCEL, flow.number) in rows.turn.cursors:
                 raise Refused("conflict", f"flow f{flow.number} is being cancelled")
+        for task in tasks:
+            if (CursorKind.CANCEL, task.flow) in rows.turn.cursors:
+                raise Refused("conflict", f"flow f{task.flow} is being cancelled")
         downstream = self._downstream(rows, tasks) if fact.downstream else []
         counts = {"retried": 0, "unchanged": 0}
         for task in tasks:
@@ -323,6 +329,9 @@ class Steering:
             # What was begun last comes first: a cursor that begins others (a cancelled flow settles what waited for its
             # tasks) is taken on when those are through, so that there are never many.
             key = _next(turn.cursors)
+            if key[0] is CursorKind.SETTLE and (many := self._few_dependents(rows)):
+                used += self._settle_many(rows, many) + _STEP_COST
+                continue
             cursor = turn.cursors.pop(key)
             if cursor.kind is CursorKind.JUDGE:
                 write()  # whom the steps before have left to it
@@ -376,7 +385,7 @@ class Steering:
                 assert cursor.value is not None
                 if machine.edit(rows.turn, task, cursor.value):
                     self._count(cursor, "edited")
-            elif cursor.later and (task.state is not State.SKIPPED or task.flags & UNMET):
+            elif cursor.later and (task.state not in (State.SKIPPED, State.CANCELLED) or task.flags & UNMET):
                 continue  # it had its retry in the first round; that it has failed again is no reason for another
             elif self._retry(rows, task, edges.get(task.number)):
                 self._count(cursor, "retried")
@@ -389,6 +398,40 @@ class Steering:
             cursor.again, cursor.later, cursor.position = False, True, 0
             return len(tasks), False
         return len(tasks), True
+
+    def _few_dependents(self, rows: Rows) -> list[Task]:
+        """Ended tasks with few dependents each, who can all be told in one go; none where there is one such task alone."""
+        latest = islice(reversed(rows.turn.cursors.values()), _TOLD)
+        targets = [it.target for it in latest if it.kind is CursorKind.SETTLE and it.position == 0]  # not begun yet
+        if len(targets) < 2:
+            return []
+        found = rows.tasks(targets)
+        # Who is gone, or was retried meanwhile, has nothing to tell: the ordinary step sees to it.
+        few = [found[number] for number in targets if number in found]
+        few = [task for task in few if task.state.terminal and task.dependents <= _FEW_EDGES]
+        return few if len(few) > 1 else []
+
+    def _settle_many(self, rows: Rows, parents: list[Task]) -> int:
+        """Tell the dependents of several tasks of their ends. Returns how many rows that touched."""
+        turn = rows.turn
+        ended = {task.number: task for task in parents}
+        edges = rows.store.edges_of(list(ended))
+        children = rows.tasks([edge.child for edge in edges])
+        for edge in edges:
+            self._tell(rows, ended[edge.parent], children[edge.child], edge.on)
+        turn.closed_edges += [(edge.parent, edge.child) for edge in edges]
+        for number in ended:
+            cursor = turn.cursors.pop((CursorKind.SETTLE, number))
+            turn.moved_cursors.pop((CursorKind.SETTLE, number), None)
+            if cursor.stored:
+                turn.done_cursors.append(cursor)
+        return len(edges) + len(ended)
+
+    def _tell(self, rows: Rows, parent: Task, child: Task, on: On) -> None:
+        waited = not child.state.terminal
+        machine.settle_dependency(rows.turn, parent, child, on)
+        if waited and child.state is State.CANCELLED:  # before the cursor that cancels its flow has come to it
+            self._count(Cursor(CursorKind.CANCEL, child.flow), "cancelled")
 
     def _need_not_settle(self, rows: Rows, task: Task) -> None:
         """All who wait for a task are cancelled with it: there is nobody to be told of its end."""
@@ -404,11 +447,7 @@ class Steering:
         edges = rows.store.open_edges(parent.number, cursor.position, limit)
         children = rows.tasks([edge.child for edge in edges])
         for edge in edges:
-            child = children[edge.child]
-            waited = not child.state.terminal
-            machine.settle_dependency(rows.turn, parent, child, edge.on)
-            if waited and child.state is State.CANCELLED:  # before the cursor that cancels its flow has come to it
-                self._count(Cursor(CursorKind.CANCEL, child.flow), "cancelled")
+            self._tell(rows, parent, children[edge.child], edge.on)
         if edges:
             rows.turn.settled_edges.append((parent.number, cursor.position, edges[-1].child))
             cursor.position = edges[-1].child

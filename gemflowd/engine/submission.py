@@ -58,7 +58,7 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
     parents = _find_parents(rows, flow, fact)
     holder = keys.check(rows, fact, alone=flow is None and fact.complete and len(fact.tasks) == 1)
     if holder is not None:
-        addition = Addition(holder.flow, holder.number, 1, fact.digest)
+        addition = Addition(holder.flow, holder.number, 1, fact.digest, grown=False)
         rows.store.keys.add(fact.submission, addition)
         return {**_added(rows, fact, addition), "key": "returned"}
     if flow is None:
@@ -100,7 +100,9 @@ def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, 
     parents = _find_parents(rows, flow, fact)
     keys.check(rows, fact, alone=False)
     tasks = store_tasks(rows, flow, fact, parents, gate=0, depth=task.depth + 1)
-    addition = Addition(flow.number, tasks[0].number, len(tasks), fact.digest if wish.step is None else None)
+    addition = Addition(
+        flow.number, tasks[0].number, len(tasks), fact.digest if wish.step is None else None, grown=True
+    )
     rows.store.keys.add(name, addition)
     return _addition_reply(flow, fact, addition, repeated=False)
 
@@ -166,7 +168,7 @@ def _order(rows: Rows, flow: Flow, tasks: list[Task], new: list[NewTask]) -> Non
     base = max(rows.memory.virtual_time, flow.last_tag)
     for place, index in enumerate(sorted(range(len(tasks)), key=lambda index: -remaining[index])):
         task = tasks[index]
-        task.tag = base + (place + 1) / flow.weight
+        task.tag = base + (place + 1) / flow.weight if rows.turn.rules.fair else float(tasks[0].number + place)
         task.urgency = machine.aged(rows.turn.rules, task.priority, rows.turn.steady)
     flow.last_tag = base + len(tasks) / flow.weight
 
@@ -270,15 +272,16 @@ def _complete(rows: Rows, flow: Flow) -> None:
     turn = rows.turn
     turn.move_flow(flow, FlowState.ACTIVE)
     flow.streaming = False
+    gated = False
     for lane in turn.lanes.values():
         if lane.key.gate == flow.number and not lane.open:
-            lane.open = True
+            lane.open = gated = True
             if turn.rules.fair:
                 lane.shift = rows.memory.virtual_time
             turn.changed_lanes[lane.number] = lane
             rows.memory.windows.pop(lane.number, None)
             rows.memory.live.add(lane.number)
-    if flow.received and turn.rules.fair:
+    if gated and turn.rules.fair:
         flow.last_tag += rows.memory.virtual_time
 
 

@@ -66,6 +66,7 @@ class Addition(NamedTuple):
     first: int
     size: int  # how many tasks
     digest: bytes | None  # None: whatever is sent
+    grown: bool  # tasks were added to the flow
 
 
 class HeldValue(NamedTuple):
@@ -317,6 +318,10 @@ class Store(Protocol):
     def shrink(self, tasks: Sequence[int], limit: int) -> int:
         """Remove log lines and dependencies of tasks that are to be deleted, at most so many rows. Returns how many: fewer, when
         there are no more."""
+        ...
+
+    def edges_of(self, parents: Sequence[int]) -> list[Edge]:
+        """The dependencies of several parents that are not settled yet; for those that have few."""
         ...
 
     def deleted_flow(self) -> int | None:

@@ -67,6 +67,9 @@ SELECT {flow} FROM flow WHERE submission = ?1;
 -- name: chunk
 SELECT flow, start, count, first, complete, digest FROM chunk WHERE flow = ?1 AND start = ?2 AND count = ?3 AND complete = ?4;
 
+-- name: edges_of
+SELECT d.parent, d.child, d."on" FROM json_each(?1) j CROSS JOIN dependency d ON d.parent = j.value WHERE d.settled = 0;
+
 -- name: open_edges
 SELECT parent, child, "on" FROM dependency WHERE parent = ?1 AND child > ?2 AND settled = 0 ORDER BY child LIMIT ?3;
 

@@ -327,7 +327,7 @@ class Questions:
         if row is None or flow_from(row).deleted:
             raise Refused("not_found", "there is no such submission", "submission")
         flow = flow_from(row)
-        added = "SELECT coalesce(sum(count), 0) FROM addition WHERE flow = ?"
+        added = "SELECT coalesce(sum(count), 0) FROM addition WHERE flow = ? AND grown = 1"
         grown = self._db.execute(added, (flow.number,)).get if flow.streaming else 0
         return {"flow": flow.number, "state": FlowState(flow.state).word, "received": flow.received - grown}
 

@@ -291,6 +291,11 @@ class SqliteStore:
         return self._db.execute(self._queries["open_flow"]).fetchone()
 
     @guarded
+    def edges_of(self, parents: Sequence[int]) -> list[Edge]:
+        rows = self._db.execute(self._queries["edges_of"], (json.dumps(parents),))
+        return [Edge(parent, child, _ONS[on]) for parent, child, on in rows]
+
+    @guarded
     def open_edges(self, parent: int, after: int, limit: int) -> list[Edge]:
         return [
             Edge(p, child, _ONS[on])

@@ -78,7 +78,8 @@ CREATE TABLE addition (
     flow       INTEGER NOT NULL,
     first      INTEGER NOT NULL,
     count      INTEGER NOT NULL,
-    digest     BLOB                                 -- null: whatever is sent (a step of a task)
+    digest     BLOB,                                -- null: whatever is sent (a step of a task)
+    grown      INTEGER NOT NULL CHECK (grown IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX addition_flow ON addition (flow);
 

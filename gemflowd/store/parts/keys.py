@@ -43,17 +43,17 @@ class Keys:
 
     @guarded
     def addition(self, submission: str) -> Addition | None:
-        sql = "SELECT flow, first, count, digest FROM addition WHERE submission = ?"
+        sql = "SELECT flow, first, count, digest, grown FROM addition WHERE submission = ?"
         row = self._db.execute(sql, (submission,)).fetchone()
-        return Addition(*row) if row else None
+        return Addition(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
 
     @guarded
     def added(self, flow: int) -> int:
-        sql = "SELECT coalesce(sum(a.count), 0) FROM addition a JOIN flow f ON f.number = a.flow WHERE a.flow = ? AND a.first <> f.first"
+        sql = "SELECT coalesce(sum(count), 0) FROM addition WHERE flow = ? AND grown = 1"
         count: int = self._db.execute(sql, (flow,)).get
         return count
 
     @guarded
     def add(self, submission: str, addition: Addition) -> None:
-        sql = "INSERT INTO addition (submission, flow, first, count, digest) VALUES (?, ?, ?, ?, ?)"
+        sql = "INSERT INTO addition (submission, flow, first, count, digest, grown) VALUES (?, ?, ?, ?, ?, ?)"
         self._db.execute(sql, (submission, *addition))

@@ -564,3 +564,62 @@ def test_dependencies_that_end_while_they_are_taken_apart():
         rig.turn()
     rig.run()
     assert rig.state(2_501) in (State.READY, State.RUNNING)
+
+
+# What a reviewer found
+
+
+def test_an_edit_while_its_inputs_are_gathered_does_not_lose_a_task(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gemflowd.engine.inputs.AT_ONCE", 2)
+    rig = Rig()
+    rig.submit([new(priority=9), new(priority=9), new(priority=9), new(None, dep(0), dep(1), dep(2))])
+    rig.slots()
+    for _ in range(2):
+        rig.end(rig.running()[0])
+    rig.executor.end(rig.attempt(rig.running()[0]))
+    while not rig.engine._memory.gathering:
+        rig.turn()
+    rig.post(facts.Edit(Answer(), parse_all([4]), 7))
+    while rig.engine._memory.again or not rig.would_sleep():
+        rig._deliver(rig.engine.turn(rig.engine._take()))
+    assert rig.running() == [4]
+
+
+def test_a_retry_takes_a_new_place(rig: Rig):
+    rig.submit(many(20))
+    for number in range(1, 21):
+        rig.end(number, Outcome.PERMANENT)
+    rig.retry("f1")
+    rig.submit(many(3), "s2")
+    order = []
+    while rig.running():
+        order += rig.running()
+        rig.end(rig.running()[0])
+    assert max(order.index(number) for number in (21, 22, 23)) < 10, order
+
+
+def test_completing_a_stream_leaves_its_place(rig: Rig):
+    rig.submit(many(50), "before")
+    for number in range(1, 51):
+        rig.end(number)
+    rig.submit([new("a")], "s", stream=True, complete=False)
+    rig.submit([new("b")], "s", stream=True, offset=1)
+    assert rig.task(52).tag < rig.task(51).tag + 2
+
+
+def test_a_flow_whose_first_waits_for_its_second_is_put_back_whole(rig: Rig):
+    rig.submit([new("blocker")], "s0")
+    rig.submit([new("b", dep(1)), new("a")])
+    rig.cancel("f2")
+    assert rig.retry("f2").body["retried"] == 2
+    assert words(rig) == ["running", "blocked", "ready"]
+
+
+def test_ended_and_retried_in_one_turn_keeps_its_claims(rig: Rig):
+    rig.submit(many(1))
+    rig.end(1)
+    rig.submit([new(None, dep(facts.TaskNumber(1)))], "s2")
+    rig.executor.end(rig.attempt(2), Outcome.PERMANENT)
+    rig.post(facts.Retry(Answer(), parse_all([2]), False))
+    rig.run()
+    assert ask(rig, facts.Delete, "f1").code == "conflict"
