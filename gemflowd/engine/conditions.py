@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 import msgpack
@@ -63,7 +64,7 @@ def _seen(rows: Rows, task: Task, ends: Ends) -> dict[str, Any]:
     results = {number: value for number, _, value in rows.store.inputs([task.number])[task.number]}
     failed = [number for number, _, state, _ in ends if state in (State.FAILED, State.QUARANTINED)]
     errors = rows.store.links.errors(failed) if failed else {}
-    names = [name for _, name, _, _ in ends]
+    often = Counter(name for _, name, _, _ in ends)
     deps: dict[str, Any] = {}
     for number, name, state, _ in ends:
         seen: dict[str, Any] = {"state": state.word, "ok": state is State.SUCCEEDED}
@@ -72,5 +73,5 @@ def _seen(rows: Rows, task: Task, ends: Ends) -> dict[str, Any]:
         if number in errors:
             error = msgpack.unpackb(errors[number], strict_map_key=False)
             seen["error"] = {key: str(error[key])[:1000] for key in ("class", "code", "message") if key in error}
-        deps[name if name is not None and names.count(name) == 1 else str(number)] = seen
+        deps[name if name is not None and often[name] == 1 else str(number)] = seen
     return deps

@@ -144,11 +144,8 @@ def _start(
         if not _may_run(rows, task):
             continue
         if must_gather(memory, task):
-            if begin_to_gather(memory, task):
-                continue
-            _put_back(memory, taken[index:])
-            full = True
-            break
+            begin_to_gather(memory, task, lane, key)
+            continue
         mean = memory.means.of(task.type)
         if task.number in bulky:
             mean = max(mean, HAND_OVER_SECONDS)

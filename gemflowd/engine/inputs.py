@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from gemflowd.core import limits
 from gemflowd.core.inputs import Gathering, Inputs
-from gemflowd.core.lanes import key_of
+from gemflowd.core.lanes import Key, key_of
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
 from gemflowd.model.states import State
@@ -27,6 +28,7 @@ _SMALL: Final = 64 * 1024
 def gather(rows: Rows) -> None:
     """One turn's share of gathering; who is through goes back into its window."""
     memory = rows.memory
+    _make_room(rows)
     if not memory.gathering:
         return
     number, it = next(iter(memory.gathering.items()))
@@ -45,19 +47,35 @@ def gather(rows: Rows) -> None:
     memory.again = memory.again or bool(memory.gathering)
 
 
+def _make_room(rows: Rows) -> None:
+    """Forget what was gathered for tasks that may not start any more; who waited for room is in the order again."""
+    memory, turn = rows.memory, rows.turn
+    for number in list(memory.gathered):
+        task = rows.tasks([number]).get(number)
+        if task is None or task.state is not State.READY or not limits.may_start(turn, turn.lanes[task.lane]):
+            del memory.gathered[number]
+    if memory.to_gather and len(memory.gathering) + len(memory.gathered) < _AT_A_TIME:
+        for lane, key in memory.to_gather.values():
+            if lane in memory.windows:
+                memory.windows[lane].push(key)
+                memory.live.add(lane)
+        memory.to_gather.clear()
+
+
 def must_gather(memory: Memory, task: Task) -> bool:
     """Whether a task that is about to start has too many dependencies for one turn; then they are gathered first."""
     return task.inputs > AT_ONCE and task.number not in memory.gathered
 
 
-def begin_to_gather(memory: Memory, task: Task) -> bool:
-    """Take it out of the order until it is through. Returns False while enough others hold theirs in memory."""
-    if task.number not in memory.gathering:
-        if len(memory.gathering) + len(memory.gathered) >= _AT_A_TIME:
-            return False
+def begin_to_gather(memory: Memory, task: Task, lane: int, key: Key) -> None:
+    """Take it out of the order until it is through; also while it waits because enough others hold theirs in memory."""
+    if task.number in memory.gathering:
+        return
+    if len(memory.gathering) + len(memory.gathered) >= _AT_A_TIME:
+        memory.to_gather[task.number] = lane, key
+    else:
         memory.gathering[task.number] = Gathering()
-    memory.again = True
-    return True
+        memory.again = True
 
 
 def large(rows: Rows, tasks: Iterable[Task]) -> set[int]:

@@ -14,7 +14,7 @@ from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
 from gemflowd.model.task import Flow, Task
-from gemflowd.store.base import Snapshot
+from gemflowd.store.base import Key, Snapshot
 
 _MOST_FLOWS: Final = 4096
 
@@ -45,6 +45,7 @@ class Memory:
         self.again = False  # a turn has freed a slot after it had filled them: take another one at once
         self.gathering: dict[int, Gathering] = {}  # ready, and their many inputs are being put together
         self.gathered: dict[int, Inputs] = {}
+        self.to_gather: dict[int, tuple[int, Key]] = {}  # lane, key of those that must wait for others to be through
         self.queued_bytes = 0
         self.value_bytes = 0  # of the shared memory, as its cap counts them
         self.value_version = 0  # the last that was given, of whatever key
@@ -70,7 +71,7 @@ class Memory:
         for cursor in snapshot.cursors:
             cursor.stored = True
             cursor.again = cursor.kind is CursorKind.RETRY  # what its round had put back is not known any more
-        self.gathering, self.gathered = {}, {}
+        self.gathering, self.gathered, self.to_gather = {}, {}, {}
         self.running = {task.number: task for task in snapshot.running}
         self.flows = {}
         self.next_task = snapshot.next_task

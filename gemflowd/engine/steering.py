@@ -37,6 +37,8 @@ _RETRIED: Final = 250
 _FEW_EDGES: Final = 10
 #: Ended tasks with few dependents whose dependents are told together.
 _TOLD: Final = 100
+#: Cursors other than those that settle which get a step in every turn.
+_OTHERS: Final = 3
 #: Tasks that one `retry --downstream` reaches.
 _MOST_DOWNSTREAM: Final = 2_000
 
@@ -325,12 +327,17 @@ class Steering:
         """
         turn = rows.turn
         used = 0
+        # One step of each other kind of work first: while much ends, settling alone would take every turn.
+        others = list(islice((key for key in turn.cursors if key[0] not in _NOT_FIRST), _OTHERS))
         while turn.cursors and used < budget:
             # What was begun last comes first: a cursor that begins others (a cancelled flow settles what waited for its
             # tasks) is taken on when those are through, so that there are never many.
-            key = _next(turn.cursors)
+            key = others.pop() if others else _next(turn.cursors)
+            if key not in turn.cursors:
+                continue  # dropped by a step before
             if key[0] is CursorKind.SETTLE and (many := self._few_dependents(rows)):
                 used += self._settle_many(rows, many) + _STEP_COST
+                write()  # a retry that follows opens such edges again
                 continue
             cursor = turn.cursors.pop(key)
             if cursor.kind is CursorKind.JUDGE:
@@ -532,6 +539,8 @@ _MUST_WRITE: Final = frozenset(
 )
 #: One of each at most. Nobody is held up by what is hidden, or stands elsewhere in the order for a moment.
 _LAST: Final = frozenset({CursorKind.DELETE, CursorKind.REORDER, CursorKind.UNHANDLED})
+
+_NOT_FIRST: Final = _LAST | {CursorKind.SETTLE}
 
 
 def _next(cursors: dict[tuple[CursorKind, int], Cursor]) -> tuple[CursorKind, int]:

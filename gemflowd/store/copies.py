@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
@@ -21,6 +21,10 @@ from gemflowd.model.errors import Invalid, Refused, StoreError, StoreFull
 from gemflowd.store.checks import problems
 from gemflowd.store.files import Stopped, copy_database
 from gemflowd.store.sqlite import open_connection
+
+
+#: Files that the daemon keeps beside the database.
+_OURS: Final = frozenset({"ballast", "lease", "gemflowd.lock"})
 
 
 class Copies:
@@ -47,9 +51,10 @@ class Copies:
         try:
             if not path.parent.is_dir():
                 raise Invalid("invalid_value", f"there is no directory {path.parent}", "path")
-            if path.parent.resolve().is_relative_to(self._path.parent.resolve()):
-                # SQLite takes some names beside the database for parts of it.
-                raise Invalid("invalid_value", "must not be in the daemon's state directory", "path")
+            ours = path.name.startswith(self._path.name) or path.name in _OURS
+            if ours and path.parent.resolve() == self._path.parent.resolve():
+                # SQLite takes some names beside the database for parts of it, and so does the daemon.
+                raise Invalid("invalid_value", f"{path.name} is a name that the daemon uses in this directory", "path")
             if os.path.lexists(path):
                 raise Refused("conflict", f"{path} exists already", "path")
         except OSError as error:  # a name that is too long, links in a circle

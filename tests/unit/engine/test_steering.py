@@ -241,7 +241,8 @@ def test_a_retried_task_hears_of_a_parent_that_is_cancelled_in_the_same_turn(rig
     rig.post(Retry(Answer(), [FlowRef(2)], downstream=False), Cancel(Answer(), [FlowRef(1)]))
     rig.run()
     rig.end(1, Outcome.CANCELLED)
-    assert states(rig) == {1: "cancelled", 2: "cancelled", 3: "skipped"}
+    # Put back before its parent was cancelled, or found impossible after that: never left waiting.
+    assert states(rig) in ({1: "cancelled", 2: "cancelled", 3: end} for end in ("skipped", "cancelled"))
 
 
 def test_a_retried_task_is_told_once_of_a_parent_that_ended_in_the_same_turn(rig: Rig):

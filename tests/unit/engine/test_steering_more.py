@@ -623,3 +623,53 @@ def test_ended_and_retried_in_one_turn_keeps_its_claims(rig: Rig):
     rig.post(facts.Retry(Answer(), parse_all([2]), False))
     rig.run()
     assert ask(rig, facts.Delete, "f1").code == "conflict"
+
+
+def test_parents_that_end_and_are_retried_in_one_turn_are_waited_for(rig: Rig):
+    rig.slots(1)
+    rig.submit([new("a"), new("b"), new("c", dep(0)), new("d", dep(1))])
+    ended = [rig.executor.ended(rig.attempt(number), Outcome.PERMANENT) for number in (1, 2)]
+    rig.post(facts.AttemptsEnded(ended), facts.Retry(Answer(), parse_all(["f1"]), False))
+    rig.run()
+    rig.check()
+    for _ in range(4):
+        for number in rig.running():
+            rig.end(number)
+    assert set(words(rig)) == {"succeeded"}
+
+
+def test_gathered_inputs_in_a_paused_queue_hold_nobody_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gemflowd.engine.inputs.AT_ONCE", 2)
+    rig = Rig()
+    rig.submit([new(), new(), new()])
+    rig.slots()
+
+    def rest() -> None:
+        for _ in range(50):
+            if rig.engine._memory.again or not rig.would_sleep():
+                rig._deliver(rig.engine.turn([] if rig.engine._inbox.empty() else rig.engine._take()))
+
+    while rig.running():
+        rig.executor.end(rig.attempt(rig.running()[0]))
+        rest()
+    wide = tuple(dep(facts.TaskNumber(number)) for number in (1, 2, 3))
+    rig.post(submission(Answer(), "block", [new(priority=9)]))
+    rest()
+    for name in "abcdef":
+        rig.post(submission(Answer(), name, [new(None, *wide, queue=name, priority=8)]))
+    rest()
+    rig.executor.end(rig.attempt(rig.running()[0]))
+    rest()
+    started = rig.running()[0]
+    for name in "abcdef":
+        rig.post(facts.SetQueue(Answer(), name, {"paused": True}))
+    rig.post(submission(Answer(), "late", [new(None, *wide), new()]))
+    rest()
+    rig.executor.end(rig.attempt(started))
+    rest()
+    done = []
+    while rig.running():
+        done += rig.running()
+        rig.executor.end(rig.attempt(rig.running()[0]))
+        rest()
+    assert sorted(done) == [11, 12]
