@@ -22,7 +22,6 @@ from gemflowd.store.checks import problems
 from gemflowd.store.files import Stopped, copy_database
 from gemflowd.store.sqlite import open_connection
 
-
 #: Files that the daemon keeps beside the database.
 _OURS: Final = frozenset({"ballast", "lease", "gemflowd.lock"})
 
