@@ -28,7 +28,7 @@ class NewDependency:
 
 #: Dependencies that one submission may have to be stored as such at once. Of more the submitter looks up all names, as task numbers or
 #: places in the same submission, and the engine takes them apart turn by turn.
-MOST_EDGES: Final = 1_000
+MOST_EDGES: Final = 2_000
 
 
 @dataclass(slots=True, frozen=True)
