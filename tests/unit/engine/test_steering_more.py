@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 from helpers.rig import Rig
 from helpers.tasks import Answer, dep, many, new, submission
@@ -458,8 +459,6 @@ def test_a_flow_that_was_received_slowly_does_not_burst_ahead():
     ],
 )
 def test_when(expression: str, state: State):
-    import msgpack
-
     rig = Rig(rules=Rules(retries=0))
     rig.slots(2)
     deps = (dep(0, On.DONE), dep(1, On.DONE))
@@ -519,8 +518,6 @@ def test_a_release_of_one_task_does_not_lift_the_hold_of_its_flow(rig: Rig):
 
 
 def test_large_results_are_not_looked_at():
-    import msgpack
-
     rig = Rig()
     rig.slots()
     rig.submit([new("a"), new("b", dep(0), when="deps.a.ok")])
