@@ -127,6 +127,7 @@ class Router:
                 client = client or self._clients.setdefault(identity, Client(identity))
             except zmq.ZMQError as error:
                 self._gone(identity, error)
+                self._again()  # to nobody, but it has taken in what the descriptor would have told
                 return
         if len(client.outbox) >= MAX_OUTBOX:
             log.warning("a client does not read its replies; %d of them are dropped", len(client.outbox))
