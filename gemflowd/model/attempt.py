@@ -50,6 +50,8 @@ class Start:
     body: bytes
     inputs: bytes | None  # {id or number: result} of the dependencies
     timeout: float  # seconds
+    memory_mb: int | None = None  # its own cap; None: that of its worker
+    devices: tuple[str, ...] = ()  # GPUs that are its alone (or its share of one), as CUDA_VISIBLE_DEVICES names them
 
 
 @dataclass(slots=True)

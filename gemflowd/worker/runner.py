@@ -51,6 +51,7 @@ class Order:
     body: bytes
     inputs: bytes | None
     timeout: float
+    devices: tuple[str, ...] | list[str] = ()
 
 
 Send = Callable[[list[Any]], None]

@@ -14,7 +14,7 @@ import msgpack
 
 # Daemon to worker
 CONFIG: Final = "config"  # settings for handlers, grace seconds, most bytes of a result
-START: Final = "start"  # [[task, token, attempt, flow, id, type, body, inputs, timeout], …]
+START: Final = "start"  # [[task, token, attempt, flow, id, type, body, inputs, timeout, devices], …]
 CANCEL: Final = "cancel"  # task, token
 REPLY: Final = "reply"  # number of the request, whether it was granted, its body or error (MessagePack)
 STOP: Final = "stop"  # finish what was started, then leave

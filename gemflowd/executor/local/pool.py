@@ -606,4 +606,5 @@ class LocalPool:
 def _order(order: Start) -> tuple[Any, ...]:
     return (
         order.task, order.token, order.attempt, order.flow, order.id, order.type, order.body, order.inputs, order.timeout,
+        order.devices,
     )  # fmt: skip
