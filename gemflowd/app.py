@@ -27,7 +27,8 @@ from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
 from gemflowd.executor.base import Executor, Size
 from gemflowd.executor.local.lease import Lease
-from gemflowd.executor.local.pool import LocalPool, Options
+from gemflowd.executor.local.options import Options
+from gemflowd.executor.local.pool import LocalPool
 from gemflowd.host import clock, filesystem, process
 from gemflowd.host.clockwatch import ClockWatch
 from gemflowd.host.locks import FileLock
@@ -379,12 +380,12 @@ class App:
         self._executor.resize(self._size())
 
     def _reap(self) -> None:
-        """Orphans of workers are our children (subreaper); the nursery is waited for by the pool."""
-        nursery = self._pool.nursery_pid
+        """Orphans of workers are our children (subreaper); nurseries are waited for by the pool."""
+        nurseries = self._pool.nursery_pids
         with suppress(ChildProcessError):
             while True:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if found is None or found.si_pid == nursery:
+                if found is None or found.si_pid in nurseries:
                     return
                 os.waitpid(found.si_pid, os.WNOHANG)
 

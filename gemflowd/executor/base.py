@@ -1,7 +1,8 @@
 """The executor seam: where attempts run. The queue never runs code; an executor does, and has no queue inside.
 
 An executor reports by facts: `SlotUp`, `SlotStopping`, `SlotDown` are its capacity, `AttemptsEnded`, `TakenBack` and `LogLines`
-what becomes of attempts. The engine places each attempt on a slot; what a slot can't take comes back as `TakenBack`.
+what becomes of attempts, `MemoryTight` that nothing more should start.
+The engine places each attempt on a slot; what a slot can't take comes back as `TakenBack`.
 `start` is idempotent on (task, token). One implementation so far, `local.pool`; `app` knows the rest of it by this interface alone.
 """
 
@@ -33,6 +34,8 @@ class WorkerInfo:
     tasks: list[int]
     done: int
     started: float
+    recycle: str | None = None  # why it will be replaced when it can be
+    cap_bytes: int | None = None  # memory above which it is killed
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,6 +44,17 @@ class Size:
 
     workers: int
     slots: int
+
+
+@dataclass(slots=True, frozen=True)
+class WorkerLimits:
+    """How long a worker serves, and how much memory it may have. Figures of 0 mean never, or no limit. Times in seconds."""
+
+    memory_mb: int = 512  # of a worker with its subprocesses, and of a task that does not say: above it, it is killed
+    memory_total_mb: int = 0  # of all workers: above it no more blocking tasks are started
+    max_tasks: int = 0  # after which a worker is replaced
+    max_age: float = 0.0
+    min_life: float = 10.0  # no worker is replaced before, but for a person or new code
 
 
 class Executor(Protocol):
@@ -59,6 +73,18 @@ class Executor(Protocol):
 
     def resize(self, size: Size) -> None:
         """Change the capacity; what runs is not touched."""
+        ...
+
+    def limit(self, limits: WorkerLimits) -> None:
+        """Other limits for the workers; from now on, also for those that there are."""
+        ...
+
+    def baseline_mb(self) -> int:
+        """What a worker has before its first task, MB; 0 while nobody knows. A cap below it would kill every worker."""
+        ...
+
+    def restart(self) -> int:
+        """Replace all workers, one by one, each when its task has ended. Returns how many."""
         ...
 
     def logs_stored(self, lines: int) -> None:

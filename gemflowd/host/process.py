@@ -1,4 +1,4 @@
-"""Facts and powers about processes that Python's standard library lacks: prctl, memory of a process."""
+"""Facts and powers about processes that Python's standard library lacks: prctl, memory and children of a process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import os
 import resource
 import signal
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -46,4 +48,52 @@ def rss_bytes(pid: int) -> int | None:
         with open(f"/proc/{pid}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * _PAGE
     except (OSError, IndexError, ValueError):
+        return None
+
+
+class StatmReader:
+    """Resident memory of one process, read again and again on a kept descriptor: 2 µs a read (docs/architecture.md)."""
+
+    def __init__(self, pid: int) -> None:
+        """Raises: OSError: there is no such process."""
+        self._descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def rss(self) -> int | None:
+        """Bytes, None when it is gone."""
+        try:
+            return int(os.pread(self._descriptor, 128, 0).split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return None
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def descendants(pid: int, most: int = 1_000) -> list[int]:
+    """Processes below that one, at most `most`. A moment's picture: some may be gone, some may be new (proc(5), children)."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting and len(found) < most:
+        children = children_of(waiting.pop())
+        found += children
+        waiting += children
+    return found[:most]
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of all threads of a process; nothing when it is gone, or where the kernel has no such list."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError, ValueError):
+                found += map(int, (thread / "children").read_bytes().split())
+    return found
+
+
+def pss_bytes(pid: int) -> int | None:
+    """Memory of a process with its part of what it shares (proc(5), smaps_rollup), in bytes; None when it is gone. Milliseconds."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:
+            return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:"))
+    except (OSError, StopIteration, IndexError, ValueError):
         return None

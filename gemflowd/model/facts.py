@@ -266,6 +266,13 @@ class SlotDown:
 
 
 @dataclass(slots=True)
+class MemoryTight:
+    """Whether all workers together have more memory than they may: no blocking task starts while they do."""
+
+    tight: bool
+
+
+@dataclass(slots=True)
 class Catalogue:
     """The task types of a nursery."""
 
@@ -293,5 +300,5 @@ Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
     | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
-    | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
+    | SlotUp | SlotStopping | SlotDown | MemoryTight | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

@@ -9,9 +9,9 @@ from typing import Any, cast
 import msgpack
 import pytest
 
-from gemflowd.executor.local import pool as pool_module
+from gemflowd.executor.local import attempts as attempts_module
+from gemflowd.executor.local.attempts import Attempts
 from gemflowd.executor.local.crew import Handed, Worker
-from gemflowd.executor.local.pool import LocalPool, Options
 from gemflowd.handlers.errors import RequestRefused
 from gemflowd.model.attempt import Kind, Start
 from gemflowd.worker import wire
@@ -155,14 +155,14 @@ class Asked:
         self.all.append(request)
 
 
-def make_pool() -> tuple[LocalPool, Worker, FakeChannel, Asked, asyncio.AbstractEventLoop]:
+def make_attempts() -> tuple[Attempts, Worker, FakeChannel, Asked, asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     asked, channel = Asked(), FakeChannel()
-    pool = LocalPool(loop, cast(Any, None), lambda fact: None, asked, Options())
-    worker = Worker("b1", Kind.BLOCKING, 1, -1, cast(Any, channel))
+    worker = Worker("b1", Kind.BLOCKING, 1, -1, cast(Any, channel), cast(Any, None), 1.0)
+    attempts = Attempts(loop, {"b1": worker}, lambda fact: None, asked, lambda: 1.0, lambda _: None, lambda _: None)
     order = Start(5, 6, 1, 1, None, "echo", "b1", b"", None, 1.0)
     worker.handed[5, 6] = Handed(order, 0.0)
-    return pool, worker, channel, asked, loop
+    return attempts, worker, channel, asked, loop
 
 
 def codes(channel: FakeChannel) -> list[Any]:
@@ -170,8 +170,8 @@ def codes(channel: FakeChannel) -> list[Any]:
 
 
 def test_the_pool_hands_on_what_the_live_attempt_asks() -> None:
-    pool, worker, channel, asked, loop = make_pool()
-    pool._worker_says(worker, [[wire.REQUEST, 1, 5, 6, "any-word", b"body"]])
+    attempts, worker, channel, asked, loop = make_attempts()
+    attempts.said(worker, [[wire.REQUEST, 1, 5, 6, "any-word", b"body"]])
     *request, take = asked.all[0]
     assert request == [5, 6, "any-word", b"body"]
     take(True, b"answer")
@@ -180,24 +180,24 @@ def test_the_pool_hands_on_what_the_live_attempt_asks() -> None:
 
 
 def test_an_attempt_that_is_not_live_is_stale() -> None:
-    pool, worker, channel, asked, loop = make_pool()
-    pool._worker_says(worker, [[wire.REQUEST, 1, 5, 5, "submit", b""], [wire.REQUEST, 2, 4, 6, "submit", b""]])
+    attempts, worker, channel, asked, loop = make_attempts()
+    attempts.said(worker, [[wire.REQUEST, 1, 5, 5, "submit", b""], [wire.REQUEST, 2, 4, 6, "submit", b""]])
     assert codes(channel) == [(1, "stale_attempt"), (2, "stale_attempt")]
     assert asked.all == []
     loop.close()
 
 
 def test_only_so_many_requests_may_be_unanswered() -> None:
-    pool, worker, channel, asked, loop = make_pool()
+    attempts, worker, channel, asked, loop = make_attempts()
     for number in range(wire.MOST_REQUESTS + 2):
-        pool._worker_says(worker, [[wire.REQUEST, number, 5, 6, "memory_get", b""]])
+        attempts.said(worker, [[wire.REQUEST, number, 5, 6, "memory_get", b""]])
     assert len(asked.all) == wire.MOST_REQUESTS
     assert [code for _, code in codes(channel)] == ["overloaded"] * 2
     asked.all[0][-1](True, b"")
-    pool._worker_says(worker, [[wire.REQUEST, 99, 5, 6, "memory_get", b""]])
+    attempts.said(worker, [[wire.REQUEST, 99, 5, 6, "memory_get", b""]])
     assert len(asked.all) == wire.MOST_REQUESTS + 1
-    channel.backlog = pool_module._MOST_UNREAD + 1
+    channel.backlog = attempts_module._MOST_UNREAD + 1
     asked.all[1][-1](True, b"")
-    pool._worker_says(worker, [[wire.REQUEST, 100, 5, 6, "memory_get", b""]])
+    attempts.said(worker, [[wire.REQUEST, 100, 5, 6, "memory_get", b""]])
     assert codes(channel)[-1] == (100, "overloaded")
     loop.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -10,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gemflowd.executor.local.channel import Channel
+from gemflowd.executor.local.nursery_process import NurseryProcess
+from gemflowd.host.process import StatmReader, descendants
 from gemflowd.model.attempt import Kind, Outcome, Start
 
 Key = tuple[int, int]  # task, token
@@ -25,6 +28,7 @@ class Handed:
     asked: float = 0.0  # monotonic: when it was asked
     asking: int = 0  # its requests that are not answered yet
     warned: bool = False  # coroutine: did not stop in time, its neighbours have the grace time now
+    peak: int = 0  # most bytes that its worker was seen with while it ran, subprocesses included
 
 
 @dataclass(slots=True)
@@ -36,6 +40,8 @@ class Worker:
     size: int
     tickets: int
     channel: Channel
+    nursery: NurseryProcess
+    factor: float  # of its limits, see `recycling.jitter`
     pid: int = 0
     pidfd: int | None = None
     up: bool = False
@@ -50,6 +56,20 @@ class Worker:
     fenced: int = 0  # orders that were taken back and that the worker has not dropped yet
     unstored_logs: int = 0
     refused: list[Key] = field(default_factory=list)  # came while the outbox was not empty; reported when it is
+    statm: StatmReader | None = None
+    baseline: int = 0  # bytes that it had before its first task
+    due: str | None = None  # why it shall be replaced when it can be
+    over: tuple[int, int] | None = None  # bytes that it had and bytes of its cap, when it was killed for that
+    age_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The task types that it runs."""
+        return self.nursery.types
+
+    def rss(self) -> int | None:
+        """Bytes of memory of the process itself, None when it is gone."""
+        return self.statm.rss() if self.statm is not None else None
 
     @property
     def state(self) -> str:
@@ -76,12 +96,21 @@ class Worker:
         return keys
 
     def kill(self, why: str) -> None:
-        """SIGKILL the process and the process groups that it started."""
+        """SIGKILL the process, the process groups that it has told of, and all that is below it.
+
+        It is stopped first, so that it starts nothing while we look. What slips through all the same becomes our child (subreaper) and
+        ends with the rest of it, see `pool`.
+        """
         if self.killed_for is None:
             self.killed_for = why
         if self.pidfd is not None:
             with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+                below = descendants(self.pid)
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                for pid in below:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
         self.kill_groups()
 
     def kill_groups(self) -> None:
@@ -93,6 +122,10 @@ class Worker:
     def close(self) -> None:
         self.channel.close()
         os.close(self.tickets)
+        if self.age_timer is not None:
+            self.age_timer.cancel()
+        if self.statm is not None:
+            self.statm.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None

@@ -24,7 +24,7 @@ from typing import Final
 
 from gemflowd import templates
 from gemflowd.handlers.registry import Handler, discover
-from gemflowd.host.process import die_with_parent
+from gemflowd.host.process import become_subreaper, die_with_parent
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import wire
 from gemflowd.worker.main import run_worker
@@ -152,6 +152,7 @@ class Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             die_with_parent(parent)
+            become_subreaper()  # what its tasks leave behind stays below it, and ends with it
             self._control.close()
             os.close(self._wake)
             run_worker(self._handlers, name, Kind(kind), socket.socket(fileno=channel), tickets, self._lease)

@@ -1,73 +1,56 @@
-"""The local executor: a nursery, its workers, their deadlines and their deaths. Runs on the loop's thread.
+"""The local executor: nurseries and workers, how many there are, when they are replaced, what becomes of the dead. On the loop's thread.
 
-It has no queue: what is handed over to a worker is either running or about to, and can be taken back at any moment.
+It has no queue: what is handed over to a worker is either running or about to, and can be taken back at any moment (`attempts`).
 Does not cover: which task comes next and where (`engine.dispatch`), what an outcome means for a task (`core.machine`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import os
+import random
+import signal
 import socket
-import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any, Final
 
-import msgpack
-
-from gemflowd.executor.base import AttemptAsks, HandlerSettings, Report, Size, WorkerInfo
+from gemflowd.executor.base import AttemptAsks, Report, Size, WorkerInfo, WorkerLimits
+from gemflowd.executor.local import recycling
+from gemflowd.executor.local.attempts import Attempts
 from gemflowd.executor.local.channel import Channel
-from gemflowd.executor.local.crew import Handed, Key, Worker
-from gemflowd.executor.local.lease import VARIABLE, Lease
-from gemflowd.host.process import rss_bytes
-from gemflowd.model.attempt import Ended, HandlerInfo, Kind, Outcome, Start
-from gemflowd.model.errors import ConfigError, Refused
-from gemflowd.model.facts import AttemptsEnded, LogLines, SlotDown, SlotStopping, SlotUp, TakenBack
+from gemflowd.executor.local.crew import Worker
+from gemflowd.executor.local.lease import Lease
+from gemflowd.executor.local.nursery_process import NurseryProcess
+from gemflowd.executor.local.options import Options
+from gemflowd.executor.local.watch import MemoryWatch
+from gemflowd.host.process import StatmReader, children_of
+from gemflowd.model.attempt import HandlerInfo, Kind, Start
+from gemflowd.model.facts import Catalogue, SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
 
 log = logging.getLogger("gemflow.pool")
 
 #: Coroutines in one worker process: 25 KB each, and one core's worth of events (docs/architecture.md).
 COROUTINES_PER_WORKER: Final = 250
-#: Seconds that the first of several handed-over tasks may run before what is behind it is taken back.
-TAKE_BACK_AFTER: Final = 0.03
-#: Log lines of one worker that are not stored yet, before it is no longer listened to.
-LOG_CREDIT: Final = 2_000
-#: Bytes of answers that a worker has not read, before its attempts get no more.
-_MOST_UNREAD: Final = 64 * 1024 * 1024
+#: Seconds for which coroutine workers stay that are not needed any more.
+_LINGER: Final = 30.0
 #: Seconds before a worker or nursery that died young is replaced: doubled each time, up to the last.
 _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
 #: Seconds between a worker's end and the last that is read of it.
 _LAST_WORDS: Final = 0.3
-#: Forks that the nursery is asked for at a time.
-_FORKING: Final = 16
-#: Libraries that start a thread per core when they are imported would keep the nursery from forking.
-_SINGLE_THREAD: Final = dict.fromkeys(
-    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
-
-
-@dataclass(slots=True, frozen=True)
-class Options:
-    """How the pool runs its workers. Times in seconds."""
-
-    handlers: Sequence[str] = ()
-    handler_path: Sequence[str] = ()
-    settings: HandlerSettings = field(default_factory=dict)
-    grace: float = 10.0
-    max_result_bytes: int = 16 * 1024 * 1024
 
 
 class LocalPool:
-    """See `executor.base.Executor`."""
+    """See `executor.base.Executor`.
+
+    Args:
+        total: bytes that all workers together may have, where the limits name none.
+    """
 
     def __init__(
         self,
@@ -76,156 +59,155 @@ class LocalPool:
         report: Report,
         asks: AttemptAsks,
         options: Options,
+        limits: WorkerLimits | None = None,
+        total: int = 0,
     ) -> None:
         self._loop = loop
         self._lease = lease
         self._report = report
-        self._asks = asks
         self._options = options
+        self._limits = limits or WorkerLimits()
+        self._total = total
         self._size = Size(0, 0)
         self._workers: dict[str, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
         self._numbers = 0
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._catalogue: list[HandlerInfo] = []
-        self._ready: asyncio.Future[list[HandlerInfo]] = loop.create_future()
-        self._to_fork: deque[tuple[Worker, socket.socket]] = deque()
-        self._forking = 0  # asked of the nursery, not answered yet
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._rng = random.Random()  # noqa: S311 - jitter, not a secret
+        self._nursery: NurseryProcess | None = None  # the one that forks
+        self._nurseries: list[NurseryProcess] = []  # with those before it whose workers have not all ended
+        self._others: frozenset[int] = frozenset()  # children of this process that are none of ours
+        self._replacing: dict[Kind, Worker] = {}  # the one that is being replaced
+        self._shrink: asyncio.TimerHandle | None = None
         self._delay = 0.0
         self._pending: list[Callable[[], None]] = []  # what waits for that delay
         self._closing = False
         self._gone: asyncio.Future[None] | None = None
-        self._log_owed: list[tuple[Worker, int]] = []
+        self._attempts = Attempts(
+            loop, self._workers, report, asks, lambda: self._options.grace, self._retire, self._before_ended
+        )
+        self._watch = MemoryWatch(
+            loop,
+            self._workers,
+            lambda: self._limits,
+            lambda: self._limits.memory_total_mb * recycling.MB or total,
+            report,
+        )
 
     # Start and end
 
     async def attach(self, size: Size) -> list[HandlerInfo]:
         self._size = size
-        self._start_nursery()
-        return await self._ready
+        self._others = frozenset(children_of(os.getpid()))
+        self._nursery = self._new_nursery(self._options)
+        catalogue = await self._nursery.ready
+        self._adjust()
+        return catalogue
 
-    def _start_nursery(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        options = {
-            "parent": os.getpid(),
-            "handlers": list(self._options.handlers),
-            "handler_path": list(self._options.handler_path),
-            "lease": self._lease.descriptor,
-        }
-        environment = {**os.environ, **_SINGLE_THREAD, VARIABLE: self._lease.marker}
-        self._catalogue = []
-        # -P: nothing is imported from the directory in which somebody happened to start the daemon.
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gemflowd.executor.local.nursery", str(theirs.fileno()), json.dumps(options)],
-            pass_fds=(theirs.fileno(), self._lease.descriptor),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._control = ours
-        self._loop.add_reader(ours.fileno(), self._from_nursery)
+    def _new_nursery(self, options: Options) -> NurseryProcess:
+        nursery = NurseryProcess(self._loop, self._lease, options, self)
+        self._nurseries.append(nursery)
+        return nursery
+
+    async def reload(self, options: Options) -> list[HandlerInfo]:
+        """Load the handlers again, in a nursery of their own, and then replace the workers one by one.
+
+        Returns:
+            the new catalogue, which the caller makes known.
+
+        Raises:
+            ConfigError: the handlers can't be loaded; nothing has changed.
+        """
+        nursery = self._new_nursery(options)
+        catalogue = await nursery.ready
+        before, self._nursery, self._options = self._nursery, nursery, options
+        self._see_to_nursery(before)
+        for worker in self._workers.values():
+            self._is_due(worker, "new handler code")
+        self._recycle()
+        self._adjust()
+        return catalogue
 
     async def close(self) -> None:
-        """Kill all workers; what ran is reported as lost. Then the nursery leaves by itself."""
+        """Kill all workers; what ran is reported as lost. Then the nurseries leave by themselves."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._attempts.close()
+        self._watch.close()
+        if self._shrink is not None:
+            self._shrink.cancel()
         for worker in self._workers.values():
             worker.kill("the daemon stops")
-        if self._nursery is not None and any(not worker.pid for worker in self._workers.values()):
-            self._nursery.kill()  # it has not come to fork them yet, and may be importing for a while
+        for nursery in self._nurseries:
+            if not nursery.ready.done() or any(not w.pid for w in self._workers.values() if w.nursery is nursery):
+                nursery.kill()  # it has not come to fork them yet, and may be importing for a while
         if self._workers:
             self._gone = self._loop.create_future()
             await self._gone
-        if self._control is not None:
-            self._loop.remove_reader(self._control.fileno())
-            self._control.close()
-            self._control = None
-        if self._nursery is not None:
-            self._nursery.wait(timeout=10)
+        for nursery in self._nurseries:
+            nursery.close()
 
-    # The nursery
+    # What nurseries tell (`nursery_process.Parent`)
 
-    def _from_nursery(self) -> None:
-        assert self._control is not None
-        while self._control is not None:
-            try:
-                message, descriptors = wire.receive_packet(self._control)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                continue  # said once, when it left something of ours unread; its last words come after
-            except OSError:
-                message, descriptors = None, []
-            if message is None:
-                self._nursery_ended()
-                return
-            self._nursery_says(message, descriptors)
-
-    def _nursery_says(self, message: list[Any], descriptors: list[int]) -> None:
-        match message:
-            case [wire.HANDLER, fields]:
-                self._catalogue.append(HandlerInfo(**{**fields, "kind": Kind(fields["kind"])}))
-            case [wire.READY]:
-                self._delay = 0.0
-                if not self._ready.done():
-                    self._ready.set_result(self._catalogue)
-                self._adjust()
-            case [wire.FAILED, why]:
-                if not self._ready.done():
-                    self._ready.set_exception(ConfigError([why]))
-                else:
-                    log.error("the handlers can't be loaded any more: %s", why)
-            case [wire.FORKED, name, pid]:
-                self._forked(name, pid, descriptors[0])
-            case [wire.UNFORKED, name, why]:
-                log.error("worker %s could not be started: %s", name, why)
-                self._forking -= 1
-                worker = self._workers.get(name)
-                if worker is not None:
-                    worker.ended, worker.status = True, 0
-                    self._maybe_gone(worker)
-                self._fork_some()
-            case [wire.EXITED, pid, status, _peak]:
-                worker = self._by_pid.get(pid)
-                if worker is not None:
-                    worker.status = status
-                    self._maybe_gone(worker)
-                    self._loop.call_later(_LAST_WORDS, self._no_more_from, worker)
-            case [wire.NOTE, text]:
-                log.warning("%s", text)
-
-    def _nursery_ended(self) -> None:
-        """The nursery is gone and its workers with it (PDEATHSIG): their attempts are lost without blame."""
-        assert self._control is not None
-        self._loop.remove_reader(self._control.fileno())
-        self._control.close()
-        self._control = None
-        status = self._nursery.wait() if self._nursery is not None else 0
-        for _, theirs in self._to_fork:
-            theirs.close()
-        self._to_fork.clear()
-        self._forking = 0
-        if not self._ready.done():
-            self._ready.set_exception(
-                ConfigError([f"the worker nursery ended with status {status} before it was ready"])
-            )
+    def forked(self, name: str, pid: int, pidfd: int) -> None:
+        worker = self._workers.get(name)
+        if worker is None:
+            os.close(pidfd)
             return
-        if self._ready.exception() is not None:
-            return  # it has said why, and the daemon does not start
+        worker.pid, worker.pidfd = pid, pidfd
+        self._by_pid[pid] = worker
+        with suppress(OSError):  # it is gone already
+            worker.statm = StatmReader(pid)
+        self._report_up(worker)
+
+    def unforked(self, name: str, why: str) -> None:
+        log.error("worker %s could not be started: %s", name, why)
+        worker = self._workers.get(name)
+        if worker is not None:
+            worker.ended, worker.status = True, 0
+            self._maybe_gone(worker)
+
+    def exited(self, pid: int, status: int) -> None:
+        worker = self._by_pid.get(pid)
+        if worker is not None:
+            worker.status = status
+            self._maybe_gone(worker)
+            self._loop.call_later(_LAST_WORDS, self._no_more_from, worker)
+
+    def nursery_ended(self, nursery: NurseryProcess, status: int) -> None:
+        """Its workers are gone with it (PDEATHSIG): their attempts are lost without blame."""
+        self._nurseries.remove(nursery)
+        if nursery.ready.exception() is not None:
+            return  # it has said why, to who waited for it
         if not self._closing:
-            log.error("the nursery ended with status %s; starting a new one", status)
-        for worker in list(self._workers.values()):
+            log.error("a nursery ended with status %s", status)
+        for worker in [worker for worker in self._workers.values() if worker.nursery is nursery]:
             worker.kill("the nursery ended")
             if worker.pid == 0:
                 worker.ended = True
             worker.status = worker.status or 0
             self._maybe_gone(worker)
-        self._later(self._start_nursery)
+        if nursery is self._nursery:
+            self._nursery = None
+            self._later(self._replace_nursery)
+
+    def _replace_nursery(self) -> None:
+        nursery = self._new_nursery(self._options)
+        nursery.ready.add_done_callback(lambda ready: self._replaced(nursery, ready))
+
+    def _replaced(self, nursery: NurseryProcess, ready: asyncio.Future[list[HandlerInfo]]) -> None:
+        if (error := ready.exception()) is not None:
+            log.error("the handlers can't be loaded any more: %s", error)
+            self._later(self._replace_nursery)
+            return
+        self._delay = 0.0
+        self._nursery = nursery
+        self._report(Catalogue(ready.result()))  # its code may be another than the dead one's
+        self._adjust()
+
+    def _see_to_nursery(self, nursery: NurseryProcess | None) -> None:
+        """One of old code goes when its last worker has."""
+        if nursery is not None and nursery is not self._nursery and nursery.alive and nursery.workers == 0:
+            self._nurseries.remove(nursery)
+            nursery.close()
 
     def _later(self, action: Callable[[], None]) -> None:
         """Do it soon, and later each time that what is started dies young."""
@@ -241,7 +223,7 @@ class LocalPool:
         if not self._closing:
             action()
 
-    # Workers: how many, and their lives
+    # How many workers
 
     def resize(self, size: Size) -> None:
         self._size = size
@@ -249,22 +231,52 @@ class LocalPool:
 
     def _adjust(self) -> None:
         """Start what is missing; ask what is too many to leave when it has finished."""
-        if self._control is None or self._closing:
+        if self._nursery is None or self._closing:
             return
-        coroutine_workers = max(1, math.ceil(self._size.slots / COROUTINES_PER_WORKER))
-        each = math.ceil(self._size.slots / coroutine_workers)
-        for kind, wanted, size in ((Kind.BLOCKING, self._size.workers, 1), (Kind.COROUTINE, coroutine_workers, each)):
-            have = [worker for worker in self._workers.values() if worker.kind is kind and not worker.stopping]
-            for worker in [worker for worker in have if worker.size != size]:
-                have.remove(worker)
-                self._stop(worker)
-            for worker in sorted(have, key=lambda worker: len(worker.handed))[: max(0, len(have) - wanted)]:
-                self._stop(worker)
-            for _ in range(wanted - len(have)):
-                self._spawn(kind, size)
+        # One that is to leave and still has a task counts: no more tasks run at a time than was asked for.
+        leaving = sum(1 for w in self._workers.values() if w.kind is Kind.BLOCKING and w.stopping and w.handed)
+        self._have(Kind.BLOCKING, self._size.workers, 1, leaving)
+        workers = math.ceil(self._size.slots / COROUTINES_PER_WORKER)
+        each = math.ceil(self._size.slots / workers) if workers else 0
+        have = self._of(Kind.COROUTINE)
+        used = sum(len(worker.handed) for worker in have)
+        wanted = recycling.coroutine_workers(self._size.slots, used, len(have), each)
+        if wanted < len(have) <= workers:
+            self._shrink_later()
+            wanted = len(have)
+        self._have(Kind.COROUTINE, wanted, each, 0)
+
+    def _of(self, kind: Kind) -> list[Worker]:
+        return [worker for worker in self._workers.values() if worker.kind is kind and not worker.stopping]
+
+    def _have(self, kind: Kind, wanted: int, size: int, leaving: int) -> None:
+        have = self._of(kind)
+        for worker in [worker for worker in have if worker.size != size]:
+            have.remove(worker)
+            self._stop(worker)
+        for worker in sorted(have, key=lambda worker: len(worker.handed))[: max(0, len(have) - wanted)]:
+            self._stop(worker)
+        for _ in range(wanted - len(have) - leaving):
+            self._spawn(kind, size)
+
+    def _shrink_later(self) -> None:
+        """Coroutine workers that are not needed any more stay for a while: the next burst may be near."""
+        if self._shrink is None:
+            self._shrink = self._loop.call_later(_LINGER, self._shrink_now)
+
+    def _shrink_now(self) -> None:
+        self._shrink = None
+        have = self._of(Kind.COROUTINE)
+        idle = [worker for worker in have if not worker.handed]
+        used = sum(len(worker.handed) for worker in have)
+        each = max((worker.size for worker in have), default=1)
+        wanted = recycling.coroutine_workers(self._size.slots, used, len(have), each)
+        for worker in idle[: max(0, len(have) - wanted)]:
+            self._stop(worker)
+        self._adjust()  # looks again, later, where there are still too many
 
     def _spawn(self, kind: Kind, size: int) -> None:
-        assert self._control is not None
+        assert self._nursery is not None
         self._numbers += 1
         name = f"{'b' if kind is Kind.BLOCKING else 'c'}{self._numbers}"
         ours, theirs = socket.socketpair()
@@ -272,45 +284,113 @@ class LocalPool:
         channel = Channel(
             self._loop,
             ours,
-            lambda messages: self._worker_says(worker, messages),
-            lambda: self._worker_silent(worker),
-            lambda: self._clear(worker),
+            lambda messages: self._said(worker, messages),
+            lambda: self._silent(worker),
+            lambda: self._attempts.clear(worker),
         )
-        worker = Worker(name, kind, size, tickets, channel)
+        worker = Worker(name, kind, size, tickets, channel, self._nursery, recycling.jitter(self._rng))
         self._workers[name] = worker
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
-        self._to_fork.append((worker, theirs))
-        self._fork_some()
+        self._nursery.fork(name, kind, theirs, tickets)
+        self._look_in_time(worker)
 
-    def _fork_some(self) -> None:
-        """Ask for a few forks at a time: the nursery's socket holds only so many requests."""
-        while self._to_fork and self._forking < _FORKING and self._control is not None:
-            worker, theirs = self._to_fork.popleft()
-            packet = [wire.FORK, worker.name, int(worker.kind)]
-            wire.send_packet(self._control, packet, [theirs.fileno(), worker.tickets])
-            theirs.close()
-            self._forking += 1
-
-    def _forked(self, name: str, pid: int, pidfd: int) -> None:
-        self._forking -= 1
-        self._fork_some()
-        worker = self._workers.get(name)
-        if worker is None:
-            os.close(pidfd)
-            return
-        worker.pid, worker.pidfd = pid, pidfd
-        self._by_pid[pid] = worker
+    def _report_up(self, worker: Worker) -> None:
+        """It takes tasks when it has said so and its process is known: from then on it can be looked after."""
+        if worker.up and worker.pid and not worker.stopping:
+            worker.baseline = worker.rss() or 0
+            self._report(SlotUp(worker.name, worker.kind, worker.size, worker.pid))
 
     def _stop(self, worker: Worker) -> None:
+        """Let it leave when it has finished what it has started."""
+        if not worker.stopping:
+            self._retire(worker)
+            self._attempts.retract(worker)
+            worker.channel.send([wire.STOP])
+
+    def _retire(self, worker: Worker) -> None:
+        """Let it get nothing new."""
         if not worker.stopping:
             worker.stopping = True
             self._report(SlotStopping(worker.name))
-            back = worker.take_back(worker.take_tickets(len(worker.handed)))
-            if back:
-                self._report(TakenBack(back))
-            worker.channel.send([wire.STOP])
+            self._loop.call_soon(self._adjust)
 
-    def _worker_silent(self, worker: Worker) -> None:
+    # When they are replaced
+
+    def limit(self, limits: WorkerLimits) -> None:
+        self._limits = limits
+        for worker in list(self._workers.values()):
+            self._consider(worker)
+            self._look_in_time(worker)
+
+    def baseline_mb(self) -> int:
+        return max((worker.baseline for worker in self._workers.values()), default=0) // recycling.MB
+
+    def restart(self) -> int:
+        workers = [worker for worker in self._workers.values() if not worker.stopping]
+        for worker in workers:
+            self._is_due(worker, "asked for")
+        self._recycle()
+        return len(workers)
+
+    def _look_in_time(self, worker: Worker) -> None:
+        """It may be old before its next task ends."""
+        if worker.age_timer is not None:
+            worker.age_timer.cancel()
+            worker.age_timer = None
+        age = recycling.look_after(self._limits, worker.factor)
+        if age is not None:
+            left = max(0.0, worker.born + age - time.time())
+            worker.age_timer = self._loop.call_later(left + 0.001, self._consider, worker)
+
+    def _consider(self, worker: Worker) -> None:
+        """Whether it has served long enough."""
+        if worker.stopping or worker.due is not None:
+            return
+        cap = recycling.cap_of(self._limits, worker.baseline)
+        age = time.time() - worker.born
+        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=age, rss=worker.rss(), cap=cap)
+        if why is not None:
+            self._is_due(worker, why)
+            self._recycle()
+
+    def _is_due(self, worker: Worker, why: str) -> None:
+        if not worker.stopping and worker.due is None:
+            worker.due = why
+
+    def _before_ended(self, worker: Worker) -> None:
+        """Some of its tasks have ended, and the engine is about to hear of it: if it shall be replaced, now is the time."""
+        self._delay = 0.0
+        if worker.stopping:
+            if not worker.handed:
+                self._loop.call_soon(self._adjust)  # it no longer counts
+            return
+        self._consider(worker)
+        if worker.due is not None:
+            self._replace(worker)
+
+    def _recycle(self) -> None:
+        """Replace those that have nothing to do at once; the others when their task has ended."""
+        for worker in list(self._workers.values()):
+            if worker.due is not None and (not worker.handed or worker.kind is Kind.COROUTINE):
+                self._replace(worker)
+
+    def _replace(self, worker: Worker) -> None:
+        """One at a time of each kind, so that capacity drops by no more than one."""
+        if worker.stopping or self._closing or worker.kind in self._replacing or self._nursery is None:
+            return
+        log.info("worker %s is replaced: %s", worker.name, worker.due)
+        self._replacing[worker.kind] = worker
+        self._stop(worker)
+
+    # Their lives
+
+    def _said(self, worker: Worker, messages: list[Any]) -> None:
+        for message in self._attempts.said(worker, messages):
+            if message[0] == wire.UP:
+                worker.up = True
+                self._report_up(worker)
+
+    def _silent(self, worker: Worker) -> None:
         worker.ended = True
         self._maybe_gone(worker)
 
@@ -328,257 +408,49 @@ class LocalPool:
         del self._workers[worker.name]
         self._by_pid.pop(worker.pid, None)
         worker.kill_groups()
-        self._clear(worker)
-        back = worker.take_back(worker.take_tickets(len(worker.handed)))
-        if back:
-            self._report(TakenBack(back))
-        self._report_dead(worker)
-        self._report(SlotDown(worker.name, worker.pid, worker.cause()))
+        self._kill_orphans()
+        self._attempts.report_dead(worker, closing=self._closing)
+        self._report(SlotDown(worker.name, worker.pid, worker.due or worker.cause()))
         worker.close()
+        worker.nursery.workers -= 1
         if self._closing:
             if not self._workers and self._gone is not None and not self._gone.done():
                 self._gone.set_result(None)
             return
+        self._see_to_nursery(worker.nursery)
         if not worker.stopping:
             log.warning("worker %s (pid %d) ended: %s", worker.name, worker.pid, worker.cause())
-        if time.time() - worker.born < _YOUNG and not worker.done:
+        if time.time() - worker.born < _YOUNG and not worker.done and not worker.stopping:
             self._later(self._adjust)
         else:
             self._adjust()
+        if self._replacing.get(worker.kind) is worker:
+            del self._replacing[worker.kind]
+            self._recycle()
 
-    def _report_dead(self, worker: Worker) -> None:
-        """Outcomes of what had started and was not reported: blame only where there is one culprit."""
-        started = list(worker.handed.values())
-        if not started:
-            return
-        cause = worker.cause()
-        innocent = self._closing or worker.killed_for is not None
-        ended = []
-        for handed in started:
-            if handed.ending is not None:
-                outcome = handed.ending
-            elif innocent:
-                outcome = Outcome.LOST
-            else:
-                outcome = Outcome.CRASH if len(started) == 1 else Outcome.SUSPECT
-            ended.append(self._ended_by_us(handed, outcome, cause))
-        self._report(AttemptsEnded(ended))
-
-    def _ended_by_us(self, handed: Handed, outcome: Outcome, cause: str) -> Ended:
-        order = handed.order
-        messages = {
-            Outcome.TIMEOUT: f"ran longer than {order.timeout:g} s and was killed",
-            Outcome.CANCELLED: "cancelled, and killed because it did not stop in time",
-        }
-        error = {
-            "class": outcome.word.capitalize(),
-            "code": outcome.word,
-            "message": messages.get(outcome, f"the worker ended: {cause}"),
-        }
-        return Ended(
-            order.task, order.token, outcome, msgpack.packb(error), time.monotonic() - handed.began, cause=cause
-        )
+    def _kill_orphans(self) -> None:
+        """Each worker is the subreaper of what it starts, so what became our child has lost its worker."""
+        ours = self._others | {nursery.pid for nursery in self._nurseries}
+        for pid in children_of(os.getpid()):
+            if pid not in ours:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     # Attempts
 
     def start(self, attempts: Sequence[Start]) -> None:
-        by_slot: dict[str, list[Start]] = {}
-        for order in attempts:
-            by_slot.setdefault(order.slot, []).append(order)
-        refused: list[Key] = []
-        now = time.monotonic()
-        for name, orders in by_slot.items():
-            worker = self._workers.get(name)
-            if worker is None or worker.stopping or worker.ended or worker.fenced:
-                refused += [(order.task, order.token) for order in orders]
-                continue
-            if not worker.channel.clear:
-                worker.refused += [(order.task, order.token) for order in orders]
-                continue
-            new = [order for order in orders if (order.task, order.token) not in worker.handed]
-            if not new:
-                continue
-            if not worker.handed or worker.kind is Kind.COROUTINE:
-                self._wake_at(now + min(order.timeout for order in new))
-            if worker.kind is Kind.BLOCKING and len(worker.handed) + len(new) > 1:
-                self._wake_at(now + TAKE_BACK_AFTER)
-            for order in new:
-                worker.handed[order.task, order.token] = Handed(order, now)
-            os.eventfd_write(worker.tickets, len(new))  # before the orders: an order without a ticket was taken back
-            worker.channel.send([wire.START, [_order(order) for order in new]])
-        if refused:
-            self._report(TakenBack(refused))
-
-    def _clear(self, worker: Worker) -> None:
-        """What came while the worker was not reading may be placed again; earlier it would only come back here."""
-        if worker.refused:
-            refused, worker.refused = worker.refused, []
-            self._report(TakenBack(refused))
+        self._attempts.start(attempts)
+        self._watch.wake()
+        if any(
+            self._workers[s].kind is Kind.COROUTINE for s in {order.slot for order in attempts} if s in self._workers
+        ):
+            self._adjust()  # more of them before their slots run out
 
     def cancel(self, task: int, token: int) -> None:
-        for worker in self._workers.values():
-            handed = worker.handed.get((task, token))
-            if handed is not None:
-                if worker.kind is Kind.BLOCKING and next(iter(worker.handed)) != (task, token):
-                    self._retract(worker)
-                    if (task, token) not in worker.handed:
-                        return
-                self._ask(worker, handed, Outcome.CANCELLED)
-                return
-
-    def _ask(self, worker: Worker, handed: Handed, why: Outcome) -> None:
-        """Politely. The timer comes back after the grace time."""
-        if handed.ending is None:
-            handed.ending = why
-            handed.asked = time.monotonic()
-            worker.channel.send([wire.CANCEL, handed.order.task, handed.order.token])
-            self._wake_at(handed.asked + self._options.grace)
-
-    def _retract(self, worker: Worker) -> None:
-        """Take back what has not started."""
-        back = worker.take_back(worker.take_tickets(max(0, len(worker.handed))))
-        if back:
-            worker.fenced += len(back)
-            self._report(TakenBack(back))
-
-    def _worker_says(self, worker: Worker, messages: list[Any]) -> None:
-        ended: list[Ended] = []
-        lines: list[tuple[int, int, float, str, str]] = []
-        for message in messages:
-            word = message[0]
-            if word == wire.ENDED:
-                self._one_ended(worker, message, ended)
-            elif word == wire.LOG:
-                lines.append(tuple(message[1:]))
-            elif word == wire.GROUP:
-                worker.groups.append(message[1])
-            elif word == wire.REQUEST:
-                self._attempt_asks(worker, *message[1:])
-            elif word == wire.DROPPED:
-                worker.fenced -= message[1]
-            elif word == wire.UP:
-                worker.up = True
-                self._report(SlotUp(worker.name, worker.kind, worker.size, worker.pid))
-        if lines:
-            worker.unstored_logs += len(lines)
-            self._log_owed.append((worker, len(lines)))
-            if worker.unstored_logs > LOG_CREDIT:
-                worker.channel.pause()
-            self._report(LogLines(lines))
-        if ended:
-            self._report(AttemptsEnded(ended))
-
-    def _attempt_asks(self, worker: Worker, number: int, task: int, token: int, op: str, body: bytes) -> None:
-        """Hand a request on. What an attempt may not ask at all is refused here."""
-        handed = worker.handed.get((task, token))
-        if handed is None:
-            refused = Refused("stale_attempt", f"the attempt of task {task} that asks for this has ended")
-        elif handed.asking >= wire.MOST_REQUESTS or worker.channel.backlog > _MOST_UNREAD:
-            refused = Refused("overloaded", "too many requests of this attempt are unanswered; wait for replies")
-        else:
-            handed.asking += 1
-            self._asks(task, token, op, body, lambda *answer: self._answer(worker, handed, number, *answer))
-            return
-        worker.channel.send([wire.REPLY, number, False, msgpack.packb(refused.to_wire())])
-
-    def _answer(self, worker: Worker, handed: Handed, number: int, granted: bool, body: bytes) -> None:
-        """To a worker that is gone: its channel is closed, and drops it."""
-        handed.asking -= 1
-        worker.channel.send([wire.REPLY, number, granted, body])
-
-    def _one_ended(self, worker: Worker, message: list[Any], ended: list[Ended]) -> None:
-        _, task, token, outcome, payload, seconds, retry_after, usage, peak_kb = message
-        handed = worker.handed.pop((task, token), None)
-        if handed is None:
-            return
-        worker.done += 1
-        self._delay = 0.0
-        if worker.kind is Kind.BLOCKING or not worker.handed:  # else some may be a neighbour's
-            worker.groups.clear()
-        kind = Outcome(outcome)
-        if handed.ending is not None and kind is not Outcome.DONE:
-            kind = handed.ending  # it ended because it was asked to, whatever it raised on its way
-            if kind is Outcome.TIMEOUT:
-                error = {
-                    "class": "Timeout",
-                    "code": "timeout",
-                    "message": f"ran longer than {handed.order.timeout:g} s",
-                }
-                payload = msgpack.packb(error)
-        ended.append(Ended(task, token, kind, payload, seconds, retry_after, usage, peak_kb))
-        if worker.handed and worker.kind is Kind.BLOCKING:
-            head = next(iter(worker.handed.values()))
-            head.began = time.monotonic()
-            self._wake_at(head.began + min(head.order.timeout, TAKE_BACK_AFTER))
+        self._attempts.cancel(task, token)
 
     def logs_stored(self, lines: int) -> None:
-        while lines > 0 and self._log_owed:
-            worker, owed = self._log_owed[0]
-            paid = min(owed, lines)
-            worker.unstored_logs -= paid
-            lines -= paid
-            if worker.unstored_logs <= LOG_CREDIT // 2:
-                worker.channel.resume()
-            if paid == owed:
-                del self._log_owed[0]
-            else:
-                self._log_owed[0] = (worker, owed - paid)
-
-    # Deadlines
-
-    def _wake_at(self, at: float) -> None:
-        """See to the deadlines at that monotonic time. One timer serves all: most deadlines are met and never looked at."""
-        if at < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = at
-            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._deadlines)
-
-    def _deadlines(self) -> None:
-        self._timer, self._timer_at = None, math.inf
-        now = time.monotonic()
-        for worker in list(self._workers.values()):
-            if worker.kind is Kind.BLOCKING:
-                self._blocking_deadlines(worker, now)
-            else:
-                for handed in list(worker.handed.values()):
-                    self._attempt_deadline(worker, handed, now)
-
-    def _blocking_deadlines(self, worker: Worker, now: float) -> None:
-        if not worker.handed:
-            return
-        head = next(iter(worker.handed.values()))
-        if len(worker.handed) > 1:
-            if now >= head.began + TAKE_BACK_AFTER:
-                self._retract(worker)
-                if not worker.handed:
-                    return
-            else:
-                self._wake_at(head.began + TAKE_BACK_AFTER)
-        self._attempt_deadline(worker, head, now)
-
-    def _attempt_deadline(self, worker: Worker, handed: Handed, now: float) -> None:
-        if handed.ending is None:
-            at = handed.began + handed.order.timeout
-            if now < at:
-                self._wake_at(at)
-            else:
-                self._ask(worker, handed, Outcome.TIMEOUT)
-            return
-        at = handed.asked + self._options.grace * (2 if handed.warned else 1)
-        if now < at:
-            self._wake_at(at)
-        elif len(worker.handed) > 1 and worker.kind is Kind.COROUTINE and not handed.warned:
-            # Its neighbours are paid calls: nothing new, and the grace time for them.
-            handed.warned = True
-            if not worker.stopping:
-                worker.stopping = True
-                self._report(SlotStopping(worker.name))
-                self._adjust()
-            self._wake_at(at + self._options.grace)
-        else:
-            log.warning("task %d did not stop in time; killing worker %s", handed.order.task, worker.name)
-            worker.kill(f"task {handed.order.task} did not stop in time")
+        self._attempts.logs_stored(lines)
 
     # Looking
 
@@ -589,22 +461,17 @@ class LocalPool:
                 kind=worker.kind.word,
                 pid=worker.pid,
                 state=worker.state,
-                rss_bytes=rss_bytes(worker.pid) if worker.pid else None,
+                rss_bytes=worker.rss(),
                 active=len(worker.handed) if worker.kind is Kind.COROUTINE else min(1, len(worker.handed)),
                 tasks=[task for task, _ in list(worker.handed)[:8]],
                 done=worker.done,
                 started=worker.born,
+                recycle=worker.due,
+                cap_bytes=recycling.cap_of(self._limits, worker.baseline),
             )
             for worker in self._workers.values()
         ]
 
     @property
-    def nursery_pid(self) -> int | None:
-        return self._nursery.pid if self._nursery is not None else None
-
-
-def _order(order: Start) -> tuple[Any, ...]:
-    return (
-        order.task, order.token, order.attempt, order.flow, order.id, order.type, order.body, order.inputs, order.timeout,
-        order.devices,
-    )  # fmt: skip
+    def nursery_pids(self) -> frozenset[int]:
+        return frozenset(nursery.pid for nursery in self._nurseries)

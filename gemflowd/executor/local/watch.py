@@ -1,0 +1,114 @@
+"""The memory of workers that have something to do: looked at every tenth of a second, and above the cap the worker is killed.
+
+Does not cover: replacing a worker that has grown between tasks (`recycling`), the kernel's own limit (`host.cgroups`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gemflowd.executor.base import Report, WorkerLimits
+from gemflowd.executor.local.crew import Handed, Worker
+from gemflowd.executor.local.recycling import MB, cap_of
+from gemflowd.host.process import descendants, pss_bytes, rss_bytes
+from gemflowd.model.attempt import Kind
+from gemflowd.model.facts import MemoryTight
+
+log = logging.getLogger("gemflow.pool")
+
+#: Seconds between two looks. A fast hog has taken 75 to 300 MB more by then (docs/architecture.md).
+EVERY: Final = 0.1
+#: The share of the limit for all below which blocking tasks are started again.
+_EASY: Final = 0.9
+
+
+class MemoryWatch:
+    """Looks only while something runs.
+
+    Args:
+        workers: those of the pool, by name.
+        limits: those in force.
+        total: bytes that all workers together may have.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        workers: Mapping[str, Worker],
+        limits: Callable[[], WorkerLimits],
+        total: Callable[[], int],
+        report: Report,
+    ) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._limits = limits
+        self._total = total
+        self._report = report
+        self._timer: asyncio.TimerHandle | None = None
+        self._tight = False
+
+    def wake(self) -> None:
+        """Something has started."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(EVERY, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        limits = self._limits()
+        grown = baseline = 0
+        busy = blocking = False
+        for worker in list(self._workers.values()):
+            if worker.handed:
+                rss = self._look_at(worker, limits)
+                busy = True
+                blocking = blocking or worker.kind is Kind.BLOCKING
+            else:
+                rss = worker.rss() or 0
+            grown += max(0, rss - worker.baseline)
+            baseline = max(baseline, worker.baseline)
+        self._see_to_all(grown + baseline, blocking=blocking)
+        if busy:
+            self.wake()
+
+    def _look_at(self, worker: Worker, limits: WorkerLimits) -> int:
+        """Returns bytes of the worker and of all processes below it."""
+        below = descendants(worker.pid) if worker.pid else []
+        rss = (worker.rss() or 0) + sum(rss_bytes(pid) or 0 for pid in below)
+        cap = cap_of(limits, worker.baseline)
+        running: list[Handed] = []
+        if worker.kind is Kind.BLOCKING:
+            head = next(iter(worker.handed.values()))
+            running = [head]
+            if head.order.memory_mb is not None:
+                cap = head.order.memory_mb * MB
+        if rss > cap and below:  # forked children share pages, which were counted for each of them
+            rss = (pss_bytes(worker.pid) or 0) + sum(pss_bytes(pid) or 0 for pid in below)
+        for handed in running:
+            handed.peak = max(handed.peak, rss)
+        if rss > cap and worker.over is None and worker.killed_for is None:
+            worker.over = (rss, cap)
+            why = f"used {rss // MB} MB; its cap is {cap // MB} MB"
+            log.warning("worker %s: %s; killing it", worker.name, why)
+            worker.kill(why)
+        return rss
+
+    def _see_to_all(self, total: int, *, blocking: bool) -> None:
+        """Above the limit for all nothing more is started, as long as something runs that will give memory back."""
+        limit = self._total()
+        tight = blocking and limit > 0 and total > limit * (_EASY if self._tight else 1.0)
+        if tight is not self._tight:
+            self._tight = tight
+            if tight:
+                log.warning(
+                    "all workers together have %d MB, the limit is %d MB; no blocking task starts until they have less",
+                    total // MB,
+                    limit // MB,
+                )
+            self._report(MemoryTight(tight))
