@@ -25,16 +25,19 @@ from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
-from gemflowd.executor.base import Executor, Size
+from gemflowd.executor.base import Executor, Size, WorkerLimits
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.pool import LocalPool
 from gemflowd.host import clock, filesystem, process
+from gemflowd.host.cgroups import Groups
 from gemflowd.host.clockwatch import ClockWatch
 from gemflowd.host.locks import FileLock
+from gemflowd.host.memory import memory_limit_bytes
 from gemflowd.host.sdnotify import Notifier
 from gemflowd.host.titles import set_title
 from gemflowd.model import facts
+from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.effects import Effects
 from gemflowd.model.errors import ConfigError
 from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
@@ -62,6 +65,8 @@ _GC_THRESHOLDS = (20_000, 20, 50)
 STATS_EVERY = 1.0
 #: Bytes that are kept free for the outcomes of running attempts, for when the disk is full.
 BALLAST = 8 * 1024 * 1024
+#: Quarters of the machine's memory that all workers together may have, where no setting says.
+_SHARE_OF_WORKERS = 3
 
 
 class App:
@@ -87,6 +92,7 @@ class App:
         self._engine_ended = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._failure: BaseException | None = None
         self._position: dict[str, Any] = {"next": 1, "topics": {}}
         self._paused: dict[str, float] = {}
@@ -160,7 +166,18 @@ class App:
         self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
         self._live.replace(settings)
         options = self._pool_options(settings)
-        self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._attempt_asks, options)
+        total = memory_limit_bytes() * _SHARE_OF_WORKERS // 4
+        self._pool = LocalPool(
+            self._loop,
+            self._lease,
+            self._engine.post,
+            self._attempt_asks,
+            options,
+            self._limits(),
+            total,
+            Groups.find(),
+            self._know_handlers,
+        )
         self._executor: Executor = self._pool
         for number, handler in (
             (signal.SIGTERM, self._on_stop),
@@ -172,8 +189,7 @@ class App:
         self._clock_watch = ClockWatch()
         self._loop.add_reader(self._clock_watch.fileno(), self._clock_may_be_set)
         handlers = await self._executor.attach(self._size())
-        self._catalogue.load(handlers)
-        self._engine.post(facts.Catalogue(handlers))
+        self._know_handlers(handlers)
         self._reader = Reader(self._places.database)
         self._copies = Copies(self._places.database)
         self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
@@ -200,6 +216,16 @@ class App:
             settings={**settings.for_handlers(), "endpoint": self._places.endpoint},
             grace=settings["grace"],
             max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
+        )
+
+    def _limits(self) -> WorkerLimits:
+        settings = self._live.settings
+        return WorkerLimits(
+            memory_mb=settings["memory_mb"],
+            memory_total_mb=settings["memory_total_mb"],
+            max_tasks=settings["max_tasks"],
+            max_age=settings["max_age"],
+            min_life=settings["min_life"],
         )
 
     def _size(self) -> Size:
@@ -361,22 +387,37 @@ class App:
         self._attempt_door.ask(task, token, op, body, take)
 
     def _on_reload(self) -> None:
-        self._notifier.reloading("reading the settings again")
-        try:
-            pending = self._live.replace(self._reload())
-            log.info("settings read again")
-            if pending:
-                log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("settings not read again: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
-        self._notifier.ready(f"serving {self._places.endpoint}")
+        self._reload_task = self._loop.create_task(self._reload_all())
+
+    async def _reload_all(self) -> None:
+        """Read the settings again and load the handlers anew, or change nothing and say why."""
+        async with self._reloading:
+            self._notifier.reloading("reading the settings and loading the handlers again")
+            try:
+                settings = self._reload()
+                handlers = await self._pool.reload(self._pool_options(settings))
+            except ConfigError as error:
+                for problem in error.problems:
+                    log.error("nothing is reloaded: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
+            else:
+                self._know_handlers(handlers)
+                pending = self._live.replace(settings)
+                log.info("settings read and handlers loaded again; the workers are replaced one by one")
+                if pending:
+                    log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
+            self._notifier.ready(f"serving {self._places.endpoint}")
+
+    def _know_handlers(self, handlers: list[HandlerInfo]) -> None:
+        """What is submitted is checked by these from now on; tasks of types that are gone are held."""
+        self._catalogue.load(handlers)
+        self._engine.post(facts.Catalogue(handlers))
 
     def _clock_may_be_set(self) -> None:
         if self._clock_watch.was_set():
             self._engine.post(facts.ClockSet())
 
     def _settings_changed(self) -> None:
+        self._executor.limit(self._limits())
         self._executor.resize(self._size())
 
     def _reap(self) -> None:

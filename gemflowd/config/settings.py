@@ -24,7 +24,10 @@ Check = Callable[[Any], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key. `kind`: int, float, bool, str, or list (of strings). `live`: may be changed while the daemon runs."""
+    """One key. `kind`: int, float, bool, str, or list (of strings).
+
+    `live`: may be changed while the daemon runs. `reloads`: a new value takes effect with a reload, in workers that are started then.
+    """
 
     key: str
     kind: type
@@ -34,6 +37,7 @@ class Setting:
     check: Check | None = None
     live: bool = False
     for_handlers: bool = False
+    reloads: bool = False
 
 
 def _between(low: float, high: float) -> Check:
@@ -96,7 +100,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("workers", int, None, "", "blocking tasks at a time", _between(1, 1024), True),
     Setting("batch_size", int, None, "", "coroutines per worker: workers × batch_size model calls at a time", _between(1, 10_000), True),
     Setting("task_timeout", float, None, "s", "for one attempt, where neither task nor handler says", _between(0.001, 30 * _DAY), True),
-    Setting("memory_mb", int, None, "MB", "per worker; shown, not enforced yet", _between(1, 1 << 30), True),
+    Setting("memory_mb", int, None, "MB", "per worker and what it starts: above it, it is killed", _between(1, 1 << 30), True),
+    Setting("memory_total_mb", int, 0, "MB", "all workers; above it no blocking task starts; 0: 3/4 of all", _between(0, 1 << 30), True),
+    Setting("max_tasks", int, 0, "", "tasks after which a worker is replaced, ± 10 %; 0: never", _between(0, 1_000_000_000), True),
+    Setting("max_age", float, 86_400.0, "s", "after which a worker is replaced, ± 10 %; 0: never", _between(0, 365 * _DAY), True),
+    Setting("min_life", float, 10.0, "s", "before which no worker is replaced, unless it is asked for", _between(0, _DAY), True),
     Setting("enabled", bool, True, "", "false: one task at a time, in order", None, True),
     Setting("retries", int, 3, "", "tries after the first, where neither task nor handler says", _between(0, 1000), True),
     Setting("backoff", float, 1.0, "s", "before the first retry at most; doubled with each, at most 5 min", _between(0, 300), True),
@@ -113,19 +121,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("max_queued_bytes", int, 8 << 30, "bytes", "inputs of tasks that have not ended; more is refused", _between(1, 1 << 50), True),
     Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", _between(0, 1 << 30), True),
     Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
-    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True),
+    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True, reloads=True),
     Setting("memory_max_value_kb", int, 1024, "KB", "largest value in the shared memory", _between(1, 15 * 1024), True),
     Setting("memory_max_mb", int, 256, "MB", "all of it, with keys and 100 bytes for each", _between(1, 65_536), True),
-    Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600)),
+    Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600), reloads=True),
     Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
     Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),
     Setting("default_model", str, "gemini-2.5-flash", "", "for `gemini` tasks that name none", None, True),
-    Setting("gemini_endpoint", str, None, "URL", "base URL of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True),
-    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
-    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True),
+    Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True, reloads=True),
+    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True, reloads=True),
+    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, reloads=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
-    Setting("handlers", list, [], "", "Python modules with handlers of your own"),
-    Setting("handler_path", list, [], "paths", "directories in which those modules are looked for", _paths_exist),
+    Setting("handlers", list, [], "", "Python modules with handlers of your own", reloads=True),
+    Setting("handler_path", list, [], "paths", "directories in which those modules are looked for", _paths_exist, reloads=True),
     Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at", _paths_exist),
     Setting("socket_group", str, None, "", "group that may use the sockets (mode 0660); default: only the owner (0600)", _group),
     Setting("state_dir", str, None, "path", "database and lease; default: by platform"),

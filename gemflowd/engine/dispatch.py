@@ -42,6 +42,8 @@ def dispatch(rows: Rows, budget: int) -> list[Start]:
     gather(rows)
     starts: list[Start] = []
     for kind in _kinds(rows):
+        if kind is Kind.BLOCKING and rows.memory.tight:
+            continue
         slots = [slot for slot in rows.memory.slots.values() if slot.kind is kind and not slot.stopping]
         if slots:
             _fill(rows, kind, slots, starts, budget)

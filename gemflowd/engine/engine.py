@@ -460,6 +460,8 @@ class Engine:
                 turn.replies.append((reply, {}))
             case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
                 self._slot(turn, fact)
+            case facts.MemoryTight(tight):
+                self._memory.tight = tight
             case facts.Catalogue(handlers):
                 self._memory.handlers = {handler.type: handler for handler in handlers}
                 turn.catalogue = handlers

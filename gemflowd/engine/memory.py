@@ -49,6 +49,7 @@ class Memory:
         self.queued_bytes = 0
         self.value_bytes = 0  # of the shared memory, as its cap counts them
         self.value_version = 0  # the last that was given, of whatever key
+        self.tight = False  # the workers have all the memory that they may: no blocking task starts
         self.disk_low = False  # nothing new is taken
         self.next_times: tuple[float | None, float | None] = (None, None)  # by the steady clock, by the wall clock
         self.times_known = False

@@ -90,6 +90,18 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def environment_of(pid: int) -> dict[str, str] | None:
+    """The environment that a process was started with (proc(5)); None when it is gone, a zombie, or somebody else's."""
+    try:
+        if not Path(f"/proc/{pid}/cmdline").read_bytes():
+            return None
+        parts = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    pairs = (part.decode("utf-8", "surrogateescape").partition("=") for part in parts if part)
+    return {name: value for name, _, value in pairs}
+
+
 def pss_bytes(pid: int) -> int | None:
     """Memory of a process with its part of what it shares (proc(5), smaps_rollup), in bytes; None when it is gone. Milliseconds."""
     try:

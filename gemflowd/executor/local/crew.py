@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.nursery_process import NurseryProcess
+from gemflowd.host.cgroups import WorkerGroup
 from gemflowd.host.process import StatmReader, descendants
 from gemflowd.model.attempt import Kind, Outcome, Start
 
@@ -60,6 +61,7 @@ class Worker:
     baseline: int = 0  # bytes that it had before its first task
     due: str | None = None  # why it shall be replaced when it can be
     over: tuple[int, int] | None = None  # bytes that it had and bytes of its cap, when it was killed for that
+    group: WorkerGroup | None = None  # its control group, where there are any
     age_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -111,6 +113,8 @@ class Worker:
                 for pid in below:
                     with suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGKILL)
+        if self.group is not None:
+            self.group.kill()
         self.kill_groups()
 
     def kill_groups(self) -> None:

@@ -23,13 +23,14 @@ from gemflowd.executor.local import recycling
 from gemflowd.executor.local.attempts import Attempts
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.crew import Worker
-from gemflowd.executor.local.lease import Lease
+from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.nursery_process import NurseryProcess
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.watch import MemoryWatch
-from gemflowd.host.process import StatmReader, children_of
+from gemflowd.host.cgroups import Groups, WorkerGroup
+from gemflowd.host.process import StatmReader, children_of, environment_of
 from gemflowd.model.attempt import HandlerInfo, Kind, Start
-from gemflowd.model.facts import Catalogue, SlotDown, SlotStopping, SlotUp
+from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
 
 log = logging.getLogger("gemflow.pool")
@@ -43,6 +44,8 @@ _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
 #: Seconds between a worker's end and the last that is read of it.
 _LAST_WORDS: Final = 0.3
+#: Seconds, about, for which an ended worker's control group is tried to be removed: what was in it ends meanwhile.
+_GROUP_PATIENCE: Final = 10.0
 
 
 class LocalPool:
@@ -50,6 +53,8 @@ class LocalPool:
 
     Args:
         total: bytes that all workers together may have, where the limits name none.
+        loaded: called with the catalogue of a nursery that has taken the place of a dead one; its code may be another.
+        groups: where each worker gets a control group of its own, if they are delegated to us.
     """
 
     def __init__(
@@ -61,13 +66,16 @@ class LocalPool:
         options: Options,
         limits: WorkerLimits | None = None,
         total: int = 0,
+        groups: Groups | None = None,
+        loaded: Callable[[list[HandlerInfo]], None] = lambda handlers: None,
     ) -> None:
         self._loop = loop
         self._lease = lease
         self._report = report
         self._options = options
         self._limits = limits or WorkerLimits()
-        self._total = total
+        self._groups = groups
+        self._loaded = loaded
         self._size = Size(0, 0)
         self._workers: dict[str, Worker] = {}
         self._by_pid: dict[int, Worker] = {}
@@ -75,7 +83,6 @@ class LocalPool:
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._nursery: NurseryProcess | None = None  # the one that forks
         self._nurseries: list[NurseryProcess] = []  # with those before it whose workers have not all ended
-        self._others: frozenset[int] = frozenset()  # children of this process that are none of ours
         self._replacing: dict[Kind, Worker] = {}  # the one that is being replaced
         self._shrink: asyncio.TimerHandle | None = None
         self._delay = 0.0
@@ -97,7 +104,6 @@ class LocalPool:
 
     async def attach(self, size: Size) -> list[HandlerInfo]:
         self._size = size
-        self._others = frozenset(children_of(os.getpid()))
         self._nursery = self._new_nursery(self._options)
         catalogue = await self._nursery.ready
         self._adjust()
@@ -156,6 +162,8 @@ class LocalPool:
         self._by_pid[pid] = worker
         with suppress(OSError):  # it is gone already
             worker.statm = StatmReader(pid)
+        if self._groups is not None:
+            worker.group = self._groups.worker(name, pid, recycling.cap_of(self._limits, worker.rss() or 0))
         self._report_up(worker)
 
     def unforked(self, name: str, why: str) -> None:
@@ -200,7 +208,7 @@ class LocalPool:
             return
         self._delay = 0.0
         self._nursery = nursery
-        self._report(Catalogue(ready.result()))  # its code may be another than the dead one's
+        self._loaded(ready.result())
         self._adjust()
 
     def _see_to_nursery(self, nursery: NurseryProcess | None) -> None:
@@ -409,6 +417,11 @@ class LocalPool:
         self._by_pid.pop(worker.pid, None)
         worker.kill_groups()
         self._kill_orphans()
+        if worker.group is not None:
+            if worker.over is None and worker.killed_for is None and (over := worker.group.out_of_memory()) is not None:
+                worker.over = over
+                worker.killed_for = f"used {over[0] // recycling.MB} MB; its cap is {over[1] // recycling.MB} MB"
+            self._remove_group(worker.group)
         self._attempts.report_dead(worker, closing=self._closing)
         self._report(SlotDown(worker.name, worker.pid, worker.due or worker.cause()))
         worker.close()
@@ -428,11 +441,19 @@ class LocalPool:
             del self._replacing[worker.kind]
             self._recycle()
 
+    def _remove_group(self, group: WorkerGroup, after: float = 0.01) -> None:
+        if not group.remove() and after < _GROUP_PATIENCE:
+            self._loop.call_later(after, self._remove_group, group, after * 2)
+
     def _kill_orphans(self) -> None:
-        """Each worker is the subreaper of what it starts, so what became our child has lost its worker."""
-        ours = self._others | {nursery.pid for nursery in self._nurseries}
+        """Each worker is the subreaper of what it starts, so what became our child has lost its worker.
+
+        It carries the lease's mark, unless it has cleared its environment; other children of this process have other environments.
+        """
+        ours = {nursery.pid for nursery in self._nurseries}
         for pid in children_of(os.getpid()):
-            if pid not in ours:
+            environment = None if pid in ours else environment_of(pid)
+            if environment is not None and (not environment or environment.get(VARIABLE) == self._lease.marker):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -441,9 +462,11 @@ class LocalPool:
     def start(self, attempts: Sequence[Start]) -> None:
         self._attempts.start(attempts)
         self._watch.wake()
-        if any(
-            self._workers[s].kind is Kind.COROUTINE for s in {order.slot for order in attempts} if s in self._workers
-        ):
+        workers = [self._workers[name] for name in {order.slot for order in attempts} if name in self._workers]
+        for worker in workers:
+            if worker.group is not None:
+                worker.group.limit(self._watch.cap(worker))
+        if any(worker.kind is Kind.COROUTINE for worker in workers):
             self._adjust()  # more of them before their slots run out
 
     def cancel(self, task: int, token: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gemflowd.executor.base import Report, WorkerLimits
-from gemflowd.executor.local.crew import Handed, Worker
+from gemflowd.executor.local.crew import Worker
 from gemflowd.executor.local.recycling import MB, cap_of
 from gemflowd.host.process import descendants, pss_bytes, rss_bytes
 from gemflowd.model.attempt import Kind
@@ -55,18 +55,25 @@ class MemoryWatch:
         if self._timer is None:
             self._timer = self._loop.call_later(EVERY, self._look)
 
+    def cap(self, worker: Worker) -> int:
+        """Bytes above which it is killed, with what it runs now."""
+        if worker.kind is Kind.BLOCKING and worker.handed:
+            own = next(iter(worker.handed.values())).order.memory_mb
+            if own is not None:
+                return own * MB
+        return cap_of(self._limits(), worker.baseline)
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _look(self) -> None:
         self._timer = None
-        limits = self._limits()
         grown = baseline = 0
         busy = blocking = False
         for worker in list(self._workers.values()):
             if worker.handed:
-                rss = self._look_at(worker, limits)
+                rss = self._look_at(worker)
                 busy = True
                 blocking = blocking or worker.kind is Kind.BLOCKING
             else:
@@ -77,21 +84,18 @@ class MemoryWatch:
         if busy:
             self.wake()
 
-    def _look_at(self, worker: Worker, limits: WorkerLimits) -> int:
+    def _look_at(self, worker: Worker) -> int:
         """Returns bytes of the worker and of all processes below it."""
         below = descendants(worker.pid) if worker.pid else []
         rss = (worker.rss() or 0) + sum(rss_bytes(pid) or 0 for pid in below)
-        cap = cap_of(limits, worker.baseline)
-        running: list[Handed] = []
-        if worker.kind is Kind.BLOCKING:
-            head = next(iter(worker.handed.values()))
-            running = [head]
-            if head.order.memory_mb is not None:
-                cap = head.order.memory_mb * MB
+        cap = self.cap(worker)
+        if worker.group is not None:
+            worker.group.limit(cap)
         if rss > cap and below:  # forked children share pages, which were counted for each of them
             rss = (pss_bytes(worker.pid) or 0) + sum(pss_bytes(pid) or 0 for pid in below)
-        for handed in running:
-            handed.peak = max(handed.peak, rss)
+        if worker.kind is Kind.BLOCKING:  # in a coroutine worker nobody can tell whose it is
+            head = next(iter(worker.handed.values()))
+            head.peak = max(head.peak, rss)
         if rss > cap and worker.over is None and worker.killed_for is None:
             worker.over = (rss, cap)
             why = f"used {rss // MB} MB; its cap is {cap // MB} MB"
