@@ -1,0 +1,96 @@
+"""Task types that take memory, fork, and do not want to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from gemflowd.handlers.registry import task
+
+if TYPE_CHECKING:
+    from gemflowd.worker.context import AsyncContext, Context
+
+_KEPT: list[bytes] = []
+_MB = 1024 * 1024
+
+
+@task("whoami")
+def whoami(data: dict[str, Any], context: Context) -> int:
+    """Say which process this is, after `seconds`."""
+    context.log("begun")
+    time.sleep(data.get("seconds", 0))
+    return os.getpid()
+
+
+@task("awhoami")
+async def awhoami(data: dict[str, Any], context: AsyncContext) -> int:
+    """The same in a coroutine."""
+    context.log("begun")
+    await asyncio.sleep(data.get("seconds", 0))
+    return os.getpid()
+
+
+@task("leak")
+def leak(data: dict[str, Any], context: Context) -> int:
+    """Keep `mb` for ever."""
+    _KEPT.append(b"x" * (data["mb"] * _MB))
+    return os.getpid()
+
+
+@task("eat")
+def eat(data: dict[str, Any], context: Context) -> None:
+    """Take 10 MB at a time, for ever."""
+    while True:
+        _KEPT.append(b"x" * (10 * _MB))
+        time.sleep(0.005)
+
+
+@task("aeat")
+async def aeat(data: dict[str, Any], context: AsyncContext) -> None:
+    """The same in a coroutine."""
+    while True:
+        _KEPT.append(b"x" * (10 * _MB))
+        await asyncio.sleep(0.005)
+
+
+@task("child-eats")
+def child_eats(data: dict[str, Any], context: Context) -> int:
+    """A program below this worker takes `mb` and stays."""
+    program = f"x = b'x' * ({data['mb']} * {_MB}); import time; time.sleep(1000)"
+    return subprocess.run([sys.executable, "-c", program], check=False).returncode
+
+
+@task("leave-behind")
+def leave_behind(data: dict[str, Any], context: Context) -> int:
+    """Leave a process behind in a session of its own, with an empty environment and no descriptors; returns its number."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if (child := os.fork()) != 0:
+            os.write(write, str(child).encode())
+            os._exit(0)
+        os.closerange(0, 256)
+        os.execve("/bin/sleep", ["sleep", "1000"], {})
+    os.close(write)
+    os.wait()
+    return int(os.read(read, 100))
+
+
+@task("busy-in-c")
+def busy_in_c(data: dict[str, Any], context: Context) -> None:
+    """Hold the interpreter's lock in one long call."""
+    context.log("begun")
+    _ = 3 ** (3**18)
+
+
+@task("blocks-signals")
+def blocks_signals(data: dict[str, Any], context: Context) -> None:
+    """Let no signal through that can be blocked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    context.log("begun")
+    time.sleep(1000)
