@@ -97,11 +97,11 @@ def test_an_attempt_runs_no_longer_than_it_may(run: Callable[..., None]) -> None
     run(scenario)
 
 
-@pytest.mark.parametrize("kind", ["deaf", "busy-in-c", "blocks-signals"])
+@pytest.mark.parametrize("kind", ["stubborn", "busy-in-c", "blocks-signals"])
 def test_what_does_not_stop_is_killed_after_the_grace_time(run: Callable[..., None], kind: str) -> None:
     async def scenario(pool: Pool) -> None:
         (slot,) = await pool.up()
-        order = pool.start(kind, slot, {"seconds": 1000})
+        order = pool.start(kind, slot)
         await pool.begun(order)
         pool.pool.cancel(order.task, order.token)
         assert (await pool.ended(order)).outcome is Outcome.CANCELLED

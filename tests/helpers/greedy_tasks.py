@@ -83,9 +83,30 @@ def leave_behind(data: dict[str, Any], context: Context) -> int:
 
 @task("busy-in-c")
 def busy_in_c(data: dict[str, Any], context: Context) -> None:
-    """Hold the interpreter's lock in one long call."""
-    context.log("begun")
-    _ = 3 ** (3**18)
+    """Hold the interpreter's lock in one long call, whatever came before it."""
+    said = False
+    while True:
+        try:
+            if not said:
+                said = True
+                context.log("begun")
+            _ = 3 ** (3**18)
+        except BaseException:
+            continue
+
+
+@task("stubborn")
+def stubborn(data: dict[str, Any], context: Context) -> None:
+    """Swallow every request to stop."""
+    said = False
+    while True:
+        try:
+            if not said:
+                said = True
+                context.log("begun")
+            time.sleep(1000)
+        except BaseException:
+            continue
 
 
 @task("blocks-signals")

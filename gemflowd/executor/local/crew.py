@@ -45,6 +45,7 @@ class Worker:
     factor: float  # of its limits, see `recycling.jitter`
     pid: int = 0
     pidfd: int | None = None
+    said_up: bool = False  # by itself; `up` is when its process is known, too
     up: bool = False
     stopping: bool = False
     ended: bool = False  # EOF on the channel

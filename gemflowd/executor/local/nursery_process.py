@@ -55,6 +55,7 @@ class NurseryProcess:
         self._parent = parent
         self._catalogue: list[HandlerInfo] = []
         self._to_fork: deque[tuple[str, Kind, socket.socket, int]] = deque()
+        self._why: str | None = None  # the handlers can't be loaded
         self._forking = 0  # asked for, not answered yet
         self.options = options
         self.ready: asyncio.Future[list[HandlerInfo]] = loop.create_future()
@@ -130,7 +131,7 @@ class NurseryProcess:
                 self.types = frozenset(info.type for info in self._catalogue)
                 self.ready.set_result(self._catalogue)
             case [wire.FAILED, why]:
-                self.ready.set_exception(ConfigError([why]))
+                self._why = why  # told when it has ended, so that nothing of it is left then
             case [wire.FORKED, name, pid]:
                 self._forking -= 1
                 self._fork_some()
@@ -148,9 +149,8 @@ class NurseryProcess:
         self._drop_control()
         status = self._process.wait()
         if not self.ready.done():
-            self.ready.set_exception(
-                ConfigError([f"the worker nursery ended with status {status} before it was ready"])
-            )
+            why = self._why or f"the worker nursery ended with status {status} before it was ready"
+            self.ready.set_exception(ConfigError([why]))
         self._parent.nursery_ended(self, status)
 
     def _drop_control(self) -> None:

@@ -304,9 +304,11 @@ class LocalPool:
 
     def _report_up(self, worker: Worker) -> None:
         """It takes tasks when it has said so and its process is known: from then on it can be looked after."""
-        if worker.up and worker.pid and not worker.stopping:
+        if worker.said_up and worker.pid and not worker.stopping:
+            worker.up = True
             worker.baseline = worker.rss() or 0
             self._report(SlotUp(worker.name, worker.kind, worker.size, worker.pid))
+            self._recycle()
 
     def _stop(self, worker: Worker) -> None:
         """Let it leave when it has finished what it has started."""
@@ -386,6 +388,8 @@ class LocalPool:
         """One at a time of each kind, so that capacity drops by no more than one."""
         if worker.stopping or self._closing or worker.kind in self._replacing or self._nursery is None:
             return
+        if not all(other.up for other in self._of(worker.kind)):
+            return  # the one before has not been replaced yet
         log.info("worker %s is replaced: %s", worker.name, worker.due)
         self._replacing[worker.kind] = worker
         self._stop(worker)
@@ -395,7 +399,7 @@ class LocalPool:
     def _said(self, worker: Worker, messages: list[Any]) -> None:
         for message in self._attempts.said(worker, messages):
             if message[0] == wire.UP:
-                worker.up = True
+                worker.said_up = True
                 self._report_up(worker)
 
     def _silent(self, worker: Worker) -> None:

@@ -40,7 +40,7 @@ def reason(limits: WorkerLimits, factor: float, *, done: int, age: float, rss: i
     """
     if age < limits.min_life:
         return None
-    if limits.max_tasks and done >= limits.max_tasks * factor:
+    if limits.max_tasks and done >= round(limits.max_tasks * factor):
         return f"{done} tasks"
     if limits.max_age and age >= limits.max_age * factor:
         return f"{age:.0f} s old"
