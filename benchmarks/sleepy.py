@@ -1,7 +1,7 @@
-"""A task type whose limit is used up: the first one puts all of them to sleep for a day. For `benchmarks.fairness`."""
+"""Task types for benchmarks: one whose limit is used up (`benchmarks.fairness`), one that says when it began (`benchmarks.workers`)."""
 
-from __future__ import annotations
-
+import os
+import time
 from typing import Any
 
 from gemflowd.handlers.errors import RateLimited
@@ -13,3 +13,11 @@ from gemflowd.worker.context import Context
 def sleepy(data: dict[str, Any], context: Context) -> None:
     """Say that the quota is used up."""
     raise RateLimited("come back tomorrow", retry_after=86_400.0)
+
+
+@task("began")
+def began(data: dict[str, Any], context: Context) -> tuple[int, float]:
+    """In which process, and at what time, and then take `seconds` without a processor."""
+    now = time.time()
+    time.sleep(data["seconds"])
+    return os.getpid(), now

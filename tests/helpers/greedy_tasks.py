@@ -60,8 +60,9 @@ async def aeat(data: dict[str, Any], context: AsyncContext) -> None:
 
 @task("child-eats")
 def child_eats(data: dict[str, Any], context: Context) -> int:
-    """A program below this worker takes `mb` and stays."""
-    program = f"x = b'x' * ({data['mb']} * {_MB}); import time; time.sleep(1000)"
+    """A program below this worker takes `mb` and stays for `seconds`."""
+    seconds = data.get("seconds", 1000)
+    program = f"x = b'x' * ({data['mb']} * {_MB}); import time; time.sleep({seconds})"
     return subprocess.run([sys.executable, "-c", program], check=False).returncode
 
 

@@ -64,7 +64,7 @@ def coroutine_workers(slots: int, used: int, have: int, each: int) -> int:
         each: slots of one worker.
     """
     most = max(1, -(-slots // each))
-    if used * 5 >= have * each * 4:  # four fifths: twice as many, for a burst has just begun
-        return min(most, max(have * 2, 1))
+    if used * 5 >= have * each * 4:  # four fifths: four times as many, for a burst has just begun
+        return min(most, max(have * 4, 1))
     needed = max(1, -(-used * 3 // (each * 2)))  # half as much room again as is used
     return min(most, have, needed) if have else 1

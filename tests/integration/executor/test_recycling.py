@@ -207,7 +207,7 @@ def test_coroutine_workers_come_as_slots_are_used(tmp_path: Path) -> None:
         assert first.size == 250
         orders = [pool.order("awhoami", first, {"seconds": 0.5}) for _ in range(first.size)]
         pool.pool.start(orders)
-        assert len(await pool.up(Kind.COROUTINE, count=2)) == 2
+        assert len(await pool.up(Kind.COROUTINE, count=4)) == 4
         assert len({pid_of(await pool.ended(order)) for order in orders}) == 1
 
     with_pool(tmp_path, scenario, slots=1000)

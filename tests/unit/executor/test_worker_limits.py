@@ -61,13 +61,14 @@ def test_a_cap_is_never_below_what_a_worker_has_before_its_first_task() -> None:
     [
         (2000, 0, 0, 1),
         (2000, 199, 1, 1),
-        (2000, 200, 1, 2),
-        (2000, 500, 2, 4),
+        (2000, 200, 1, 4),
+        (1000, 500, 2, 4),
+        (2000, 500, 2, 8),
         (2000, 2000, 8, 8),
         (2000, 400, 8, 3),
         (2000, 0, 8, 1),
         (100, 100, 1, 1),
     ],
 )
-def test_coroutine_workers_double_with_use_and_shrink_without(slots: int, used: int, have: int, wanted: int) -> None:
+def test_coroutine_workers_multiply_with_use_and_shrink_without(slots: int, used: int, have: int, wanted: int) -> None:
     assert coroutine_workers(slots, used, have, 250 if slots >= 250 else slots) == wanted
