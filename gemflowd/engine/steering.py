@@ -191,7 +191,8 @@ class Steering:
                 raise Refused("conflict", message, "refs")
             found[flow.number] = flow
         for flow in found.values():
-            if not FlowState(flow.state).terminal:
+            # A task may have been retried in this very turn, and the flow not been told of it yet.
+            if not FlowState(flow.state).terminal or machine.flow_left(flow):
                 raise Refused("conflict", f"flow f{flow.number} has not ended; cancel it first", "refs")
             if rows.store.keys.claimed(flow.number):
                 message = f"a task of another flow waits for something in flow f{flow.number}"

@@ -240,6 +240,17 @@ def test_what_another_flow_waits_for_stays(rig: Rig):
     rig.check()
 
 
+def test_what_is_retried_in_the_same_turn_is_not_deleted(rig: Rig):
+    rig.submit([new(retries=0)])
+    rig.end(1, Outcome.ERROR)
+    deleted = Answer()
+    rig.post(facts.Retry(Answer(), parse_all([1]), False), facts.Delete(deleted, parse_all(["f1"])))
+    rig.run()
+    assert deleted.code == "conflict"
+    assert rig.running() == [1]
+    rig.check()
+
+
 def test_one_task_of_several_is_not_deleted_alone(rig: Rig):
     rig.submit(many(2))
     assert ask(rig, facts.Delete, 1).code == "conflict"
