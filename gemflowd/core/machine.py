@@ -248,7 +248,7 @@ def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
             turn.move(task, State.FAILED, f"over its memory cap {task.ooms} times: {ended.cause or 'memory'}")
         else:
             alone(turn, task)
-            _again(turn, task, "over its memory cap; runs again alone")
+            _again(turn, task, f"over its memory cap, runs again alone: {ended.cause or 'memory'}")
     elif kind is Outcome.RATE_LIMITED:
         # Where there is no limit to put to sleep the task itself waits.
         asleep = turn.lanes[task.lane].key.bucket is not None

@@ -16,7 +16,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
-from gemflowd.model.task import Hold, Task
+from gemflowd.model.task import Hold, Task, runs_alone
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
@@ -147,7 +147,7 @@ def _start(
             begin_to_gather(memory, task, lane, key)
             continue
         mean = memory.means.of(task.type)
-        if task.number in bulky:
+        if task.number in bulky or runs_alone(task):
             mean = max(mean, HAND_OVER_SECONDS)
         memory.lane_means[lane] = mean
         slot = placing.place(task.number, mean)
@@ -214,6 +214,7 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 body=bodies[task.number],
                 inputs=None if its is None else its.packed(),
                 timeout=task.timeout or rows.memory.timeout_of(task.type) or rules.timeout,
+                memory_mb=task.memory_mb,
             )
         )
 

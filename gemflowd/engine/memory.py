@@ -13,7 +13,7 @@ from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import Flow, Task, runs_alone
 from gemflowd.store.base import Key, Snapshot
 
 _MOST_FLOWS: Final = 4096
@@ -94,7 +94,8 @@ class Memory:
             self._count(self.lanes[task.lane].key)
             running_in = self.slots.get(task.slot or "")
             if running_in is not None:
-                running_in.put(task.number, self.means.of(task.type))
+                mean = self.means.of(task.type)
+                running_in.put(task.number, max(mean, HAND_OVER_SECONDS) if runs_alone(task) else mean)
 
     def _count(self, key: LaneKey) -> None:
         """A task of that lane runs."""

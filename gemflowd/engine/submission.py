@@ -320,6 +320,7 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         depth=depth,
         size=len(new.body),
         rules=new.rules,
+        memory_mb=new.memory_mb,
     )
 
 

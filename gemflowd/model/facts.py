@@ -73,6 +73,7 @@ class NewTask:
     when: str | None = None
     key: UniqueKey | None = None
     estimate: float | None = None  # seconds
+    memory_mb: int | None = None
 
 
 @dataclass(slots=True)

@@ -67,6 +67,12 @@ class Task:
     size: int = 0  # bytes of its body
     ooms: int = 0  # attempts that were over their memory cap
     rules: str | None = None  # retries by class or code of the error, JSON
+    memory_mb: int | None = None  # its own cap; None: that of its worker
+
+
+def runs_alone(task: Task) -> bool:
+    """Whether it has a blocking worker for itself, and nothing is handed over with it: its memory is measured, not a neighbour's."""
+    return task.memory_mb is not None or task.ooms > 0
 
 
 @dataclass(slots=True, frozen=True)

@@ -76,7 +76,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] = {}
     agent: str | None = None
     task: str | None = None
-    memory_mb: float | None = None  # documented, not carried out yet
+    memory_mb: int | None = None
 
 
 class Dep(msgspec.Struct, forbid_unknown_fields=True):

@@ -480,6 +480,7 @@ def _task_body(task: Task, queue_name: str) -> Body:
         "attempts": task.attempts,
         "reason": task.reason,
         "worker": task.slot,
+        "memory_mb": task.memory_mb,
     }
 
 

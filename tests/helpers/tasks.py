@@ -37,6 +37,8 @@ def new(
     resources: str = "",
     **how: Any,
 ) -> NewTask:
+    if how.get("memory_mb") is not None:
+        kind = Kind.BLOCKING  # as the server does
     lane = LaneKey(queue, bucket, kind, resources=resources)
     return NewTask(id, type, priority, lane, timeout, retries, backoff, body, tuple(deps), run_at=due, **how)
 

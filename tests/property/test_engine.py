@@ -30,6 +30,7 @@ TASKS = st.lists(
             "retries": st.sampled_from([None, 0, 1]),
             "deps": st.lists(st.tuples(PICK, ONS), max_size=3),
             "resources": st.sampled_from(["", "", "", "gpu=0.5"]),
+            "memory_mb": st.sampled_from([None, None, None, 64]),
             "expires_in": st.sampled_from([None, None, None, 4.0, 60.0]),
             "when": st.sampled_from([None, None, "1 == 1", "1 == 2", "deps.nobody.ok", "size(deps) > 1"]),
         }

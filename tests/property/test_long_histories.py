@@ -38,6 +38,7 @@ def shapes(rng: random.Random) -> list[Shape]:
                 for _ in range(rng.choice([0, 0, 1, 1, 2, 3]))
             ],
             "resources": rng.choice(["", "", "", "gpu=0.5"]),
+            "memory_mb": rng.choice([None, None, None, 64]),
             "expires_in": rng.choice([None, None, None, None, 4.0, 60.0]),
             "when": rng.choice([None, None, None, "1 == 1", "1 == 2", "deps.nobody.ok", "size(deps) > 1"]),
         }

@@ -15,7 +15,7 @@ from typing import Any, Final
 from gemflowd import conditions, templates
 from gemflowd.core.graph import find_cycle
 from gemflowd.model import facts
-from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import NewDependency, NewTask, Reply, Speaker, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
@@ -35,6 +35,8 @@ _QUEUE: Final = re.compile(ID_PATTERN)
 _DEPENDENCIES: Final = 1_000
 _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
+#: MB: a petabyte.
+_MOST_MEMORY: Final = 1 << 30
 _EMPTY: Final = messages.Task()
 
 
@@ -262,8 +264,6 @@ async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask])
 
 
 def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], *, alone: bool) -> NewTask:
-    if shape.memory_mb is not None:
-        raise Invalid("not_supported", "memory_mb is not carried out by this version yet", f"{path}.memory_mb")
     task_type, data = _type_and_data(desk, shape, path)
     info = desk.validator.check(task_type, data, path)
     _check_numbers(shape, path)
@@ -275,11 +275,12 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         body["metadata"] = shape.metadata
     if not template:
         body["template"] = False
+    kind = info.kind if shape.memory_mb is None else Kind.BLOCKING  # a cap of its own: nobody else is in its worker
     return NewTask(
         id=shape.id,  # type: ignore[arg-type]  # a string since _read_tasks
         type=task_type,
         priority=shape.priority,
-        lane=LaneKey(shape.queue, _bucket(info, data), info.kind, resources=_resources(desk, shape, path)),
+        lane=LaneKey(shape.queue, _bucket(info, data), kind, resources=_resources(desk, shape, path)),
         timeout=shape.timeout,
         retries=info.retries if shape.retries is None else shape.retries,
         backoff=shape.backoff,
@@ -293,6 +294,7 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         when=_condition(shape, path),
         key=_key(shape, path, alone=alone),
         estimate=shape.estimate,
+        memory_mb=shape.memory_mb,
     )
 
 
@@ -364,6 +366,8 @@ def _check_numbers(shape: messages.Task, path: str) -> None:
         value = getattr(shape, name)
         if value is not None and not least <= value <= most:  # NaN is not between anything
             raise Invalid("invalid_value", f"must be from {least:g} to {most:g}", f"{path}.{name}")
+    if shape.memory_mb is not None and not 1 <= shape.memory_mb <= _MOST_MEMORY:
+        raise Invalid("invalid_value", f"must be from 1 to {_MOST_MEMORY}", f"{path}.memory_mb")
     if shape.delay and shape.run_at is not None:
         raise Invalid("invalid_value", "give delay or run_at, not both", f"{path}.run_at")
     if shape.expires_in is not None and shape.expires is not None:

@@ -322,3 +322,38 @@ def test_too_large_inputs_fail_the_task_and_free_its_slot():
     assert rig.state(3) is State.SKIPPED
     assert rig.running() == [4]
     rig.check()
+
+
+# Memory caps
+
+
+def test_a_task_with_a_memory_cap_has_its_worker_for_itself(rig: Rig):
+    measured(rig)
+    (slot,) = rig.slots()
+    rig.submit([new(queue="other")], "s0")
+    rig.end(1, seconds=0.001)
+    rig.submit([*many(3), new(memory_mb=512), *many(3)])
+    assert [order.task for order in rig.executor.handed()] == [2, 3, 4]
+    for number in (2, 3, 4):
+        rig.end(number, seconds=0.001)
+    (alone,) = rig.executor.handed()
+    assert (alone.task, alone.memory_mb, alone.slot) == (5, 512, slot)
+    rig.engine._forget()  # a turn failed, and all is loaded again
+    rig.submit([new(queue="other")], "s2")
+    assert [order.task for order in rig.executor.handed()] == [5]
+    rig.end(5, seconds=0.001)
+    assert sorted(order.task for order in rig.executor.handed()) == [6, 7, 8, 9]
+
+
+def test_what_was_over_its_cap_runs_again_alone(rig: Rig):
+    measured(rig)
+    rig.submit(many(3, kind=Kind.COROUTINE))
+    rig.slots(kind=Kind.COROUTINE, size=3)
+    rig.slots()
+    rig.end(2, Outcome.MEMORY)
+    (again,) = [order for order in rig.executor.handed() if order.task == 2]
+    assert again.slot.startswith("b")
+    rig.submit(many(2), "s2")
+    assert [order.task for order in rig.executor.handed() if order.slot == again.slot] == [2]
+    rig.end(2, Outcome.MEMORY)
+    assert rig.state(2) is State.FAILED
