@@ -224,6 +224,7 @@ class App:
             paused_limits=self._paused_limits,
             now=clock.wall,
             moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
+            free_devices=lambda: self._engine.free_devices,
             shutdown=self._shutdown_asked,
             position=lambda: self._position,
         )

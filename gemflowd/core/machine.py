@@ -170,7 +170,7 @@ def start(turn: Turn, task: Task, slot: str) -> None:
     task.started = turn.now
     task.slot = slot
     turn.move(task, State.RUNNING)
-    limits.reserve(turn, turn.lanes[task.lane])
+    limits.reserve(turn, turn.lanes[task.lane], task.number)
 
 
 def take_back(turn: Turn, task: Task, token: int) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from gemflowd.core.devices import Devices
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
@@ -81,6 +82,7 @@ class Turn:
     queues: dict[str, Queue]
     used: dict[str, float]  # named resources that running tasks have
     cursors: dict[tuple[CursorKind, int], Cursor]  # all that are open
+    devices: Devices = field(default_factory=Devices)  # GPUs, and who has them
     # Rows, loaded or new.
     tasks: dict[int, Task] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)

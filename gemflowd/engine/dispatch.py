@@ -16,7 +16,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
-from gemflowd.model.task import Hold, Task, runs_alone
+from gemflowd.model.task import Hold, Task
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
@@ -146,8 +146,11 @@ def _start(
         if must_gather(memory, task):
             begin_to_gather(memory, task, lane, key)
             continue
-        mean = memory.means.of(task.type)
-        if task.number in bulky or runs_alone(task):
+        if not limits.devices_fit(turn, turn.lanes[lane]):
+            _put_back(memory, [(lane, key)])  # who was taken before it and may not run had made room for it
+            continue
+        mean = memory.expected(task)
+        if task.number in bulky:
             mean = max(mean, HAND_OVER_SECONDS)
         memory.lane_means[lane] = mean
         slot = placing.place(task.number, mean)
@@ -215,6 +218,7 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 inputs=None if its is None else its.packed(),
                 timeout=task.timeout or rows.memory.timeout_of(task.type) or rules.timeout,
                 memory_mb=task.memory_mb,
+                devices=rows.turn.devices.given(task.number),
             )
         )
 

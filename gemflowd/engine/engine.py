@@ -97,6 +97,7 @@ class Engine:
         self._stopping = False
         self.opened: Future[Opened] = Future()
         self.refused_outcomes = 0
+        self.free_devices: tuple[float, ...] = ()  # shares of GPUs, 0 to 1; empty: none are known
         self.turns = 0
 
     # The two doors
@@ -289,13 +290,13 @@ class Engine:
         return Effects(running=len(self._memory.running))
 
     def _try(self, taken: Sequence[facts.Fact]) -> Effects:
-        rules, slots = self._rules, dict(self._memory.slots)
+        rules, slots, devices = self._rules, dict(self._memory.slots), self._memory.devices.copy()
         self._steering.begin()
         try:
             return self._decide_all(taken)
         except Exception as error:
             if isinstance(error, StoreFull) or not isinstance(error, StoreError):
-                self._rules, self._memory.slots = rules, slots
+                self._rules, self._memory.slots, self._memory.devices = rules, slots, devices
                 self._forget()
             raise
 
@@ -310,6 +311,7 @@ class Engine:
         self._turned_at = turn.steady
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
+        self.free_devices = tuple(self._memory.devices.free_shares().values())
         return Effects(
             starts=starts,
             cancels=turn.cancel_requests,
@@ -332,6 +334,7 @@ class Engine:
             buckets=memory.buckets,
             queues=memory.queues,
             used=memory.used,
+            devices=memory.devices,
             cursors=memory.cursors,
             awaited=memory.awaited,
             unblocked=memory.unblocked,
@@ -460,6 +463,8 @@ class Engine:
                 turn.replies.append((reply, {}))
             case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
                 self._slot(turn, fact)
+            case facts.Devices(ids):
+                self._memory.devices.replace(ids)
             case facts.Catalogue(handlers):
                 self._memory.handlers = {handler.type: handler for handler in handlers}
                 turn.catalogue = handlers

@@ -267,6 +267,16 @@ class SlotDown:
 
 
 @dataclass(slots=True)
+class Devices:
+    """The GPUs that attempts can be given, as CUDA_VISIBLE_DEVICES names them; empty: none are known, amounts alone count.
+
+    Said once, before the first slot. What a recovered attempt had is not among what is given: it runs no more.
+    """
+
+    ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
 class Catalogue:
     """The task types of a nursery."""
 
@@ -294,5 +304,5 @@ Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
     | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
-    | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
+    | SlotUp | SlotStopping | SlotDown | Devices | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

@@ -391,9 +391,11 @@ class Questions:
             raise Refused("not_found", f"there is no schedule {name!r}", "name")
         return _schedule_body(row)
 
-    def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
+    def explain(
+        self, ref: Ref, limits: dict[str, float], resources: dict[str, float], devices: Sequence[float] = ()
+    ) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
-        return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+        return explain(self._db, self._queries, self.one_task(ref), limits, resources, devices)
 
     def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
         return shared_memory.get(self._db, namespace, key, moment)

@@ -107,6 +107,8 @@ def test_a_resource_is_used_by_one_at_a_time(client: Raw) -> None:
     with pytest.raises(Refusal, match="at most the 1") as refused:
         client.submit({"type": "echo", "resources": {"gpu": 2}})
     assert refused.value.path == "tasks[0].resources.gpu"
+    with pytest.raises(Refusal, match="whole number"):
+        client.submit({"type": "echo", "resources": {"gpu": 1.5}})
 
 
 def test_explain_says_what_stands_in_the_way(client: Raw) -> None:

@@ -19,7 +19,7 @@ from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import NewDependency, NewTask, Reply, Speaker, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
-from gemflowd.model.lane import LaneKey, resource_key
+from gemflowd.model.lane import GPU, LaneKey, resource_key
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import On
 from gemflowd.protocol import messages
@@ -396,6 +396,9 @@ def _resources(desk: Desk, shape: messages.Task, path: str) -> str:
         if name not in total:
             known = ", ".join(total) or "none"
             raise Invalid("invalid_value", f"there is no such resource; the setting `resources` has: {known}", where)
+        if name == GPU and amount > 1 and not amount.is_integer():
+            message = "more than 1 must be a whole number: a task has whole devices, or a share of one"
+            raise Invalid("invalid_value", message, where)
         if not 0 < amount <= total[name]:
             raise Invalid(
                 "invalid_value", f"must be more than 0, and at most the {total[name]:g} that there are", where

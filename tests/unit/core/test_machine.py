@@ -238,7 +238,7 @@ def test_outcomes_of_what_does_not_run_change_nothing(state: State):
 def test_taken_back_is_ready_again_without_an_attempt():
     task = running(lane=2)
     turn = hold(make_turn(lanes=[COROUTINE]), task)
-    machine.limits.reserve(turn, COROUTINE)
+    machine.limits.reserve(turn, COROUTINE, 1)
     assert machine.take_back(turn, task, 3)
     assert (task.state, task.attempts, task.token) == (State.READY, 0, 4)
     assert turn.buckets["model"].in_flight == 0
