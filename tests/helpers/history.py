@@ -20,7 +20,7 @@ from helpers.tasks import Answer, dep, new, submission
 
 from gemflowd.core import lanes
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import dispatch, engine, links, steering
+from gemflowd.engine import cursors, deadlines, dispatch, engine, links
 from gemflowd.engine import submission as engine_submission
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.effects import Effects
@@ -90,9 +90,10 @@ class History:
     def __init__(self, backing: InMemory | OnDisk | None = None) -> None:
         self.patches = [
             mock.patch.multiple(engine, TURN_ROWS=12, _FULL_PAUSE=0.0),
+            mock.patch.object(deadlines, "_MOST", 12),
             mock.patch.object(dispatch, "WINDOW", 2),
             mock.patch.object(lanes, "WINDOW", 2),
-            mock.patch.multiple(steering, STEP=3, _REMOVED=2, TURN_SHARE=3),
+            mock.patch.multiple(cursors, STEP=3, _REMOVED=2, TURN_SHARE=3),
             mock.patch.object(links, "_PIECE", 2),
             mock.patch.object(engine_submission, "MOST_EDGES", 8),
             mock.patch.object(engine.log, "disabled", True),
