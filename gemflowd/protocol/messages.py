@@ -108,6 +108,7 @@ class List(Body):
     queue: str | None = None
     flow: int | None = None
     since: float | None = None
+    metadata: dict[str, Any] = {}
     limit: int = 100
     after: int = 0
 

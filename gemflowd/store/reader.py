@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -26,6 +26,7 @@ from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Task
 from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
+from gemflowd.store.metadata import MOST_LOOKED, matching
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
 from gemflowd.store.parts.schedules import schedule_from
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
@@ -203,12 +204,19 @@ class Questions:
                     raise Refused("invalid_value", f"at most {MOST_ITEMS} tasks; page through `list` instead", "refs")
         return {"items": items}
 
-    def page(self, where: str, values: tuple[Any, ...], after: int, limit: int) -> Body:
-        """One page of `list`. `where` is put together by this program, `values` are its parameters."""
-        sql = self._queries["list"].replace("{where}", where)
-        rows = list(self._db.execute(sql, (after, limit, *values)))
+    def page(
+        self, where: str, values: tuple[Any, ...], after: int, limit: int, metadata: Mapping[str, Any] | None = None
+    ) -> Body:
+        """One page of `list`. `where` is put together by this program, `values` are its parameters. With `metadata` a page may
+        have fewer than `limit`, or none, and there are more all the same."""
+        if metadata:
+            sql = self._queries["list_with_bodies"].replace("{where}", where)
+            rows, following = matching(self._db.execute(sql, (after, MOST_LOOKED, *values)), metadata, limit)
+        else:
+            rows = list(self._db.execute(self._queries["list"].replace("{where}", where), (after, limit, *values)))
+            following = rows[-1][0] if len(rows) == limit else None
         tasks = [_task_body(task_from(row[:_TASK_WIDTH]), row[_TASK_WIDTH]) for row in rows]
-        return {"tasks": tasks, "next": rows[-1][0] if len(rows) == limit else None}
+        return {"tasks": tasks, "next": following}
 
     def show(self, ref: Ref) -> Body:
         if isinstance(ref, FlowRef):

@@ -232,3 +232,21 @@ def test_very_many_dependencies_are_taken_apart_without_a_hole(client: Raw) -> N
     with pytest.raises(Refusal) as refused:
         client.submit(*({"type": "echo", "deps": [f"q{number}", "nobody"]} for number in range(1_500)))
     assert refused.value.code == "unknown_dependency"
+
+
+def test_tasks_by_their_metadata(client: Raw) -> None:
+    tasks = [{"type": "echo", "metadata": {"customer": name, "run": run}} for name in ("acme", "bob") for run in (1, 2)]
+    reply = client.submit(*tasks, {"type": "echo", "data": {"customer": "acme"}})
+
+    def found(metadata: dict[str, Any], **how: Any) -> list[int]:
+        return [task["number"] - reply["first"] for task in client("list", metadata=metadata, **how)["tasks"]]
+
+    assert found({"customer": "acme"}) == [0, 1]
+    assert found({"customer": "acme", "run": 2.0}, flow=reply["flow"]) == [1]
+    assert found({"run": 1}, after=reply["first"]) == [2]
+    assert found({"run": "1"}) == []
+    page = client("list", metadata={"run": 2}, limit=1)
+    assert page["next"] == page["tasks"][0]["number"] == reply["first"] + 1
+    with pytest.raises(Refusal) as refused:
+        client("list", metadata={str(key): 1 for key in range(11)})
+    assert (refused.value.code, refused.value.path) == ("invalid_value", "metadata")
