@@ -16,7 +16,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
-from gemflowd.model.task import Hold, Task
+from gemflowd.model.task import Hold, Task, shown_id
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
@@ -211,7 +211,7 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 token=task.token,
                 attempt=task.attempts + 1,
                 flow=task.flow,
-                id=task.id,
+                id=shown_id(task.id, task.flags),
                 type=task.type,
                 slot=slot.name,
                 body=bodies[task.number],

@@ -74,6 +74,7 @@ class NewTask:
     key: UniqueKey | None = None
     estimate: float | None = None  # seconds
     memory_mb: int | None = None
+    integer_id: bool = False  # that is how `id` was given
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ LINKING: Final = 16  # some of its dependencies are not taken apart yet; counted
 UNMET: Final = 64  # skipped by its `when`
 JUDGING: Final = 128  # everything is settled, and its `when` is to be evaluated; in an index: never renumber
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
+INTEGER_ID: Final = 512  # its id was given as an integer, and is shown as one
 
 
 class Hold(IntEnum):
@@ -68,6 +69,11 @@ class Task:
     ooms: int = 0  # attempts that were over their memory cap
     rules: str | None = None  # retries by class or code of the error, JSON
     memory_mb: int | None = None  # its own cap; None: that of its worker
+
+
+def shown_id(name: str | None, flags: int) -> int | str | None:
+    """A task's id as it was given: 1 and "1" name the same task, and are not the same to a program."""
+    return int(name) if name is not None and flags & INTEGER_ID else name
 
 
 def runs_alone(task: Task) -> bool:

@@ -11,7 +11,7 @@ from gemflowd.core.devices import fits
 from gemflowd.model.attempt import Kind
 from gemflowd.model.lane import GPU, amounts
 from gemflowd.model.states import On, State
-from gemflowd.model.task import DUE_WALL, Hold, Task
+from gemflowd.model.task import DUE_WALL, Hold, Task, shown_id
 
 Body = dict[str, Any]
 #: Dependencies that are named, and tasks ahead that are counted.
@@ -77,8 +77,14 @@ def explain(
 def _blocked(db: apsw.Connection, named: Mapping[str, str], task: Task) -> Body:
     sql = named["deps_of"].rstrip(";").replace("ORDER BY", "AND d.settled = 0 ORDER BY") + f" LIMIT {_MOST_DEPS}"
     deps = [
-        {"number": number, "id": name, "flow": flow, "on": On(on).word, "state": State(state).word}
-        for number, flow, name, on, state in db.execute(sql, (task.number,))
+        {
+            "number": number,
+            "id": shown_id(name, flags),
+            "flow": flow,
+            "on": On(on).word,
+            "state": State(state).word,
+        }
+        for number, flow, name, flags, on, state in db.execute(sql, (task.number,))
     ]
     return {
         "code": "blocked",

@@ -179,7 +179,7 @@ WHERE number BETWEEN ?1 AND ?2 AND flow NOT IN (SELECT value FROM json_each(?3) 
 GROUP BY state;
 
 -- name: deps_of
-SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
+SELECT t.number, t.flow, t.id, t.flags, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
 WHERE d.child = ?1 AND t.flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY t.number;
 
 -- name: dependents_of

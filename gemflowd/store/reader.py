@@ -23,7 +23,7 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import Flow, Task, shown_id
 from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.metadata import MOST_LOOKED, matching
@@ -247,8 +247,14 @@ class Questions:
             for row in self._db.execute(self._queries["attempts"], (task.number,))
         ]
         deps = [
-            {"number": number, "flow": flow, "id": name, "on": On(on).word, "state": State(state).word}
-            for number, flow, name, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
+            {
+                "number": number,
+                "flow": flow,
+                "id": shown_id(name, flags),
+                "on": On(on).word,
+                "state": State(state).word,
+            }
+            for number, flow, name, flags, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
         ]
         shown = {
             **_task_body(task, queue_name),
@@ -478,7 +484,7 @@ def _task_body(task: Task, queue_name: str) -> Body:
     return {
         "kind": "task",
         "number": task.number,
-        "id": task.id,
+        "id": shown_id(task.id, task.flags),
         "flow": task.flow,
         "type": task.type,
         "state": task.state.word,
@@ -503,7 +509,7 @@ def _error(task: Task, last: Body | None) -> Body:
 
 def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None, attempts: int) -> Body:
     line: Body = {
-        "id": task.id,
+        "id": shown_id(task.id, task.flags),
         "number": task.number,
         "flow": task.flow,
         "type": task.type,

@@ -250,3 +250,28 @@ def test_tasks_by_their_metadata(client: Raw) -> None:
     with pytest.raises(Refusal) as refused:
         client("list", metadata={str(key): 1 for key in range(11)})
     assert (refused.value.code, refused.value.path) == ("invalid_value", "metadata")
+
+
+def test_an_id_comes_back_as_it_was_given(client: Raw) -> None:
+    start = client("subscribe")["next"]
+    lines = client.run(
+        {"id": 7, "type": "echo", "data": {"x": 1}},
+        {"id": "07", "type": "echo", "deps": ["7"], "data": {"x": '{{ deps["7"].x }}'}},
+        {"id": "8", "type": "who", "deps": [7]},
+        {"id": 9, "type": "who", "deps": [{"id": "8"}]},
+    )
+    ids = [7, "07", "8", 9]
+    assert [line["id"] for line in lines] == ids
+    assert lines[1]["result"] == {"x": "1"}
+    assert [line["result"] for line in lines[2:]] == [{"id": "8", "inputs": ["7"]}, {"id": 9, "inputs": ["8"]}]
+    flow, first = lines[0]["flow"], lines[0]["number"]
+    assert [task["id"] for task in client("list", flow=flow)["tasks"]] == ids
+    assert [task["id"] for task in client("status", refs=[f"{first}-{first + 3}"])["items"]] == ids
+    assert [dep["id"] for number in (1, 3) for dep in client.show(first + number)["deps"]] == [7, "8"]
+    assert client.show(f"f{flow}/7")["id"] == 7
+    events = client("events", **{"from": start}, topics=["task.succeeded"])["events"]
+    named = {event["task"] - first: event["id"] for event in events if event["flow"] == flow}
+    assert [named[place] for place in range(4)] == ids
+    with pytest.raises(Refusal) as refused:
+        client.submit({"id": 1, "type": "echo"}, {"id": "1", "type": "echo"})
+    assert refused.value.code == "duplicate_id"

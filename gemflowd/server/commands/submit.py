@@ -145,10 +145,10 @@ async def _read_tasks(
         path = f"tasks[{index}]"
         shape = read(messages.Task, raw, path)
         if shape.id is not None:
-            shape.id = task_id(shape.id, f"{path}.id")
-            if shape.id in places:
-                raise Invalid("duplicate_id", f"task {places[shape.id]} has the id {shape.id!r} already", f"{path}.id")
-            places[shape.id] = index
+            name = task_id(shape.id, f"{path}.id")
+            if name in places:
+                raise Invalid("duplicate_id", f"task {places[name]} has the id {name!r} already", f"{path}.id")
+            places[name] = index
         shapes.append(shape)
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
@@ -277,7 +277,7 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         body["template"] = False
     kind = info.kind if shape.memory_mb is None else Kind.BLOCKING  # a cap of its own: nobody else is in its worker
     return NewTask(
-        id=shape.id,  # type: ignore[arg-type]  # a string since _read_tasks
+        id=None if shape.id is None else str(shape.id),
         type=task_type,
         priority=shape.priority,
         lane=LaneKey(shape.queue, _bucket(info, data), kind, resources=_resources(desk, shape, path)),
@@ -295,6 +295,7 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         key=_key(shape, path, alone=alone),
         estimate=shape.estimate,
         memory_mb=shape.memory_mb,
+        integer_id=isinstance(shape.id, int),
     )
 
 
@@ -312,7 +313,7 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
         if getattr(shape, name) != getattr(_EMPTY, name):
             raise Invalid("invalid_value", f"a task here has no `{name}`", f"{path}.{name}")
     if shape.id is not None:
-        shape.id = task_id(shape.id, f"{path}.id")
+        task_id(shape.id, f"{path}.id")
     check_value(shape.data, f"{path}.data")
     check_value(shape.metadata, f"{path}.metadata")
     return _task(desk, shape, path, (), alone=True)
