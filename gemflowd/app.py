@@ -217,7 +217,10 @@ class App:
             validator=self._catalogue,
             waiters=self._waiters,
             identity=self._identity,
-            stats=lambda: self._rates.snapshot(clock.wall()),
+            stats=lambda: {
+                **self._rates.snapshot(clock.wall()),
+                "refused_outcomes": self._engine.refused_outcomes,
+            },
             workers=lambda: [
                 {name: getattr(worker, name) for name in worker.__slots__} for worker in self._executor.workers()
             ],
