@@ -16,6 +16,7 @@ CONDITIONAL: Final = 8  # it has a `when`
 LINKING: Final = 16  # some of its dependencies are not taken apart yet; counted in `waiting` as one
 UNMET: Final = 64  # skipped by its `when`
 JUDGING: Final = 128  # everything is settled, and its `when` is to be evaluated; in an index: never renumber
+JUDGED: Final = 256  # it was found true; only a person's retry asks again
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
 INTEGER_ID: Final = 512  # its id was given as an integer, and is shown as one
 

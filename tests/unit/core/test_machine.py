@@ -17,7 +17,7 @@ from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TERMINAL, On, State
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGING, Task, runs_alone
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGED, JUDGING, Task, runs_alone
 
 COROUTINE = Lane(2, LaneKey("default", "model", Kind.COROUTINE))
 
@@ -289,7 +289,8 @@ def test_what_has_a_condition_is_judged_before_it_goes_on():
     machine.release(turn, task)
     assert task.flags & JUDGING
     assert (CursorKind.JUDGE, 0) in turn.cursors
-    machine.proceed(turn, task, judged=True)
+    task.flags |= JUDGED
+    machine.proceed(turn, task)
     assert task.state is State.READY
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgpack
 import pytest
-from helpers.rig import Rig, set_queue, words
+from helpers.rig import Rig, ask, set_queue, words
 from helpers.tasks import dep, new
 
 from gemflowd.conditions import problem
+from gemflowd.model import facts
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State
@@ -86,3 +87,24 @@ def test_large_results_are_not_looked_at():
     rig.end(1, payload=msgpack.packb("x" * 70_000))
     assert rig.state(2) is State.SKIPPED
     assert "at most 16384" in (rig.task(2).reason or "")
+
+
+def test_what_was_judged_is_not_judged_again(rig: Rig):
+    rig.slots()
+    rig.submit([new("a"), new("b", dep(0, On.DONE), when="deps.a.state == 'failed'", queue="later", delay=5.0)])
+    set_queue(rig, "later", paused=True)
+    rig.end(1, Outcome.ERROR, payload=msgpack.packb({"class": "Boom"}))
+    assert rig.state(2) is State.SCHEDULED
+    ask(rig, facts.Hold, 2)
+    rig.retry(1)
+    rig.end(1)
+    assert ask(rig, facts.Release, 2).body["released"] == 1
+    assert rig.state(2) is State.SCHEDULED, "it was true when all was settled"
+    rig.crash()
+    rig.clock.now += 6
+    rig.run()
+    assert rig.state(2) is State.READY
+    rig.cancel(2)
+    rig.retry(2)
+    assert rig.state(2) is State.SKIPPED, "a retry asks again"
+    rig.check()
