@@ -163,10 +163,18 @@ class AsyncClient(AsyncStoredThings):
         queue: str | None = None,
         flow: int | None = None,
         since: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Body]:
         """As `Client.list`."""
-        filters = {"state": state, "type": type, "queue": queue, "flow": flow, "since": since}
+        filters = {
+            "state": state,
+            "type": type,
+            "queue": queue,
+            "flow": flow,
+            "since": since,
+            "metadata": dict(metadata) if metadata else None,
+        }
         return self._driver.emitted(paging.list_tasks(filters, limit))
 
     async def show(self, ref: RefLike) -> Body:

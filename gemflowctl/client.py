@@ -204,10 +204,18 @@ class Client(StoredThings):
         queue: str | None = None,
         flow: int | None = None,
         since: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> Iterator[Body]:
-        """Tasks by number, fetched page by page. `since` is in seconds since the epoch."""
-        filters = {"state": state, "type": type, "queue": queue, "flow": flow, "since": since}
+        """Tasks by number, fetched page by page. `since` is in seconds since the epoch; of `metadata` all keys must match."""
+        filters = {
+            "state": state,
+            "type": type,
+            "queue": queue,
+            "flow": flow,
+            "since": since,
+            "metadata": dict(metadata) if metadata else None,
+        }
         return self._driver.emitted(paging.list_tasks(filters, limit))
 
     def show(self, ref: RefLike) -> Body:

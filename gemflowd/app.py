@@ -244,13 +244,17 @@ class App:
             validator=self._catalogue,
             waiters=self._waiters,
             identity=self._identity,
-            stats=lambda: self._rates.snapshot(clock.wall()),
+            stats=lambda: {
+                **self._rates.snapshot(clock.wall()),
+                "refused_outcomes": self._engine.refused_outcomes,
+            },
             workers=lambda: [
                 {name: getattr(worker, name) for name in worker.__slots__} for worker in self._executor.workers()
             ],
             paused_limits=self._paused_limits,
             now=clock.wall,
             moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
+            free_devices=lambda: self._engine.free_devices,
             shutdown=self._shutdown_asked,
             position=lambda: self._position,
         )

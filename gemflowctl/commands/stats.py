@@ -56,6 +56,7 @@ def _show(console: Console, stats: Body) -> None:
             "skipped": stats["skipped"],
             "average": format_seconds(stats["average_seconds"]),
             "throughput": f"{stats['throughput']:.1f}/s",
+            "refused outcomes": stats.get("refused_outcomes") or None,
             "up for": format_seconds(stats["uptime"]),
         }
     )

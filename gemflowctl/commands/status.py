@@ -99,4 +99,5 @@ def task_pairs(task: Body) -> dict[str, object]:
         "finished": format_moment(task.get("finished")),
         "attempts": task.get("attempts"),
         "worker": task.get("worker"),
+        "memory cap": f"{task['memory_mb']} MB" if task.get("memory_mb") else None,
     }

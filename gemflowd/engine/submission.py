@@ -15,7 +15,18 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.facts import MOST_EDGES, Grow, NewDependency, NewTask, Submit, TaskNumber
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import FlowState, State, satisfies
-from gemflowd.model.task import CLAIMING, CONDITIONAL, DUE_WALL, EXPIRES_WALL, KEYED, Dependency, Flow, Hold, Task
+from gemflowd.model.task import (
+    CLAIMING,
+    CONDITIONAL,
+    DUE_WALL,
+    EXPIRES_WALL,
+    INTEGER_ID,
+    KEYED,
+    Dependency,
+    Flow,
+    Hold,
+    Task,
+)
 from gemflowd.store.base import Addition
 
 
@@ -300,6 +311,8 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         flags |= CONDITIONAL
     if new.key is not None and new.key.ttl is None:
         flags |= KEYED
+    if new.integer_id:
+        flags |= INTEGER_ID
     return Task(
         number=number,
         flow=flow.number,
@@ -320,6 +333,7 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         depth=depth,
         size=len(new.body),
         rules=new.rules,
+        memory_mb=new.memory_mb,
     )
 
 

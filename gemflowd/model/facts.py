@@ -73,6 +73,8 @@ class NewTask:
     when: str | None = None
     key: UniqueKey | None = None
     estimate: float | None = None  # seconds
+    memory_mb: int | None = None
+    integer_id: bool = False  # that is how `id` was given
 
 
 @dataclass(slots=True)
@@ -273,6 +275,16 @@ class MemoryTight:
 
 
 @dataclass(slots=True)
+class Devices:
+    """The GPUs that attempts can be given, as CUDA_VISIBLE_DEVICES names them; empty: none are known, amounts alone count.
+
+    Said once, before the first slot. What a recovered attempt had is not among what is given: it runs no more.
+    """
+
+    ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
 class Catalogue:
     """The task types of a nursery."""
 
@@ -300,5 +312,5 @@ Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
     | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
-    | SlotUp | SlotStopping | SlotDown | MemoryTight | Catalogue | Drain | Ping | Stop
+    | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Drain | Ping | Stop
 )  # fmt: skip

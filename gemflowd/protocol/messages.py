@@ -76,7 +76,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] = {}
     agent: str | None = None
     task: str | None = None
-    memory_mb: float | None = None  # documented, not carried out yet
+    memory_mb: int | None = None
 
 
 class Dep(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,6 +108,7 @@ class List(Body):
     queue: str | None = None
     flow: int | None = None
     since: float | None = None
+    metadata: dict[str, Any] = {}
     limit: int = 100
     after: int = 0
 

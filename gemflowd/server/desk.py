@@ -111,6 +111,7 @@ class Desk:
     now: Callable[[], float]
     moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
     shutdown: Callable[[bool], None]
+    free_devices: Callable[[], Sequence[float]]  # of each GPU its free share; empty: none are known
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID

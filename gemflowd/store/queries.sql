@@ -144,6 +144,10 @@ FROM flow f CROSS JOIN task t ON t.flow = f.number JOIN lane l ON l.number = t.l
 SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane) FROM task
 WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?2;
 
+-- name: list_with_bodies
+SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane), body.value FROM task CROSS JOIN body ON body.task = task.number
+WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?2;
+
 -- name: attempts
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
 
@@ -175,7 +179,7 @@ WHERE number BETWEEN ?1 AND ?2 AND flow NOT IN (SELECT value FROM json_each(?3) 
 GROUP BY state;
 
 -- name: deps_of
-SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
+SELECT t.number, t.flow, t.id, t.flags, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
 WHERE d.child = ?1 AND t.flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY t.number;
 
 -- name: dependents_of

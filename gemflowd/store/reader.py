@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -23,9 +23,10 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import Flow, Task, shown_id
 from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
+from gemflowd.store.metadata import MOST_LOOKED, matching
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
 from gemflowd.store.parts.schedules import schedule_from
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
@@ -203,12 +204,19 @@ class Questions:
                     raise Refused("invalid_value", f"at most {MOST_ITEMS} tasks; page through `list` instead", "refs")
         return {"items": items}
 
-    def page(self, where: str, values: tuple[Any, ...], after: int, limit: int) -> Body:
-        """One page of `list`. `where` is put together by this program, `values` are its parameters."""
-        sql = self._queries["list"].replace("{where}", where)
-        rows = list(self._db.execute(sql, (after, limit, *values)))
+    def page(
+        self, where: str, values: tuple[Any, ...], after: int, limit: int, metadata: Mapping[str, Any] | None = None
+    ) -> Body:
+        """One page of `list`. `where` is put together by this program, `values` are its parameters. With `metadata` a page may
+        have fewer than `limit`, or none, and there are more all the same."""
+        if metadata:
+            sql = self._queries["list_with_bodies"].replace("{where}", where)
+            rows, following = matching(self._db.execute(sql, (after, MOST_LOOKED, *values)), metadata, limit)
+        else:
+            rows = list(self._db.execute(self._queries["list"].replace("{where}", where), (after, limit, *values)))
+            following = rows[-1][0] if len(rows) == limit else None
         tasks = [_task_body(task_from(row[:_TASK_WIDTH]), row[_TASK_WIDTH]) for row in rows]
-        return {"tasks": tasks, "next": rows[-1][0] if len(rows) == limit else None}
+        return {"tasks": tasks, "next": following}
 
     def show(self, ref: Ref) -> Body:
         if isinstance(ref, FlowRef):
@@ -239,8 +247,14 @@ class Questions:
             for row in self._db.execute(self._queries["attempts"], (task.number,))
         ]
         deps = [
-            {"number": number, "flow": flow, "id": name, "on": On(on).word, "state": State(state).word}
-            for number, flow, name, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
+            {
+                "number": number,
+                "flow": flow,
+                "id": shown_id(name, flags),
+                "on": On(on).word,
+                "state": State(state).word,
+            }
+            for number, flow, name, flags, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
         ]
         shown = {
             **_task_body(task, queue_name),
@@ -391,9 +405,11 @@ class Questions:
             raise Refused("not_found", f"there is no schedule {name!r}", "name")
         return _schedule_body(row)
 
-    def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
+    def explain(
+        self, ref: Ref, limits: dict[str, float], resources: dict[str, float], devices: Sequence[float] = ()
+    ) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
-        return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+        return explain(self._db, self._queries, self.one_task(ref), limits, resources, devices)
 
     def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
         return shared_memory.get(self._db, namespace, key, moment)
@@ -468,7 +484,7 @@ def _task_body(task: Task, queue_name: str) -> Body:
     return {
         "kind": "task",
         "number": task.number,
-        "id": task.id,
+        "id": shown_id(task.id, task.flags),
         "flow": task.flow,
         "type": task.type,
         "state": task.state.word,
@@ -480,6 +496,7 @@ def _task_body(task: Task, queue_name: str) -> Body:
         "attempts": task.attempts,
         "reason": task.reason,
         "worker": task.slot,
+        "memory_mb": task.memory_mb,
     }
 
 
@@ -492,7 +509,7 @@ def _error(task: Task, last: Body | None) -> Body:
 
 def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None, attempts: int) -> Body:
     line: Body = {
-        "id": task.id,
+        "id": shown_id(task.id, task.flags),
         "number": task.number,
         "flow": task.flow,
         "type": task.type,

@@ -93,6 +93,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.retries, task.backoff, task.tag, task.due, task.waiting, task.dependents, task.inputs, task.token, task.attempts, task.tries,
         task.losses, task.crashes, task.cancelled, task.started, task.finished, task.slot, task.reason,
         task.urgency, task.expires, task.hold, task.flags, task.depth, task.size, task.ooms, task.rules,
+        task.memory_mb,
     )  # fmt: skip
 
 
@@ -432,7 +433,7 @@ class SqliteStore:
 
     def _write_tasks(self, turn: Turn) -> None:
         if turn.new_tasks:
-            self._insert(f"task ({TASK_COLUMNS})", 34, [_task_row(task) for task, _ in turn.new_tasks])
+            self._insert(f"task ({TASK_COLUMNS})", 35, [_task_row(task) for task, _ in turn.new_tasks])
             self._insert("body", 2, [(task.number, body) for task, body in turn.new_tasks])
             new = {task.number for task, _ in turn.new_tasks}
             changed = [task for number, task in turn.changed.items() if number not in new]

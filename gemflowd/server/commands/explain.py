@@ -12,7 +12,11 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Show, body)
     limits = {limit["bucket"]: limit["until"] for limit in desk.paused_limits()}
     answer = await desk.ask(
-        desk.questions.explain, refs.parse(request.ref, "ref"), limits, dict(desk.configuration.resources())
+        desk.questions.explain,
+        refs.parse(request.ref, "ref"),
+        limits,
+        dict(desk.configuration.resources()),
+        desk.free_devices(),
     )
     kind = answer.pop("kind")
     if answer["state"] == "ready":

@@ -15,11 +15,11 @@ from typing import Any, Final
 from gemflowd import conditions, templates
 from gemflowd.core.graph import find_cycle
 from gemflowd.model import facts
-from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import NewDependency, NewTask, Reply, Speaker, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
-from gemflowd.model.lane import LaneKey, resource_key
+from gemflowd.model.lane import GPU, LaneKey, resource_key
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import On
 from gemflowd.protocol import messages
@@ -35,6 +35,8 @@ _QUEUE: Final = re.compile(ID_PATTERN)
 _DEPENDENCIES: Final = 1_000
 _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
+#: MB: a petabyte.
+_MOST_MEMORY: Final = 1 << 30
 _EMPTY: Final = messages.Task()
 
 
@@ -143,10 +145,10 @@ async def _read_tasks(
         path = f"tasks[{index}]"
         shape = read(messages.Task, raw, path)
         if shape.id is not None:
-            shape.id = task_id(shape.id, f"{path}.id")
-            if shape.id in places:
-                raise Invalid("duplicate_id", f"task {places[shape.id]} has the id {shape.id!r} already", f"{path}.id")
-            places[shape.id] = index
+            name = task_id(shape.id, f"{path}.id")
+            if name in places:
+                raise Invalid("duplicate_id", f"task {places[name]} has the id {name!r} already", f"{path}.id")
+            places[name] = index
         shapes.append(shape)
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
@@ -262,8 +264,6 @@ async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask])
 
 
 def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], *, alone: bool) -> NewTask:
-    if shape.memory_mb is not None:
-        raise Invalid("not_supported", "memory_mb is not carried out by this version yet", f"{path}.memory_mb")
     task_type, data = _type_and_data(desk, shape, path)
     info = desk.validator.check(task_type, data, path)
     _check_numbers(shape, path)
@@ -275,11 +275,12 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         body["metadata"] = shape.metadata
     if not template:
         body["template"] = False
+    kind = info.kind if shape.memory_mb is None else Kind.BLOCKING  # a cap of its own: nobody else is in its worker
     return NewTask(
-        id=shape.id,  # type: ignore[arg-type]  # a string since _read_tasks
+        id=None if shape.id is None else str(shape.id),
         type=task_type,
         priority=shape.priority,
-        lane=LaneKey(shape.queue, _bucket(info, data), info.kind, resources=_resources(desk, shape, path)),
+        lane=LaneKey(shape.queue, _bucket(info, data), kind, resources=_resources(desk, shape, path)),
         timeout=shape.timeout,
         retries=info.retries if shape.retries is None else shape.retries,
         backoff=shape.backoff,
@@ -293,6 +294,8 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         when=_condition(shape, path),
         key=_key(shape, path, alone=alone),
         estimate=shape.estimate,
+        memory_mb=shape.memory_mb,
+        integer_id=isinstance(shape.id, int),
     )
 
 
@@ -310,7 +313,7 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
         if getattr(shape, name) != getattr(_EMPTY, name):
             raise Invalid("invalid_value", f"a task here has no `{name}`", f"{path}.{name}")
     if shape.id is not None:
-        shape.id = task_id(shape.id, f"{path}.id")
+        task_id(shape.id, f"{path}.id")
     check_value(shape.data, f"{path}.data")
     check_value(shape.metadata, f"{path}.metadata")
     return _task(desk, shape, path, (), alone=True)
@@ -364,6 +367,8 @@ def _check_numbers(shape: messages.Task, path: str) -> None:
         value = getattr(shape, name)
         if value is not None and not least <= value <= most:  # NaN is not between anything
             raise Invalid("invalid_value", f"must be from {least:g} to {most:g}", f"{path}.{name}")
+    if shape.memory_mb is not None and not 1 <= shape.memory_mb <= _MOST_MEMORY:
+        raise Invalid("invalid_value", f"must be from 1 to {_MOST_MEMORY}", f"{path}.memory_mb")
     if shape.delay and shape.run_at is not None:
         raise Invalid("invalid_value", "give delay or run_at, not both", f"{path}.run_at")
     if shape.expires_in is not None and shape.expires is not None:
@@ -392,6 +397,9 @@ def _resources(desk: Desk, shape: messages.Task, path: str) -> str:
         if name not in total:
             known = ", ".join(total) or "none"
             raise Invalid("invalid_value", f"there is no such resource; the setting `resources` has: {known}", where)
+        if name == GPU and amount > 1 and not amount.is_integer():
+            message = "more than 1 must be a whole number: a task has whole devices, or a share of one"
+            raise Invalid("invalid_value", message, where)
         if not 0 < amount <= total[name]:
             raise Invalid(
                 "invalid_value", f"must be more than 0, and at most the {total[name]:g} that there are", where
