@@ -32,6 +32,7 @@ from gemflowd.executor.local.pool import LocalPool
 from gemflowd.host import clock, filesystem, process
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.clockwatch import ClockWatch
+from gemflowd.host.gpus import gpu_ids
 from gemflowd.host.locks import FileLock
 from gemflowd.host.memory import memory_limit_bytes
 from gemflowd.host.sdnotify import Notifier
@@ -145,9 +146,11 @@ class App:
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
         self._clocks = Clocks(clock.wall, clock.monotonic)
+        gpus = await asyncio.to_thread(gpu_ids, self._first_settings["gpus"], os.environ)
+        found = {"gpu": float(len(gpus))} if gpus else {}
         self._engine = Engine(
             lambda: SqliteStore(self._places.database, ballast=BALLAST),
-            rules_from(self._first_settings),
+            rules_from(self._first_settings, found),
             self._clocks,
             self._deliver,
             free_bytes=lambda: filesystem.free_bytes(self._places.state),
@@ -163,7 +166,8 @@ class App:
                 self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
         self._position, self._paused = opened.position, opened.asleep
         settings = self._first_settings.with_changes(opened.settings)
-        self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
+        self._live = LiveSettings(settings, self._engine.post, self._settings_changed, found)
+        self._engine.post(facts.Devices(gpus))
         self._live.replace(settings)
         options = self._pool_options(settings)
         total = memory_limit_bytes() * _SHARE_OF_WORKERS // 4

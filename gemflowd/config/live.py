@@ -11,8 +11,12 @@ from gemflowd.model.facts import Configure, Fact, Reply
 from gemflowd.model.rules import Rules
 
 
-def rules_from(settings: Settings) -> Rules:
-    """The figures for decisions that follow from the settings."""
+def rules_from(settings: Settings, found: Mapping[str, float]) -> Rules:
+    """The figures for decisions that follow from the settings.
+
+    Args:
+        found: named amounts that the machine has, where the settings do not say.
+    """
     return Rules(
         retries=settings["retries"],
         backoff=settings["backoff"],
@@ -27,7 +31,7 @@ def rules_from(settings: Settings) -> Rules:
         max_queued_bytes=settings["max_queued_bytes"],
         min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
         ageing=settings["ageing"],
-        resources=resources_of(settings["resources"]),
+        resources={**found, **resources_of(settings["resources"])},
         max_growth_tasks=settings["max_growth_tasks"],
         max_growth_depth=settings["max_growth_depth"],
         open_expires=settings["open_expires"],
@@ -42,10 +46,18 @@ class LiveSettings:
     Args:
         post: to the engine.
         changed: called after the commit, when new settings are in force.
+        found: see `rules_from`.
     """
 
-    def __init__(self, settings: Settings, post: Callable[[Fact], None], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        post: Callable[[Fact], None],
+        changed: Callable[[], None],
+        found: Mapping[str, float],
+    ) -> None:
         self.settings = settings
+        self._found = found
         self._post = post
         self._changed = changed
 
@@ -59,7 +71,7 @@ class LiveSettings:
                 self._changed()
             reply(result)
 
-        self._post(Configure(stored, changes, rules_from(settings)))
+        self._post(Configure(stored, changes, rules_from(settings, self._found)))
 
     def replace(self, settings: Settings) -> list[str]:
         """Settings that were read again; what was changed at run time stays on top.
@@ -70,7 +82,7 @@ class LiveSettings:
         new = settings.with_changes(self.settings.run_time)
         pending = [s.key for s in SETTINGS if not (s.live or s.reloads) and new[s.key] != self.settings[s.key]]
         self.settings = new.keeping(self.settings, pending)
-        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings)))
+        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found)))
         return pending
 
     def table(self) -> list[dict[str, Any]]:
@@ -84,7 +96,7 @@ class LiveSettings:
         }
 
     def resources(self) -> Mapping[str, float]:
-        return resources_of(self.settings["resources"])
+        return {**self._found, **resources_of(self.settings["resources"])}
 
     def enabled(self) -> bool:
         return bool(self.settings["enabled"])

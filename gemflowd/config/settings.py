@@ -111,6 +111,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("fair", bool, True, "", "flows of equal priority take turns; false: in order of submission", None, True),
     Setting("ageing", float, 0.0, "s", "of waiting that raise a task's priority by one; 0: never", _between(0, 30 * _DAY)),
     Setting("resources", list, [], "", "named amounts that tasks may ask for: [\"gpu=2\", \"licence=5\"]", _amounts, True),
+    Setting("gpus", list, ["auto"], "", "devices that tasks are given, as CUDA_VISIBLE_DEVICES has them; auto, or none"),
     Setting("max_growth_tasks", int, 10_000, "", "tasks that the tasks of a flow may add to it", _between(0, 10_000_000), True),
     Setting("max_growth_depth", int, 100, "", "how deep: tasks added by tasks that were added, and so on", _between(0, 10_000), True),
     Setting("open_expires", float, 86_400.0, "s", "after the last chunk of a flow that stays open, before it is discarded", _LONG, True),
