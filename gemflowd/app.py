@@ -20,7 +20,7 @@ from typing import Any
 import zmq
 
 from gemflowd.config.book import PersonaBook
-from gemflowd.config.live import LiveSettings, rules_from
+from gemflowd.config.live import LiveSettings, cap_problem, rules_from
 from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
 from gemflowd.engine.clocks import Clocks
@@ -166,7 +166,7 @@ class App:
                 self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
         self._position, self._paused = opened.position, opened.asleep
         settings = self._first_settings.with_changes(opened.settings)
-        self._live = LiveSettings(settings, self._engine.post, self._settings_changed, found)
+        self._live = LiveSettings(settings, self._engine.post, self._settings_changed, found, self._baseline_mb)
         self._engine.post(facts.Devices(gpus))
         self._live.replace(settings)
         options = self._pool_options(settings)
@@ -193,6 +193,9 @@ class App:
         self._clock_watch = ClockWatch()
         self._loop.add_reader(self._clock_watch.fileno(), self._clock_may_be_set)
         handlers = await self._executor.attach(self._size())
+        if (problem := cap_problem(settings["memory_mb"], self._baseline_mb())) is not None:
+            await self._executor.close()
+            raise ConfigError([f"memory_mb {problem}"])
         self._know_handlers(handlers)
         self._reader = Reader(self._places.database)
         self._copies = Copies(self._places.database)
@@ -221,6 +224,9 @@ class App:
             grace=settings["grace"],
             max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
         )
+
+    def _baseline_mb(self) -> int:
+        return self._pool.baseline_mb()
 
     def _limits(self) -> WorkerLimits:
         settings = self._live.settings
@@ -259,6 +265,7 @@ class App:
             now=clock.wall,
             moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
             free_devices=lambda: self._engine.free_devices,
+            memory_tight=lambda: self._engine.memory_tight,
             shutdown=self._shutdown_asked,
             position=lambda: self._position,
         )
@@ -403,6 +410,9 @@ class App:
             self._notifier.reloading("reading the settings and loading the handlers again")
             try:
                 settings = self._reload()
+                memory_mb = settings.with_changes(self._live.settings.run_time)["memory_mb"]
+                if (problem := cap_problem(memory_mb, self._baseline_mb())) is not None:
+                    raise ConfigError([f"memory_mb {problem}"])
                 handlers = await self._pool.reload(self._pool_options(settings))
             except ConfigError as error:
                 for problem in error.problems:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gemflowd.config.settings import SETTINGS, Settings, change, resources_of
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Configure, Fact, Reply
 from gemflowd.model.rules import Rules
 
@@ -40,6 +40,17 @@ def rules_from(settings: Settings, found: Mapping[str, float]) -> Rules:
     )
 
 
+def cap_problem(memory_mb: int, baseline_mb: int) -> str | None:
+    """Why a worker can't have so little memory: the end of a sentence with both figures, None when it can.
+
+    Args:
+        baseline_mb: what a worker has before its first task.
+    """
+    if memory_mb >= baseline_mb:
+        return None
+    return f"must be more than a worker has before its first task ({baseline_mb} MB), not {memory_mb}"
+
+
 class LiveSettings:
     """Holds the effective settings; see `server.desk.Configuration`.
 
@@ -47,6 +58,7 @@ class LiveSettings:
         post: to the engine.
         changed: called after the commit, when new settings are in force.
         found: see `rules_from`.
+        baseline_mb: what a worker has before its first task.
     """
 
     def __init__(
@@ -55,8 +67,10 @@ class LiveSettings:
         post: Callable[[Fact], None],
         changed: Callable[[], None],
         found: Mapping[str, float],
+        baseline_mb: Callable[[], int],
     ) -> None:
         self.settings = settings
+        self._baseline_mb = baseline_mb
         self._found = found
         self._post = post
         self._changed = changed
@@ -64,6 +78,8 @@ class LiveSettings:
     def change(self, values: Mapping[str, Any], reset: Sequence[str], reply: Reply) -> None:
         changes = change(self.settings, values, list(reset))
         settings = self.settings.with_changes(changes)
+        if settings["memory_mb"] != self.settings["memory_mb"]:
+            self.check_cap(settings["memory_mb"], "set.memory_mb")
         self.settings = settings  # requests that follow build on it; the engine carries them out in this order
 
         def stored(result: dict[str, Any] | Refused) -> None:
@@ -84,6 +100,11 @@ class LiveSettings:
         self.settings = new.keeping(self.settings, pending)
         self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found)))
         return pending
+
+    def check_cap(self, memory_mb: int, path: str) -> None:
+        """Raises: Invalid: a worker has more before its first task."""
+        if (problem := cap_problem(memory_mb, self._baseline_mb())) is not None:
+            raise Invalid("invalid_value", problem, path)
 
     def table(self) -> list[dict[str, Any]]:
         return self.settings.table()

@@ -95,6 +95,7 @@ class Engine:
         self._stopping = False
         self.opened: Future[Opened] = Future()
         self.refused_outcomes = 0
+        self.memory_tight = False  # as the executor has said last
         self.free_devices: tuple[float, ...] = ()  # shares of GPUs, 0 to 1; empty: none are known
         self.turns = 0
 
@@ -401,7 +402,7 @@ class Engine:
             case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
                 change_slot(rows, fact)
             case facts.MemoryTight(tight):
-                self._memory.tight = tight
+                self._memory.tight = self.memory_tight = tight
             case facts.Devices(ids):
                 self._memory.devices.replace(ids)
             case facts.Catalogue(handlers):

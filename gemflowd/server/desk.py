@@ -50,6 +50,10 @@ class Configuration(Protocol):
         """The named amounts that there are in all."""
         ...
 
+    def check_cap(self, memory_mb: int, path: str) -> None:
+        """Raises `Refused`: a worker has more before its first task."""
+        ...
+
     def enabled(self) -> bool:
         """Whether more than one task runs at a time."""
         ...
@@ -112,6 +116,7 @@ class Desk:
     moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
     shutdown: Callable[[bool], None]
     free_devices: Callable[[], Sequence[float]]  # of each GPU its free share; empty: none are known
+    memory_tight: Callable[[], bool]  # all workers together have what they may: no blocking task starts
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID

@@ -28,7 +28,7 @@ from gemflowd.executor.local.nursery_process import NurseryProcess
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.watch import MemoryWatch
 from gemflowd.host.cgroups import Groups, WorkerGroup
-from gemflowd.host.process import StatmReader, children_of, environment_of
+from gemflowd.host.process import StatmReader, children_of, environment_of, rss_bytes
 from gemflowd.model.attempt import HandlerInfo, Kind, Start
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
@@ -85,6 +85,7 @@ class LocalPool:
         self._nurseries: list[NurseryProcess] = []  # with those before it whose workers have not all ended
         self._replacing: dict[Kind, Worker] = {}  # the one that is being replaced
         self._shrink: asyncio.TimerHandle | None = None
+        self._nursery_rss = 0
         self._delay = 0.0
         self._pending: list[Callable[[], None]] = []  # what waits for that delay
         self._closing = False
@@ -106,6 +107,7 @@ class LocalPool:
         self._size = size
         self._nursery = self._new_nursery(self._options)
         catalogue = await self._nursery.ready
+        self._nursery_rss = rss_bytes(self._nursery.pid) or 0  # a fork of it has as much
         self._adjust()
         return catalogue
 
@@ -333,7 +335,7 @@ class LocalPool:
             self._look_in_time(worker)
 
     def baseline_mb(self) -> int:
-        return max((worker.baseline for worker in self._workers.values()), default=0) // recycling.MB
+        return max((worker.baseline for worker in self._workers.values()), default=self._nursery_rss) // recycling.MB
 
     def restart(self) -> int:
         workers = [worker for worker in self._workers.values() if not worker.stopping]

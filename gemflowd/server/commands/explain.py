@@ -38,6 +38,11 @@ def _of_the_daemon(desk: Desk, kind: str) -> list[Body]:
         found.append({"code": "draining", "message": "the daemon is stopping and starts nothing more"})
     if not any(worker["kind"] == kind and worker["state"] in ("idle", "busy") for worker in desk.workers()):
         found.append({"code": "no_worker", "kind": kind, "message": f"there is no {kind} worker; see `workers`"})
+    if kind == "blocking" and desk.memory_tight():
+        message = (
+            "all workers together have the memory that they may have; the next starts when one has given some back"
+        )
+        found.append({"code": "memory", "message": message})
     if not desk.configuration.enabled():
         message = "parallel execution is disabled: one task at a time, in order"
         found.append({"code": "sequential", "message": message})

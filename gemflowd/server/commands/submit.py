@@ -267,6 +267,8 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
     task_type, data = _type_and_data(desk, shape, path)
     info = desk.validator.check(task_type, data, path)
     _check_numbers(shape, path)
+    if shape.memory_mb is not None:
+        desk.configuration.check_cap(shape.memory_mb, f"{path}.memory_mb")
     template = shape.template and bool(deps)
     if template:
         _check_templates(data, f"{path}.data")
