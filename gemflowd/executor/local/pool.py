@@ -335,7 +335,7 @@ class LocalPool:
             self._look_in_time(worker)
 
     def baseline_mb(self) -> int:
-        return max((worker.baseline for worker in self._workers.values()), default=self._nursery_rss) // recycling.MB
+        return max(self._nursery_rss, *(worker.baseline for worker in self._workers.values()), 0) // recycling.MB
 
     def restart(self) -> int:
         workers = [worker for worker in self._workers.values() if not worker.stopping]
