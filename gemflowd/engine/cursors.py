@@ -15,12 +15,24 @@ from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.engine.conditions import judge
 from gemflowd.engine.links import link
 from gemflowd.engine.replies import Replies
-from gemflowd.engine.retrying import FEW_EDGES, edges_of, put_back
+from gemflowd.engine.retrying import (
+    A_ROW,
+    FEW_EDGES,
+    begin_to_wait,
+    edges_of,
+    examine,
+    may_be_put_back,
+    put_back,
+    too_many,
+    wait_for,
+)
 from gemflowd.engine.rows import Rows
 from gemflowd.model import task as model
 from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.states import On, State
 from gemflowd.model.task import CLAIMING, KEYED, UNMET, Flow, Task
+
+_Name = tuple[CursorKind, int]
 
 #: Rows that a cursor touches in one go.
 STEP: Final = 500
@@ -61,7 +73,7 @@ class Cursors:
         while turn.cursors and used < budget:
             # What was begun last comes first: a cursor that begins others (a cancelled flow settles what waited for its
             # tasks) is taken on when those are through, so that there are never many.
-            key = others.pop() if others else _next(turn.cursors)
+            key = _in_order(others.pop() if others else _next(turn.cursors), turn.cursors)
             if key not in turn.cursors:
                 continue  # dropped by a step before
             if key[0] is CursorKind.SETTLE and (many := self._few_dependents(rows)):
@@ -101,8 +113,13 @@ class Cursors:
             return len(held), len(held) < limit
         if cursor.kind is CursorKind.REORDER:
             return self._reorder(rows, cursor, limit)
+        if cursor.kind is CursorKind.RETRY:
+            return self._retry_flow(rows, cursor, limit)
+        if cursor.kind is CursorKind.RETRY_TASK:
+            return self._retry_task(rows, cursor)
+        if cursor.kind is CursorKind.WAIT:
+            return self._wait(rows, cursor)
         tasks = rows.adopt(rows.store.flow_tasks(cursor.target, cursor.position, limit))
-        edges = edges_of(rows, tasks) if cursor.kind is CursorKind.RETRY else {}
         elsewhere = cursor.kind is CursorKind.CANCEL and rows.store.keys.claimed(cursor.target)
         for task in tasks:
             if cursor.kind is CursorKind.CANCEL:
@@ -117,23 +134,71 @@ class Cursors:
             elif cursor.kind is CursorKind.RELEASE:
                 if machine.release(rows.turn, task):
                     self._replies.count(cursor.kind, cursor.target, "released")
-            elif cursor.kind is CursorKind.EDIT:
+            else:
                 assert cursor.value is not None
                 if machine.edit(rows.turn, task, cursor.value):
                     self._replies.count(cursor.kind, cursor.target, "edited")
-            elif cursor.later and (task.state not in (State.SKIPPED, State.CANCELLED) or task.flags & UNMET):
-                continue  # it had its retry in the first round; that it has failed again is no reason for another
-            elif put_back(rows, task, edges.get(task.number)):
-                self._replies.count(cursor.kind, cursor.target, "retried")
-                cursor.again = True
         if tasks:
             cursor.position = tasks[-1].number
+        return len(tasks), len(tasks) < limit
+
+    def _retry_flow(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
+        """Put back some tasks of a flow. `value` is how far the dependencies of the next one have been examined, if there are many."""
+        tasks = rows.adopt(rows.store.flow_tasks(cursor.target, cursor.position, limit))
+        edges = edges_of(rows, tasks)
+        touched = looked_at = 0
+        for task in tasks:
+            touched += 1
+            looked_at += task.inputs
+            again = False
+            if cursor.later and (task.state not in (State.SKIPPED, State.CANCELLED) or task.flags & UNMET):
+                pass  # it had its retry in the first round; that it has failed again is no reason for another
+            elif too_many(task.inputs):
+                if may_be_put_back(rows, task):
+                    cost, cursor.value, again = examine(rows, task, cursor.value or 0)
+                    touched += cost
+                    if cursor.value is not None:
+                        return touched, False
+                    if again:
+                        begin_to_wait(rows, task)
+            elif too_many(looked_at):
+                return touched, False
+            else:
+                again = put_back(rows, task, edges.get(task.number))
+                touched += task.inputs // A_ROW
+            if again:
+                self._replies.count(cursor.kind, cursor.target, "retried")
+                cursor.again = True
+            cursor.position, cursor.value = task.number, None
         if len(tasks) == limit:
-            return len(tasks), False
+            return touched, False
         if cursor.again:  # what was put back may make it possible for others: one more round
             cursor.again, cursor.later, cursor.position = False, True, 0
-            return len(tasks), False
-        return len(tasks), True
+            return touched, False
+        return touched, True
+
+    def _retry_task(self, rows: Rows, cursor: Cursor) -> tuple[int, bool]:
+        """Put back one task, whose dependencies are many, or many together with those of others."""
+        task = rows.tasks([cursor.target]).get(cursor.target)
+        touched, possible = 1, False
+        if task is not None and may_be_put_back(rows, task) and (CursorKind.CANCEL, task.flow) not in rows.turn.cursors:
+            if too_many(task.inputs):
+                touched, after, possible = examine(rows, task, cursor.position)
+                if after is not None:
+                    cursor.position = after
+                    return touched, False
+                if possible:
+                    begin_to_wait(rows, task)
+            else:
+                touched, possible = 1 + task.inputs // A_ROW, put_back(rows, task)
+        self._replies.count(cursor.kind, cursor.target, "retried" if possible else "unchanged")
+        return touched, True
+
+    def _wait(self, rows: Rows, cursor: Cursor) -> tuple[int, bool]:
+        touched, after = wait_for(rows, cursor.target, cursor.position)
+        if after is not None:
+            cursor.position = after
+        return touched, after is None
 
     def _few_dependents(self, rows: Rows) -> list[Task]:
         """Ended tasks with few dependents each, who can all be told in one go; none where there is one such task alone."""
@@ -261,7 +326,16 @@ class Cursors:
 
 #: Cursors whose steps change what is read from the store: edges, and tasks that are gone.
 _MUST_WRITE: Final = frozenset(
-    {CursorKind.RETRY, CursorKind.DISCARD, CursorKind.DELETE, CursorKind.LINK, CursorKind.UNHANDLED, CursorKind.JUDGE}
+    {
+        CursorKind.RETRY,
+        CursorKind.RETRY_TASK,
+        CursorKind.WAIT,
+        CursorKind.DISCARD,
+        CursorKind.DELETE,
+        CursorKind.LINK,
+        CursorKind.UNHANDLED,
+        CursorKind.JUDGE,
+    }
 )
 #: One of each at most. Nobody is held up by what is hidden, or stands elsewhere in the order for a moment.
 _LAST: Final = frozenset({CursorKind.DELETE, CursorKind.REORDER, CursorKind.UNHANDLED})
@@ -269,7 +343,14 @@ _LAST: Final = frozenset({CursorKind.DELETE, CursorKind.REORDER, CursorKind.UNHA
 _NOT_FIRST: Final = _LAST | {CursorKind.SETTLE}
 
 
-def _next(cursors: dict[tuple[CursorKind, int], Cursor]) -> tuple[CursorKind, int]:
+def _in_order(key: _Name, cursors: dict[_Name, Cursor]) -> _Name:
+    """Of tasks that are retried one by one the first: another one may depend on it."""
+    if key[0] is CursorKind.RETRY_TASK:
+        return min((other for other in cursors if other[0] is CursorKind.RETRY_TASK), default=key)
+    return key
+
+
+def _next(cursors: dict[_Name, Cursor]) -> _Name:
     """The cursor that is taken on now: settling that was begun last, else the one that has waited longest; what can wait only
     when nothing else is open (there are at most three of those)."""
     last = next(reversed(cursors))

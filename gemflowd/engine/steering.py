@@ -12,7 +12,7 @@ from gemflowd.core import machine
 from gemflowd.core.turn import CursorKind
 from gemflowd.engine.cursors import Cursors
 from gemflowd.engine.replies import Counts, Replies
-from gemflowd.engine.retrying import put_back
+from gemflowd.engine.retrying import may_be_put_back, put_back, too_many
 from gemflowd.engine.rows import Rows
 from gemflowd.model import task as model
 from gemflowd.model.errors import Refused
@@ -23,6 +23,7 @@ from gemflowd.model.task import Flow, Task
 
 #: Tasks that one `retry --downstream` reaches.
 _MOST_DOWNSTREAM: Final = 2_000
+_MOST_DOWNSTREAM_EDGES: Final = 10_000
 
 
 class Steering:
@@ -79,14 +80,21 @@ class Steering:
                 raise Refused("conflict", f"flow f{task.flow} is being cancelled")
         downstream = self._downstream(rows, tasks) if fact.downstream else []
         counts = {"retried": 0, "unchanged": 0}
+        kinds = []
+        edges = 0
         for task in tasks:
-            counts["retried" if put_back(rows, task) else "unchanged"] += 1
+            edges += task.inputs
+            if not may_be_put_back(rows, task):
+                counts["unchanged"] += 1
+            elif too_many(edges) and not downstream:
+                kinds.append((CursorKind.RETRY_TASK, task.number))  # one after the other, in later turns
+            else:
+                counts["retried" if put_back(rows, task) else "unchanged"] += 1
         again = bool(downstream)
         while again:  # what was put back may make it possible for others
             retried = sum(put_back(rows, task) for task in downstream)
             counts["retried"] += retried
             again = retried > 0
-        kinds = []
         for flow in flows:
             counts["unchanged"] += flow.counts.get(State.SUCCEEDED, 0)
             kinds.append((CursorKind.RETRY, flow.number))
@@ -229,6 +237,7 @@ class Steering:
             Refused: it is too much for one turn.
         """
         reached: dict[int, Task] = {}
+        edges = sum(task.inputs for task in tasks)
         frontier = [task.number for task in tasks if task.dependents]
         while frontier:
             children = [number for number in rows.store.children(frontier) if number not in reached]
@@ -237,6 +246,12 @@ class Steering:
                     "invalid_value", f"more than {_MOST_DOWNSTREAM} tasks are downstream; retry the flow instead"
                 )
             found = rows.tasks(children)
+            edges += sum(task.inputs for task in found.values())
+            if edges > _MOST_DOWNSTREAM_EDGES:
+                message = (
+                    f"what is downstream has more than {_MOST_DOWNSTREAM_EDGES} dependencies; retry the flow instead"
+                )
+                raise Refused("invalid_value", message)
             reached.update(found)
             frontier = [number for number, task in found.items() if task.dependents]
         return list(reached.values())

@@ -59,6 +59,16 @@ class ParentEdge(NamedTuple):
     on: On
 
 
+class ParentState(NamedTuple):
+    """A dependency of one task. `flow` and `state` are None where what it depends on is gone."""
+
+    parent: int
+    on: On
+    settled: bool
+    flow: int | None
+    state: State | None
+
+
 class Addition(NamedTuple):
     """What a submission came to that is no flow of its own: tasks added to one, or the task that held its unique key."""
 
@@ -300,6 +310,14 @@ class Store(Protocol):
 
     def open_edges(self, parent: int, after: int, limit: int) -> list[Edge]: ...
     def parents(self, children: Sequence[int]) -> list[ParentEdge]: ...
+    def count_parents(self, child: int) -> int:
+        """How many dependencies of a task are stored."""
+        ...
+
+    def parents_page(self, child: int, after: int, limit: int) -> list[ParentState]:
+        """Some of them, by number."""
+        ...
+
     def children(self, parents: Sequence[int]) -> list[int]: ...
     def flow_tasks(self, flow: int, after: int, limit: int) -> list[Task]: ...
 

@@ -77,6 +77,10 @@ SELECT parent, child, "on" FROM dependency WHERE parent = ?1 AND child > ?2 AND 
 SELECT d.child, d.parent, t.flow, t.state, d."on"
 FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value CROSS JOIN task t ON t.number = d.parent;
 
+-- name: parents_page
+SELECT d.parent, d."on", d.settled, t.flow, t.state
+FROM dependency d LEFT JOIN task t ON t.number = d.parent WHERE d.child = ?1 AND d.parent > ?2 ORDER BY d.parent LIMIT ?3;
+
 -- name: children
 SELECT DISTINCT d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.parent = j.value;
 

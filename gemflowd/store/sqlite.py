@@ -23,7 +23,7 @@ from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
 from gemflowd.model.states import On, State
 from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
-from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
+from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
@@ -307,6 +307,20 @@ class SqliteStore:
     def parents(self, children: Sequence[int]) -> list[ParentEdge]:
         rows = self._db.execute(self._queries["parents"], (json.dumps(children),))
         return [ParentEdge(child, parent, flow, _STATES[state], _ONS[on]) for child, parent, flow, state, on in rows]
+
+    @guarded
+    def count_parents(self, child: int) -> int:
+        count: int = self._db.execute("SELECT count(*) FROM dependency WHERE child = ?", (child,)).get
+        return count
+
+    @guarded
+    def parents_page(self, child: int, after: int, limit: int) -> list[ParentState]:
+        return [
+            ParentState(parent, _ONS[on], bool(settled), flow, None if state is None else _STATES[state])
+            for parent, on, settled, flow, state in self._db.execute(
+                self._queries["parents_page"], (child, after, limit)
+            )
+        ]
 
     @guarded
     def children(self, parents: Sequence[int]) -> list[int]:

@@ -20,7 +20,7 @@ from helpers.tasks import Answer, dep, new, submission
 
 from gemflowd.core import lanes
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import cursors, deadlines, dispatch, engine, links
+from gemflowd.engine import cursors, deadlines, dispatch, engine, links, retrying
 from gemflowd.engine import submission as engine_submission
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.effects import Effects
@@ -52,6 +52,9 @@ from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Task
 
 Shape = dict[str, Any]
+
+
+RETRIES = (CursorKind.RETRY, CursorKind.RETRY_TASK)
 
 
 class Injected(Exception):
@@ -95,6 +98,7 @@ class History:
             mock.patch.object(lanes, "WINDOW", 2),
             mock.patch.multiple(cursors, STEP=3, _REMOVED=2, TURN_SHARE=3),
             mock.patch.object(links, "_PIECE", 2),
+            mock.patch.multiple(retrying, MOST_EDGES=2, _EXAMINED=2, _WAITED_FOR=2, A_ROW=1),
             mock.patch.object(engine_submission, "MOST_EDGES", 8),
             mock.patch.object(engine.log, "disabled", True),
         ]
@@ -112,6 +116,7 @@ class History:
         self.eager = 0  # after so many requests the engine goes on by itself; 0: never
         self.requests = 0
         self.devices: tuple[str, ...] = ()
+        self.going_on: set[tuple[CursorKind, int]] = set()
         self.tokens: dict[int, int] = {}
         self.last_delivered = 0
         self.rig.listeners.append(self.delivered)
@@ -147,7 +152,9 @@ class History:
     def delivered(self, effects: Effects) -> None:
         found = self.rig.contents()
         self.acknowledge()
-        self.model.follow(found, self.retrying or any(kind is CursorKind.RETRY for kind, _ in found.cursors))
+        going = {*found.cursors, *self.going_on}
+        self.model.follow(found, self.retrying or any(kind in RETRIES for kind, _ in going))
+        self.going_on = set(found.cursors)
         for start in effects.starts:
             assert start.token > self.tokens.get(start.task, 0), "a token is never given twice"
             self.tokens[start.task] = start.token
