@@ -291,14 +291,15 @@ class Cursors:
         return gone + 4 * removed, cursor.kind is CursorKind.DISCARD
 
     def _reorder(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
-        """Order what is ready by the rule for ageing that is in force now."""
+        """Order what is ready by the rule for ageing that is in force now; what comes back later has its place by it, too."""
         last = cursor.position + 4 * limit
-        for task in rows.adopt(rows.store.ready_in(cursor.position, last)):
+        for task in rows.adopt(rows.store.placed_in(cursor.position, last)):
             urgency = machine.aged(rows.turn.rules, task.priority, task.created)
-            if task.state is State.READY and urgency != task.urgency:
+            if urgency != task.urgency:
                 task.urgency = urgency
                 rows.turn.changed[task.number] = task
-                rows.turn.became_ready.append(task)
+                if task.state is State.READY:
+                    rows.turn.became_ready.append(task)
         cursor.position = last
         return 2 * limit, last >= rows.memory.next_task
 

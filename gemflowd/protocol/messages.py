@@ -266,7 +266,7 @@ def _invalid(text: str, path: str) -> Invalid:
         text = f"the field `{field[1]}` is required"
     elif field is not None and "unknown field" in text:
         code, place = "unknown_field", join(place, field[1])
-        text = f"there is no field `{field[1]}`"
+        text = f"there is no field `{field[1][:80]}`"
     return Invalid(code, text, join(path, place) or None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 
 from gemflowd.model.attempt import HandlerInfo
-from gemflowd.model.errors import ConfigError, Invalid
+from gemflowd.model.errors import ConfigError, Invalid, echo
 
 
 class Catalogue:
@@ -43,7 +43,9 @@ class Catalogue:
         info = self._handlers.get(task_type)
         if info is None:
             known = ", ".join(sorted(self._handlers)) or "none"
-            raise Invalid("unknown_type", f"no handler for task type {task_type!r}; there are: {known}", f"{path}.type")
+            raise Invalid(
+                "unknown_type", f"no handler for task type {echo(task_type)}; there are: {known}", f"{path}.type"
+            )
         validator = self._validators[task_type]
         if not validator.is_valid(data):
             error = next(iter(validator.iter_errors(data)))

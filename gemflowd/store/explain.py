@@ -55,7 +55,9 @@ def explain(
         if task.hold == Hold.HANDLER:
             reasons.append({"code": "missing_handler", "type": task.type, "message": task.reason or ""})
         else:
-            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; `release` lets it go on"})
+            whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
+            what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
+            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
     else:
         if not opened:
             reasons.append({"code": "receiving", "message": f"flow f{task.flow} is still being received"})

@@ -28,8 +28,8 @@ SELECT {task} FROM task WHERE state = 4 AND hold = 2 AND type IN (SELECT value F
 -- name: judging
 SELECT {task} FROM task WHERE state IN (2, 4) AND flags & 128 ORDER BY number LIMIT ?1;
 
--- name: ready_numbers
-SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state = 3 ORDER BY number;
+-- name: placed
+SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state < 6 AND tag <> 0 ORDER BY number;
 
 -- name: open_flow
 SELECT number, touched FROM flow WHERE state = 1 ORDER BY touched LIMIT 1;
@@ -151,6 +151,10 @@ WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted
 -- name: list_with_bodies
 SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane), body.value FROM task CROSS JOIN body ON body.task = task.number
 WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?2;
+
+-- name: stored_digest
+SELECT digest FROM chunk WHERE flow = (SELECT number FROM flow WHERE submission = ?1 AND deleted = 0) AND start = ?2 AND count = ?3 AND complete = ?4
+UNION ALL SELECT digest FROM addition WHERE submission = ?1 AND count = ?3;
 
 -- name: attempts
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;

@@ -19,7 +19,7 @@ import apsw
 import msgpack
 
 from gemflowd.model.attempt import Outcome
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
@@ -402,7 +402,7 @@ class Questions:
     def schedule(self, name: str) -> Body:
         row = self._db.execute(f"SELECT {SCHEDULE_COLUMNS}, shown FROM schedule WHERE name = ?", (name,)).fetchone()
         if row is None:
-            raise Refused("not_found", f"there is no schedule {name!r}", "name")
+            raise Refused("not_found", f"there is no schedule {echo(name)}", "name")
         return _schedule_body(row)
 
     def explain(
@@ -420,6 +420,11 @@ class Questions:
 
     def memory_namespaces(self, moment: shared_memory.Moment) -> Body:
         return shared_memory.namespaces(self._db, moment)
+
+    def repeats(self, submission: str, offset: int, count: int, complete: bool, digest: bytes) -> bool:
+        """Whether that request of a submission is stored already, with the same content."""
+        stored = self._db.execute(self._queries["stored_digest"], (submission, offset, count, complete)).get
+        return bool(stored == digest)
 
     def locate(
         self, submission: str, grow: int | None, names: list[str], elsewhere: list[tuple[int, str]], numbers: list[int]

@@ -284,8 +284,8 @@ class SqliteStore:
         return [task_from(row) for row in self._db.execute(self._queries["judging"], (limit,))]
 
     @guarded
-    def ready_in(self, after: int, last: int) -> list[Task]:
-        return [task_from(row) for row in self._db.execute(self._queries["ready_numbers"], (after, last))]
+    def placed_in(self, after: int, last: int) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["placed"], (after, last))]
 
     @guarded
     def oldest_open_flow(self) -> tuple[int, float] | None:

@@ -154,6 +154,8 @@ def test_hold_edit_release_delete(client: Raw) -> None:
     reply = client.submit(*({"type": "echo", "delay": 300} for _ in range(3)), name="steered")
     flow = f"f{reply['flow']}"
     assert client("hold", refs=[flow]) == {"held": 3, "unchanged": 0}
+    (why,) = client("explain", ref=reply["first"])["reasons"]
+    assert why["message"] == f"its flow is held; the whole flow is held: `release {flow}` lets it go on"
     assert client("edit", refs=[flow], priority=9) == {"edited": 3, "unchanged": 0}
     assert client("release", refs=[flow]) == {"released": 3, "unchanged": 0}
     assert states(client, reply["flow"]) == ["scheduled"] * 3
@@ -198,7 +200,9 @@ def test_a_type_that_is_gone_is_held_until_it_is_there_again() -> None:
     with running(**with_handlers("odd_tasks", workers=1)) as daemon:
         client = daemon.client()
         client("pause")
-        waiting = client.submit({"type": "nap"})["first"]
+        body = {"submission": str(uuid.uuid4()), "tasks": [{"type": "nap"}]}
+        stored = client("submit", **body)
+        waiting = stored["first"]
         daemon.terminate()
         daemon.wait_end()
         daemon.config.write_text("workers = 1\n")
@@ -209,6 +213,9 @@ def test_a_type_that_is_gone_is_held_until_it_is_there_again() -> None:
         events.next()
         (reason,) = client("explain", ref=waiting)["reasons"]
         assert (reason["code"], reason["type"]) == ("missing_handler", "nap")
+        assert client("submit", **body) == {**stored, "repeated": True}, "also if it would be refused today"
+        assert code(client, "submit", **{**body, "tasks": [{"type": "nap", "priority": 1}]}) == "unknown_type"
+        assert code(client, "submit", **{**body, "submission": str(uuid.uuid4())}) == "unknown_type"
         daemon.terminate()
         daemon.wait_end()
         write_settings(daemon.config, {"drain_timeout": 0.5, **with_handlers("odd_tasks", workers=1)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import math
 import re
 import uuid
@@ -16,7 +17,7 @@ from gemflowd import conditions, templates
 from gemflowd.core.graph import find_cycle
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo, Kind
-from gemflowd.model.errors import Invalid, Refused
+from gemflowd.model.errors import Invalid, Refused, echo
 from gemflowd.model.facts import NewDependency, NewTask, Reply, Speaker, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
 from gemflowd.model.lane import GPU, LaneKey, resource_key
@@ -27,6 +28,8 @@ from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
 from gemflowd.server.desk import Body, Desk, Upload
+
+log = logging.getLogger("gemflow.server")
 
 #: Tasks that are checked before others get their turn on the loop: about 2 ms.
 _PIECE: Final = 100
@@ -63,7 +66,7 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
             answered(result)
 
         try:
-            fact = await _read_tasks(desk, request, settled, before)
+            fact = await _read(desk, request, settled, before)
             if before is not None:
                 await before
         except Refused as refused:
@@ -132,22 +135,83 @@ def _check_ways(request: messages.Submit) -> None:
         raise Invalid("invalid_value", "must have 1 to 64 characters", "grow.step")
 
 
+async def _read(
+    desk: Desk, request: messages.Submit, reply: Reply, before: asyncio.Future[None] | None
+) -> facts.Submit:
+    """The request as the engine takes it. A repeat of what is stored is one, also when it would be refused today: its type may be
+    gone meanwhile, or a setting another one.
+
+    Raises:
+        Refused: for its content.
+    """
+    try:
+        return await _read_tasks(desk, request, reply, before)
+    except Refused as refused:
+        if before is not None:
+            await before
+        digest = await _digest(request)
+        if digest is None or not await desk.ask(
+            desk.questions.repeats, request.submission, request.offset, len(request.tasks), request.complete, digest
+        ):
+            raise
+        log.info("submission %s is repeated, and would be refused today: %s", request.submission, refused)
+        return _fact(request, reply, digest, [], repeats=len(request.tasks))
+
+
+async def _digest(request: messages.Submit) -> bytes | None:
+    """Of all that was sent; None where that is nothing that can ever have been stored."""
+    digest = _digest_of_flow(request)
+    try:
+        for index, raw in enumerate(request.tasks):
+            digest.update(_canonical(raw))
+            if index % _PIECE == _PIECE - 1:
+                await asyncio.sleep(0)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return digest.digest()
+
+
+def _digest_of_flow(request: messages.Submit) -> hashlib.blake2b:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(_canonical([request.name, request.weight, request.metadata]))
+    if request.order != "fair" or request.stream:
+        digest.update(_canonical([request.order, request.stream]))
+    return digest
+
+
+def _fact(
+    request: messages.Submit, reply: Reply, digest: bytes, tasks: list[NewTask], repeats: int | None = None
+) -> facts.Submit:
+    return facts.Submit(
+        reply,
+        request.submission,
+        request.name,
+        pack(request.metadata) if request.metadata else None,
+        request.weight,
+        request.offset,
+        request.complete,
+        digest,
+        tasks,
+        stream=request.stream,
+        critical_path=request.order == "critical-path",
+        grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
+        repeats=repeats,
+    )
+
+
 async def _read_tasks(
     desk: Desk, request: messages.Submit, reply: Reply, before: asyncio.Future[None] | None
 ) -> facts.Submit:
     shapes: list[messages.Task] = []
     places: dict[str, int] = {}
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(_canonical([request.name, request.weight, request.metadata]))
-    if request.order != "fair" or request.stream:
-        digest.update(_canonical([request.order, request.stream]))
+    digest = _digest_of_flow(request)
     for index, raw in enumerate(request.tasks):
         path = f"tasks[{index}]"
         shape = read(messages.Task, raw, path)
         if shape.id is not None:
             name = task_id(shape.id, f"{path}.id")
             if name in places:
-                raise Invalid("duplicate_id", f"task {places[name]} has the id {name!r} already", f"{path}.id")
+                raise Invalid("duplicate_id", f"task {places[name]} has the id {echo(name)} already", f"{path}.id")
             places[name] = index
         shapes.append(shape)
         if index % _PIECE == _PIECE - 1:
@@ -168,21 +232,7 @@ async def _read_tasks(
         if before is not None:
             await before  # what it names may be in the chunk that is on its way
         tasks = await _looked_up(desk, request, tasks)
-    metadata = pack(request.metadata) if request.metadata else None
-    return facts.Submit(
-        reply,
-        request.submission,
-        request.name,
-        metadata,
-        request.weight,
-        request.offset,
-        request.complete,
-        digest.digest(),
-        tasks,
-        stream=request.stream,
-        critical_path=request.order == "critical-path",
-        grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
-    )
+    return _fact(request, reply, digest.digest(), tasks)
 
 
 def _canonical(value: object) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from helpers.rig import Rig
+from helpers.rig import Rig, ask
 from helpers.tasks import dep, many, new
 
+from gemflowd.core import machine
 from gemflowd.core.turn import CursorKind
 from gemflowd.model.attempt import Outcome
+from gemflowd.model.facts import Hold, Release
 from gemflowd.model.rules import Rules
 
 
@@ -46,6 +48,29 @@ def test_what_is_ready_is_put_in_order_when_the_rule_changes():
     rig.slots()
     assert rig.running() == [1]
     assert not [cursor for cursor in rig.contents().cursors if cursor[0] is CursorKind.REORDER]
+
+
+def test_what_comes_back_later_has_its_place_by_the_rule_of_now():
+    rig = Rig(rules=Rules(ageing=10.0, retries=9, backoff=1.0))
+    rig.slots(2)
+    rig.submit(many(2), "old")
+    rig.end(1, Outcome.ERROR)
+    ask(rig, Hold, 1)
+    rig.clock.now += 200
+    rig.rules = Rules(ageing=1000.0)
+    rig.crash()
+    rig.run()
+    rig.submit([new(priority=6)], "new")
+    ask(rig, Release, 1)
+    rig.clock.now += 60
+    rig.run()
+    assert (rig.task(1).urgency, rig.task(2).urgency, rig.task(3).urgency) == (
+        machine.aged(rig.rules, 5, 1_000_000.0),
+        machine.aged(rig.rules, 5, 1_000_000.0),
+        machine.aged(rig.rules, 6, 1_000_200.0),
+    )
+    rig.slots()
+    assert rig.running() == [3]
 
 
 def test_a_flow_that_was_received_slowly_does_not_burst_ahead():
