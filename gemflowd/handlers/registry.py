@@ -22,6 +22,7 @@ BUILT_IN: Final = (
     "gemflowd.handlers.basic",
     "gemflowd.handlers.command",
     "gemflowd.handlers.gemini.handler",
+    "gemflowd.handlers.tool.handler",
 )
 ENTRY_POINTS: Final = "gemflow.tasks"
 _ATTRIBUTE: Final = "__gemflow_task__"
