@@ -197,8 +197,8 @@ class _Walk:
         if path.startswith("/"):
             raise self._error(errno.EXDEV)
         steps = [step for step in path.split("/") if step not in ("", ".")]
-        if path.endswith("/") and steps and steps[-1] != "..":
-            steps.append(".")
+        if path.endswith(("/", "/.")) and steps and steps[-1] != "..":
+            steps.append(".")  # what is before it must be a directory
         return steps[::-1]
 
     def _error(self, number: int) -> OSError:
