@@ -75,7 +75,7 @@ def _libc() -> ctypes.CDLL:
 def by_kernel(root: int, path: str, flags: int, mode: int) -> int:
     """`open_beneath` by openat2(2)."""
     encoded = _encoded(path)
-    how = _How(flags, mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0, _BENEATH | _NO_MAGICLINKS)
+    how = _How(flags, mode if flags & os.O_CREAT else 0, _BENEATH | _NO_MAGICLINKS)
     for _ in range(_MOST_RACES):
         found: int = _libc().syscall(_OPENAT2, root, encoded, ctypes.byref(how), ctypes.sizeof(how))
         if found >= 0:
