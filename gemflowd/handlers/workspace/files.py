@@ -94,6 +94,52 @@ class Files:
             os.close(descriptor)
 
     @contextmanager
+    def pinned(self, path: str) -> Iterator[int]:
+        """A descriptor for reading a regular file whose name in /proc/self/fd stays the same while others replace the file.
+
+        Errors in the block pass as they are.
+
+        Raises:
+            Permanent, Transient: as `explained`.
+        """
+        with ExitStack() as stack:
+            with explained(path):
+                descriptor = self._pinned(stack.enter_context(self.opened(path)))
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    def _pinned(self, original: int) -> int:
+        """The same file under a name of its own, which is taken away at once: what has no name can't be renamed."""
+        name = f"{UNFINISHED}{os.urandom(8).hex()}"
+        try:
+            os.link(f"/proc/self/fd/{original}", name, dst_dir_fd=self.root, follow_symlinks=True)
+        except OSError:  # on another file system, or not ours to link: a copy
+            return self._copied(original, name)
+        try:
+            found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)
+        finally:
+            os.unlink(name, dir_fd=self.root)
+        if not os.path.samestat(os.fstat(found), os.fstat(original)):
+            os.close(found)
+            raise OSError(errno.EIO, "replaced while it was opened")
+        return found
+
+    def _copied(self, original: int, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        copy = os.open(name, flags, 0o600, dir_fd=self.root)
+        try:
+            os.unlink(name, dir_fd=self.root)
+            position = 0
+            while sent := os.sendfile(copy, original, position, 1 << 24):
+                position += sent
+        except BaseException:
+            os.close(copy)
+            raise
+        return copy
+
+    @contextmanager
     def directory(self, path: str, *, make: bool = False) -> Iterator[int]:
         """A descriptor of a directory below the root, made with those above it if `make`. For use inside `explained`."""
         descriptor = self._make(_steps(path)) if make else open_beneath(self.root, path, _PLACE)
