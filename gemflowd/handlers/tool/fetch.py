@@ -48,6 +48,7 @@ _TOLD: Final = (
 _CHARSETS: Final = re.compile(
     r"us-ascii|iso-8859-\d{1,2}|latin-?1|(windows-|cp)125\d|utf-(16|32)(le|be)?|koi8-[ru]|big5|gb2312|gbk|gb18030|shift_jis|euc-(jp|kr)"
 )
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: What would say something else about the request than it is.
 _OURS: Final = frozenset(
     {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -100,7 +101,7 @@ def fetch_url(data: dict[str, Any], context: Context, resolve: Resolve = resolve
 def _first(data: dict[str, Any]) -> _Request:
     headers = dict(data.get("headers", {}))
     for name in headers:
-        if name.lower() in _OURS or name.lower().startswith("proxy-"):
+        if _NAME.fullmatch(name) is None or name.lower() in _OURS or name.lower().startswith("proxy-"):
             raise Permanent(f"the header {name!r} can't be set", code="bad_arguments")
     body = None
     if data.get("body") is not None:
@@ -154,6 +155,7 @@ class _Exchange:
         self._resolve = resolve
         self._private = private
         self._connection: _Connection | None = None
+        self._response: http.client.HTTPResponse | None = None
 
     def ask(self) -> http.client.HTTPResponse:
         parts = _split(self._request.url)
@@ -171,13 +173,16 @@ class _Exchange:
         }
         try:
             self._connection.request(self._request.method, path, self._request.body, headers)
-            return self._connection.getresponse()
+            self._response = self._connection.getresponse()
+            return self._response
         except ValueError as error:  # a header that is none
             raise Permanent(str(error), code="bad_arguments") from None
         except (OSError, http.client.HTTPException) as error:
             raise _failed(host, error) from error
 
     def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
         if self._connection is not None:
             self._connection.close()
 
@@ -250,16 +255,19 @@ class _Timed:
     def __init__(self, inner: socket.socket, deadline: float) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._read = False
 
     def sendall(self, data: bytes) -> None:
         self._inner.settimeout(_left(self._deadline))
         self._inner.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        self._read = True
         return io.BufferedReader(_Reader(self._inner, self._deadline))
 
     def close(self) -> None:
-        self._inner.close()
+        if not self._read:  # http.client closes the socket when it has the response, which goes on reading
+            self._inner.close()
 
 
 class _Reader(io.RawIOBase):
@@ -270,6 +278,10 @@ class _Reader(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        super().close()
+        self._inner.close()
 
     def readinto(self, buffer: Any) -> int:
         self._inner.settimeout(_left(self._deadline))
