@@ -205,10 +205,21 @@ def _run(connection: duckdb.DuckDBPyConnection, question: Question) -> dict[str,
         return _rows(connection.execute(statements[-1]), question["limit"])
     if statements[-1].type.name != "SELECT":
         raise Refused("sql_error", "the last statement must be a SELECT, whose rows go to the file")
-    query = statements[-1].query.strip().rstrip(";")
-    target = f"COPY (\n{query}\n) TO {_path(output['descriptor'])} ({_WRITERS[output['format']]}, USE_TMP_FILE false)"
+    query = _without_end(statements[-1].query)
+    target = f"COPY ({query}) TO {_path(output['descriptor'])} ({_WRITERS[output['format']]}, USE_TMP_FILE false)"
     found = connection.execute(target).fetchone()
     return {"row_count": found[0] if found else 0}
+
+
+def _without_end(sql: str) -> str:
+    """A statement without its semicolon and the comments behind it, so that it can stand in brackets."""
+    encoded = sql.encode()  # the places of tokens are counted in bytes
+    end = len(encoded)
+    for position, kind in reversed(duckdb.tokenize(sql)):
+        if kind != duckdb.token_type.comment and encoded[position : position + 1] != b";":
+            break
+        end = position
+    return encoded[:end].decode()
 
 
 def _rows(result: duckdb.DuckDBPyConnection, limit: int) -> dict[str, Any]:
