@@ -33,8 +33,8 @@ _DEFAULT_LIMIT: Final = 10_000
 _DEFAULT_MEMORY_MB: Final = 512
 _DEFAULT_MAX_FILE_MB: Final = 1024
 _MARGIN: Final = 64 * 1024  # an answer is a little more than the result
-#: What the process may see of this one's environment.
-_KEPT: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+#: What the process may see of this one's environment. By the lease it is found, should the daemon be killed.
+_KEPT: Final = ("GEMFLOW_LEASE", "PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 _FORMATS: Final = {
     ".csv": "csv",
     ".tsv": "csv",

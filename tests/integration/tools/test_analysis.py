@@ -18,6 +18,7 @@ import pytest
 from gemflowd.handlers.analysis import handler, sandbox
 from gemflowd.handlers.analysis.handler import analysis
 from gemflowd.handlers.errors import AttemptCancelled, Permanent
+from gemflowd.handlers.workspace import workspace
 from gemflowd.model.values import check_value
 from tests.helpers.contexts import make_context
 
@@ -158,23 +159,14 @@ def test_memory_and_size_are_bounded(run: Run, root: Path) -> None:
     assert list(root.iterdir()) == []
 
 
-def test_files_may_be_replaced_meanwhile(run: Run, root: Path) -> None:
+def test_files_may_be_replaced_meanwhile(root: Path) -> None:
+    """Between the moment when it is said which files may be read, and the reading."""
+    context, _ = make_context(settings={"workspace": str(root.parents[1])})
     (root / "f.csv").write_text("x\n1\n")
-    done = threading.Event()
-
-    def replace() -> None:
-        while not done.is_set():
-            (root / "next").write_text("x\n1\n")
-            (root / "next").rename(root / "f.csv")
-
-    replacing = threading.Thread(target=replace)
-    replacing.start()
-    try:
-        for _ in range(8):
-            assert run("SELECT sum(x) AS s FROM f", files={"f": "f.csv"})["rows"] == [{"s": 1}]
-    finally:
-        done.set()
-        replacing.join()
+    (root / "next").write_text("x\n2\n")
+    with workspace(context) as files, files.pinned("f.csv") as descriptor:
+        assert asked(descriptor, "SELECT x FROM input", REPLACING.format(root=root))["outcomes"][0].count("[{'x': 1}]")
+    assert (root / "f.csv").read_text() == "x\n2\n"
 
 
 def test_a_file_that_can_not_be_linked_is_copied(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,12 +235,10 @@ sandbox.shut_in = note
 MORE
 engine.main()
 """
-NO_LANDLOCK = "sandbox.version = lambda: 0"
-#: The first wall is taken away: the kernel alone must hold.
-ONLY_LANDLOCK = """
-engine._lock = lambda connection, descriptors: None
-engine._STATEMENTS = {word for word in dir(engine.duckdb.StatementType)}
-"""
+EVERY_STATEMENT = "engine._STATEMENTS = set(dir(engine.duckdb.StatementType))\n"
+#: One wall is taken away: the other one alone must hold.
+NO_LANDLOCK = EVERY_STATEMENT + "sandbox.version = lambda: 0"
+ONLY_LANDLOCK = EVERY_STATEMENT + "engine._lock = lambda connection, descriptors: None"
 
 LEAVING = [
     "FROM read_csv('{secret}')",
@@ -305,6 +295,49 @@ SETTING = [
 ]
 
 
+#: Before the query runs, but after all else, somebody else puts another file in the place of its input.
+REPLACING = """
+import os
+ask, asked, tell, told = *os.pipe(), *os.pipe()
+if os.fork() == 0:
+    os.read(ask, 1)
+    os.rename("{root}/next", "{root}/f.csv")
+    os.write(told, b".")
+    os._exit(0)
+original = real
+def real(connection, question):
+    os.write(asked, b".")
+    os.read(tell, 1)
+    return original(connection, question)
+"""
+
+
+def asked(descriptor: int, sql: str, more: str, **environment: str) -> dict[str, Any]:
+    """What became of statements, separated by `;;`, of a query with the table `input`."""
+    source = {"name": "input", "paths": ["i"], "descriptors": [descriptor], "format": "csv", "compressed": False}
+    question = {
+        "sql": sql,
+        "limit": 10,
+        "memory": 512 << 20,
+        "threads": 2,
+        "max_file": 1 << 20,
+        "tables": [],
+        "sources": [source],
+        "output": None,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER.replace("MORE", more)],
+        input=msgpack.packb(question),
+        capture_output=True,
+        pass_fds=[descriptor],
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answer: dict[str, Any] = msgpack.unpackb(done.stdout)
+    return answer
+
+
 @pytest.mark.parametrize("more", ["", NO_LANDLOCK, ONLY_LANDLOCK], ids=["both walls", "DuckDB's", "the kernel's"])
 def test_nothing_leads_out_of_a_query(tmp_path: Path, more: str) -> None:
     if more != NO_LANDLOCK and sandbox.version() == 0:
@@ -317,33 +350,8 @@ def test_nothing_leads_out_of_a_query(tmp_path: Path, more: str) -> None:
     statements = LEAVING + ([] if more == ONLY_LANDLOCK else SETTING)
     with (tmp_path / "input.csv").open("rb") as given:
         names = {"secret": tmp_path / "secret.csv", "place": place, "input": given.fileno(), "inside": tmp_path}
-        source = {
-            "name": "input",
-            "paths": ["input.csv"],
-            "descriptors": [given.fileno()],
-            "format": "csv",
-            "compressed": False,
-        }
-        question = {
-            "sql": ";;".join(["SELECT a FROM input", *(statement.format(**names) for statement in statements)]),
-            "limit": 10,
-            "memory": 512 << 20,
-            "threads": 2,
-            "max_file": 1 << 20,
-            "tables": [],
-            "sources": [source],
-            "output": None,
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", DRIVER.replace("MORE", more)],
-            input=msgpack.packb(question),
-            capture_output=True,
-            pass_fds=[given.fileno()],
-            env={**os.environ, "HOME": str(place)},
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr.decode()
-    answer = msgpack.unpackb(done.stdout)
+        sql = ";;".join(["SELECT a FROM input", *(statement.format(**names) for statement in statements)])
+        answer = asked(given.fileno(), sql, more, HOME=str(place))
     assert answer["landlock"] is (more != NO_LANDLOCK)
     first, *rest = answer["outcomes"]
     assert "[{'a': 1}]" in first
