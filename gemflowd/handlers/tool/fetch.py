@@ -76,7 +76,8 @@ def fetch_url(data: dict[str, Any], context: Context, resolve: Resolve = resolve
         resolve: asks for the addresses of a name.
 
     Raises:
-        Permanent: `bad_url`, `bad_arguments`, `refused_address`, `too_many_redirects`, `too_large`, `http_status` (other than below).
+        Permanent: `bad_url`, `bad_arguments`, `refused_address`, `refused_redirect`, `too_many_redirects`, `too_large`, `http_status`
+            (other than below).
         Transient: `unknown_host`, `fetch_failed`, `timed_out`, `http_status` for 408, 425, 429 and 5xx.
     """
     deadline = time.monotonic() + float(data.get("timeout", _DEFAULT_TIMEOUT))
@@ -118,12 +119,15 @@ def _first(data: dict[str, Any]) -> _Request:
 def _redirected(request: _Request, status: int, place: str) -> _Request:
     """What to ask next. Another server learns nothing that was meant for the first."""
     url = urljoin(request.url, place)
-    if _origin(_split(url)) != _origin(_split(request.url)):
+    elsewhere = _origin(_split(url)) != _origin(_split(request.url))
+    if elsewhere:
         request = replace(request, headers={})
     if status == 303 or (status in (301, 302) and request.method == "POST"):
         headers = {name: value for name, value in request.headers.items() if name.lower() != "content-type"}
         method = "HEAD" if request.method == "HEAD" else "GET"
         request = replace(request, method=method, body=None, headers=headers)
+    if elsewhere and request.body is not None:
+        raise Permanent("the server wants the body to be sent to another one", code="refused_redirect")
     return replace(request, url=url)
 
 
@@ -175,10 +179,10 @@ class _Exchange:
             self._connection.request(self._request.method, path, self._request.body, headers)
             self._response = self._connection.getresponse()
             return self._response
+        except (OSError, http.client.HTTPException) as error:  # before the next: a certificate's error is both
+            raise _failed(host, error) from error
         except ValueError as error:  # a header that is none
             raise Permanent(str(error), code="bad_arguments") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _failed(host, error) from error
 
     def close(self) -> None:
         if self._response is not None:

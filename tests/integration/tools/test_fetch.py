@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -152,6 +156,38 @@ def test_another_server_gets_no_headers_that_were_for_the_first(server: str) -> 
     fetch(f"{server}/redirect?{other}/page", headers={"Authorization": "Bearer x"})
     assert Pages.asked[-1][1] == "/page"
     assert "Authorization" not in Pages.asked[-1][2]
+
+
+def test_another_server_gets_no_body(server: str) -> None:
+    other = server.replace("127.0.0.1", "localhost")
+    posted = {"body": "for the first", "headers": {"X-Status": "307"}}
+    assert code_of(lambda: fetch(f"{server}/redirect?{other}/page", **posted)) == "refused_redirect"
+    assert [path.partition("?")[0] for _, path, _, _ in Pages.asked] == ["/redirect"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate with")
+def test_tls_is_for_the_name_and_not_for_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=secure.test"]
+    made += ["-addext", "subjectAltName=DNS:secure.test", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as found:
+        found.socket = context.wrap_socket(found.socket, server_side=True)
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            here, port = answering("127.0.0.1"), found.server_port
+            assert (
+                code_of(lambda: fetch(f"https://secure.test:{port}/page", resolver=here), Transient) == "fetch_failed"
+            )
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            assert fetch(f"https://secure.test:{port}/page", resolver=here)["text"] == "grüße"
+            assert code_of(lambda: fetch(f"https://other.test:{port}/page", resolver=here), Transient) == "fetch_failed"
+        finally:
+            found.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize(
