@@ -128,6 +128,7 @@ class App:
             raise ConfigError(
                 [f"{state} is on a network file system ({network}), which can lose data; choose a local disk"]
             )
+        filesystem.make_private(self._places.workspace)
         socket = endpoints.socket_path(endpoint)
         self._made_directory = not socket.parent.exists()
         if self._made_directory:
@@ -220,7 +221,11 @@ class App:
         return Options(
             handlers=settings["handlers"],
             handler_path=settings["handler_path"],
-            settings={**settings.for_handlers(), "endpoint": self._places.endpoint},
+            settings={
+                **settings.for_handlers(),
+                "endpoint": self._places.endpoint,
+                "workspace": str(self._places.workspace),
+            },
             grace=settings["grace"],
             max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
         )

@@ -96,7 +96,7 @@ class LiveSettings:
             Keys with a new value that needs a restart; the old one stays in force, and is shown.
         """
         new = settings.with_changes(self.settings.run_time)
-        pending = [s.key for s in SETTINGS if not (s.live or s.reloads) and new[s.key] != self.settings[s.key]]
+        pending = [s.key for s in SETTINGS if not (s.live or s.reloads or s.for_handlers) and new[s.key] != self.settings[s.key]]
         self.settings = new.keeping(self.settings, pending)
         self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found)))
         return pending

@@ -36,7 +36,7 @@ class Setting:
     doc: str
     check: Check | None = None
     live: bool = False
-    for_handlers: bool = False
+    for_handlers: bool = False  # they see it; so it takes effect with a reload, too
     reloads: bool = False
 
 
@@ -100,7 +100,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("workers", int, None, "", "blocking tasks at a time", _between(1, 1024), True),
     Setting("batch_size", int, None, "", "coroutines per worker: workers × batch_size model calls at a time", _between(1, 10_000), True),
     Setting("task_timeout", float, None, "s", "for one attempt, where neither task nor handler says", _between(0.001, 30 * _DAY), True),
-    Setting("memory_mb", int, None, "MB", "per worker and what it starts: above it, it is killed", _between(1, 1 << 30), True),
+    Setting("memory_mb", int, None, "MB", "per worker with what it starts; above, it is killed", _between(1, 1 << 30), True, for_handlers=True),
     Setting("memory_total_mb", int, 0, "MB", "all workers; above it no blocking task starts; 0: 3/4 of all", _between(0, 1 << 30), True),
     Setting("max_tasks", int, 0, "", "tasks after which a worker is replaced, ± 10 %; 0: never", _between(0, 1_000_000_000), True),
     Setting("max_age", float, 86_400.0, "s", "after which a worker is replaced, ± 10 %; 0: never", _between(0, 365 * _DAY), True),
@@ -122,17 +122,23 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("max_queued_bytes", int, 8 << 30, "bytes", "inputs of tasks that have not ended; more is refused", _between(1, 1 << 50), True),
     Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", _between(0, 1 << 30), True),
     Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
-    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True, reloads=True),
+    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True),
     Setting("memory_max_value_kb", int, 1024, "KB", "largest value in the shared memory", _between(1, 15 * 1024), True),
     Setting("memory_max_mb", int, 256, "MB", "all of it, with keys and 100 bytes for each", _between(1, 65_536), True),
     Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600), reloads=True),
     Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
     Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),
     Setting("default_model", str, "gemini-2.5-flash", "", "for `gemini` tasks that name none", None, True),
-    Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True, reloads=True),
-    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True, reloads=True),
-    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, reloads=True),
+    Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True),
+    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
+    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
+    Setting("workspace", str, None, "path", "in which tasks have their files; default: workspace in the state directory", reloads=True),
+    Setting("tool_shell", bool, False, "", "let the tool `shell` run what tasks say", for_handlers=True),
+    Setting("tool_allow_private_addresses", bool, False, "", "let `fetch_url` ask this machine and private networks", for_handlers=True),
+    Setting("tool_max_file_mb", int, 16, "MB", "largest file or page that a tool reads or writes", _between(1, 1024), for_handlers=True),
+    Setting("analysis_threads", int, 1, "", "threads of one analysis", _between(1, 256), for_handlers=True),
+    Setting("analysis_max_file_mb", int, 1024, "MB", "largest file that an analysis writes", _between(1, 1 << 20), for_handlers=True),
     Setting("handlers", list, [], "", "Python modules with handlers of your own", reloads=True),
     Setting("handler_path", list, [], "paths", "directories in which those modules are looked for", _paths_exist, reloads=True),
     Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at", _paths_exist),

@@ -19,9 +19,11 @@ from gemflowd.model.attempt import HandlerInfo, Kind
 
 #: Modules that are always loaded.
 BUILT_IN: Final = (
+    "gemflowd.handlers.analysis.handler",
     "gemflowd.handlers.basic",
     "gemflowd.handlers.command",
     "gemflowd.handlers.gemini.handler",
+    "gemflowd.handlers.tool.handler",
 )
 ENTRY_POINTS: Final = "gemflow.tasks"
 _ATTRIBUTE: Final = "__gemflow_task__"
