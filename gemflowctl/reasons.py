@@ -74,6 +74,7 @@ _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "no_worker": lambda reason: f"no {reason['kind']} worker is free",
     "sequential": lambda _: "parallel execution is disabled, and another task runs",
     "draining": lambda _: "the daemon is stopping and starts nothing more",
+    "drain": lambda _: "the daemon was told to start nothing more (`drain`)",
     "behind": _behind,
     "starting": lambda _: "nothing stands in its way, it starts in a moment",
 }

@@ -35,7 +35,7 @@ from gemflowd.host.sdnotify import Notifier
 from gemflowd.host.titles import set_title
 from gemflowd.model import facts
 from gemflowd.model.effects import Effects
-from gemflowd.model.errors import ConfigError
+from gemflowd.model.errors import ConfigError, Refused
 from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
 from gemflowd.places import Places, config_dir, key_is_set
 from gemflowd.protocol import endpoints
@@ -90,6 +90,7 @@ class App:
         self._position: dict[str, Any] = {"next": 1, "topics": {}}
         self._paused: dict[str, float] = {}
         self._running = 0
+        self._starts_nothing = False
 
     async def run(self) -> int:
         """Serve until asked to stop. Returns the exit status.
@@ -155,8 +156,11 @@ class App:
             with suppress(FileNotFoundError):
                 self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
         self._position, self._paused = opened.position, opened.asleep
-        settings = self._first_settings.with_changes(opened.settings)
-        self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
+        settings, problems = self._first_settings.with_stored(opened.settings)
+        for problem in problems:
+            log.warning("%s; `gemflowctl config reset --all` removes it", problem)
+        unusable = opened.settings.keys() - settings.run_time.keys()
+        self._live = LiveSettings(settings, self._engine.post, self._settings_changed, unusable)
         self._live.replace(settings)
         options = self._pool_options(settings)
         self._pool = LocalPool(self._loop, self._lease, self._engine.post, self._attempt_asks, options)
@@ -225,6 +229,9 @@ class App:
             now=clock.wall,
             moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
             shutdown=self._shutdown_asked,
+            drain=self._drain_asked,
+            reload=self._read_again,
+            restart_workers=self._executor.restart,
             position=lambda: self._position,
         )
 
@@ -334,6 +341,7 @@ class App:
             "pid": os.getpid(),
             "epoch": self._epoch,
             "state": "draining" if self._stop_asked.is_set() else "running",
+            "drain": self._starts_nothing,
             "started": self._started,
             "events": self._places.events,
         }
@@ -355,21 +363,43 @@ class App:
         if not drain:
             self._stop_now.set()
 
+    def _drain_asked(self, on: bool, reply: facts.Reply) -> None:
+        """Start nothing more until it is taken back: what runs may end, what comes is stored."""
+
+        def done(_: object) -> None:
+            self._starts_nothing = on
+            log.info("nothing is started until `drain --off`" if on else "tasks are started again")
+            reply({"drain": on, "running": self._running})
+
+        self._engine.post(facts.Starts(done, not on))
+
     def _attempt_asks(self, task: int, token: int, op: str, body: bytes, take: Callable[[bool, bytes], None]) -> None:
         """From a worker. Nothing runs before the door is there."""
         self._attempt_door.ask(task, token, op, body, take)
 
     def _on_reload(self) -> None:
+        with suppress(Refused):  # the log has why
+            self._read_again()
+
+    def _read_again(self) -> dict[str, Any]:
+        """Settings anew, and fresh workers one by one. Returns the body of `reload`.
+
+        Raises:
+            Refused: `invalid_config`; all is as before.
+        """
         self._notifier.reloading("reading the settings again")
         try:
-            pending = self._live.replace(self._reload())
-            log.info("settings read again")
-            if pending:
-                log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
+            changed, pending = self._live.replace(self._reload())
         except ConfigError as error:
             for problem in error.problems:
                 log.error("settings not read again: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
-        self._notifier.ready(f"serving {self._places.endpoint}")
+            raise Refused("invalid_config", f"nothing was changed: {error}") from None
+        finally:
+            self._notifier.ready(f"serving {self._places.endpoint}")
+        log.info("settings read again; changed: %s", ", ".join(changed) or "none")
+        if pending:
+            log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
+        return {"changed": changed, "pending": pending, "restarting": self._executor.restart()}
 
     def _clock_may_be_set(self) -> None:
         if self._clock_watch.was_set():

@@ -94,6 +94,7 @@ class Engine:
         self._upkeep = Upkeep(free_bytes)
         self._turned_at = 0.0  # the steady time that the last turn knew: what wakes up after it needs another one
         self._draining = False
+        self._starting = True  # False: a person wants nothing more to be started for now
         self._stopping = False
         self.opened: Future[Opened] = Future()
         self.refused_outcomes = 0
@@ -355,7 +356,7 @@ class Engine:
         self._by_the_clock(rows)
         self._write(turn)
         memory.again = False
-        starts = [] if self._draining else dispatch(rows, TURN_ROWS)
+        starts = dispatch(rows, TURN_ROWS) if self._starting and not self._draining else []
         self._write(turn)
         batch = None
         if turn.events:
@@ -464,6 +465,9 @@ class Engine:
                 self._memory.handlers = {handler.type: handler for handler in handlers}
                 turn.catalogue = handlers
                 turn.cursor(CursorKind.UNHANDLED, 0)
+            case facts.Starts(reply, on):
+                self._starting = on
+                turn.replies.append((reply, {}))
             case facts.Drain():
                 self._draining = True
             case facts.Ping(reply):
@@ -570,7 +574,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
-                | facts.SetValue() | facts.DeleteValue()
+                | facts.SetValue() | facts.DeleteValue() | facts.Starts()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")

@@ -61,6 +61,10 @@ class Executor(Protocol):
         """Change the capacity; what runs is not touched."""
         ...
 
+    def restart(self) -> int:
+        """Replace every worker by a fresh one, without touching what runs. Returns how many will be replaced."""
+        ...
+
     def logs_stored(self, lines: int) -> None:
         """Log lines that were reported are durable: more may come."""
         ...

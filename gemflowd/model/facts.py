@@ -212,6 +212,14 @@ class ClockSet:
 
 
 @dataclass(slots=True)
+class Starts:
+    """Start nothing more until told otherwise, or start things again. Not kept over a restart."""
+
+    reply: Reply
+    on: bool
+
+
+@dataclass(slots=True)
 class Configure:
     """Settings changed at run time, stored with the turn; None resets. `rules` are those that follow from them."""
 
@@ -293,5 +301,5 @@ Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
     | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
-    | SlotUp | SlotStopping | SlotDown | Catalogue | Drain | Ping | Stop
+    | SlotUp | SlotStopping | SlotDown | Catalogue | Starts | Drain | Ping | Stop
 )  # fmt: skip

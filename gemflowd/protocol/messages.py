@@ -213,6 +213,7 @@ class Profile(Body):
 class Config(Body):
     set: dict[str, Any] = {}
     reset: list[str] = []
+    reset_all: bool = False
 
 
 class Subscribe(Body):
@@ -229,6 +230,10 @@ class Snapshot(Body):
     """`db_snapshot`."""
 
     path: str
+
+
+class Drain(Body):
+    off: bool = False
 
 
 class Shutdown(Body):

@@ -38,12 +38,12 @@ class Configuration(Protocol):
 
     def table(self) -> list[Body]: ...
     def profile(self) -> Body: ...
-    def change(self, values: Mapping[str, Any], reset: Sequence[str], reply: Reply) -> None:
-        """Check, store and apply changes at run time. Raises `Refused`."""
+    def change(self, values: Mapping[str, Any], reset: Sequence[str] | None, reply: Reply) -> None:
+        """Check, store and apply changes at run time; `reset` None gives everything back. Raises `Refused`."""
         ...
 
     def size(self) -> Body:
-        """`{count, slots: {blocking, coroutine}}`."""
+        """`{count, origin, slots: {blocking, coroutine}}`."""
         ...
 
     def resources(self) -> Mapping[str, float]:
@@ -52,6 +52,10 @@ class Configuration(Protocol):
 
     def enabled(self) -> bool:
         """Whether more than one task runs at a time."""
+        ...
+
+    def monitoring(self) -> bool:
+        """Whether statistics are sampled and published."""
         ...
 
 
@@ -104,13 +108,16 @@ class Desk:
     personas: Personas
     validator: Validator
     waiters: Waiters
-    identity: Callable[[], Body]  # version, pid, epoch, state, started, events
+    identity: Callable[[], Body]  # version, pid, epoch, state, drain, started, events
     stats: Callable[[], Body]
     workers: Callable[[], list[Body]]
     paused_limits: Callable[[], list[Body]]
     now: Callable[[], float]
     moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
     shutdown: Callable[[bool], None]
+    drain: Callable[[bool, Reply], None]  # start nothing more, or go on
+    reload: Callable[[], Body]  # `{changed, pending, restarting}`; raises `Refused`
+    restart_workers: Callable[[], int]  # how many will be replaced
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID

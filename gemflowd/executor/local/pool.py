@@ -247,6 +247,13 @@ class LocalPool:
         self._size = size
         self._adjust()
 
+    def restart(self) -> int:
+        leaving = [worker for worker in self._workers.values() if not worker.stopping]
+        for worker in leaving:
+            self._stop(worker)
+        self._adjust()
+        return len(leaving)
+
     def _adjust(self) -> None:
         """Start what is missing; ask what is too many to leave when it has finished."""
         if self._control is None or self._closing:
