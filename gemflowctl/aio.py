@@ -79,9 +79,27 @@ class AsyncClient(AsyncStoredThings):
         """As `Client.profile`."""
         return await self._driver.call(ops.profile(name))
 
-    async def config(self, set: Mapping[str, Any] | None = None, reset: Sequence[str] | None = None) -> Bodies:  # noqa: A002
+    async def restart_workers(self) -> Body:
+        """As `Client.restart_workers`."""
+        return await self._driver.call(ops.restart_workers())
+
+    async def config(
+        self,
+        set: Mapping[str, Any] | None = None,  # noqa: A002
+        reset: Sequence[str] | None = None,
+        *,
+        reset_all: bool = False,
+    ) -> Bodies:
         """As `Client.config`."""
-        return (await self._driver.call(ops.config(set, reset)))["settings"]  # type: ignore[no-any-return]
+        return (await self._driver.call(ops.config(set, reset, reset_all)))["settings"]  # type: ignore[no-any-return]
+
+    async def reload(self) -> Body:
+        """As `Client.reload`."""
+        return await self._driver.call(ops.reload())
+
+    async def drain(self, *, off: bool = False) -> Body:
+        """As `Client.drain`."""
+        return await self._driver.call(ops.drain(off))
 
     async def handlers(self) -> Body:
         """As `Client.handlers`."""

@@ -88,9 +88,27 @@ class Client(StoredThings):
         """The profile in use and its values; with `name` it is changed."""
         return self._driver.call(ops.profile(name))
 
-    def config(self, set: Mapping[str, Any] | None = None, reset: Sequence[str] | None = None) -> Bodies:  # noqa: A002
-        """All settings, after changing and resetting some."""
-        return self._driver.call(ops.config(set, reset))["settings"]  # type: ignore[no-any-return]
+    def restart_workers(self) -> Body:
+        """Replace every worker by a fresh one, one after the other: `{restarting}`. What runs ends first."""
+        return self._driver.call(ops.restart_workers())
+
+    def config(
+        self,
+        set: Mapping[str, Any] | None = None,  # noqa: A002
+        reset: Sequence[str] | None = None,
+        *,
+        reset_all: bool = False,
+    ) -> Bodies:
+        """All settings, after changing some and giving back others (with `reset_all` all) to what the layers below say."""
+        return self._driver.call(ops.config(set, reset, reset_all))["settings"]  # type: ignore[no-any-return]
+
+    def reload(self) -> Body:
+        """Let the daemon read its settings again: `{changed, pending, restarting}`."""
+        return self._driver.call(ops.reload())
+
+    def drain(self, *, off: bool = False) -> Body:
+        """Let the daemon start nothing more until `off`, or its next start: `{drain, running}`. What runs ends."""
+        return self._driver.call(ops.drain(off))
 
     def handlers(self) -> Body:
         """The task types and personas of the installation: `{handlers, agents}`."""

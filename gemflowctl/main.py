@@ -55,6 +55,8 @@ COMMANDS: Final[dict[str, str]] = {
     "stats": "gemflowctl.commands.stats",
     "events": "gemflowctl.commands.events",
     "db": "gemflowctl.commands.db",
+    "reload": "gemflowctl.commands.reload",
+    "drain": "gemflowctl.commands.drain",
     "shutdown": "gemflowctl.commands.shutdown",
     "ping": "gemflowctl.commands.ping",
     "completion": "gemflowctl.commands.completion",

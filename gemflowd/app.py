@@ -40,7 +40,7 @@ from gemflowd.host.titles import set_title
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.effects import Effects
-from gemflowd.model.errors import ConfigError
+from gemflowd.model.errors import ConfigError, Refused
 from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
 from gemflowd.places import Places, config_dir, key_is_set
 from gemflowd.protocol import endpoints
@@ -98,6 +98,7 @@ class App:
         self._position: dict[str, Any] = {"next": 1, "topics": {}}
         self._paused: dict[str, float] = {}
         self._running = 0
+        self._starts_nothing = False
 
     async def run(self) -> int:
         """Serve until asked to stop. Returns the exit status.
@@ -166,8 +167,13 @@ class App:
             with suppress(FileNotFoundError):
                 self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
         self._position, self._paused = opened.position, opened.asleep
-        settings = self._first_settings.with_changes(opened.settings)
-        self._live = LiveSettings(settings, self._engine.post, self._settings_changed, found, self._baseline_mb)
+        settings, problems = self._first_settings.with_stored(opened.settings)
+        for problem in problems:
+            log.warning("%s; `gemflowctl config reset --all` removes it", problem)
+        unusable = opened.settings.keys() - settings.run_time.keys()
+        self._live = LiveSettings(
+            settings, self._engine.post, self._settings_changed, found, self._baseline_mb, unusable
+        )
         self._engine.post(facts.Devices(gpus))
         self._live.replace(settings)
         options = self._pool_options(settings)
@@ -194,9 +200,9 @@ class App:
         self._clock_watch = ClockWatch()
         self._loop.add_reader(self._clock_watch.fileno(), self._clock_may_be_set)
         handlers = await self._executor.attach(self._size())
-        if (problem := cap_problem(settings["memory_mb"], self._baseline_mb())) is not None:
+        if (too_little := cap_problem(settings["memory_mb"], self._baseline_mb())) is not None:
             await self._executor.close()
-            raise ConfigError([f"memory_mb {problem}"])
+            raise ConfigError([f"memory_mb {too_little}"])
         self._know_handlers(handlers)
         self._reader = Reader(self._places.database)
         self._copies = Copies(self._places.database)
@@ -272,6 +278,9 @@ class App:
             free_devices=lambda: self._engine.free_devices,
             memory_tight=lambda: self._engine.memory_tight,
             shutdown=self._shutdown_asked,
+            drain=self._drain_asked,
+            reload=self._read_again,
+            restart_workers=self._executor.restart,
             position=lambda: self._position,
         )
 
@@ -381,6 +390,7 @@ class App:
             "pid": os.getpid(),
             "epoch": self._epoch,
             "state": "draining" if self._stop_asked.is_set() else "running",
+            "drain": self._starts_nothing,
             "started": self._started,
             "events": self._places.events,
         }
@@ -402,15 +412,33 @@ class App:
         if not drain:
             self._stop_now.set()
 
+    def _drain_asked(self, on: bool, reply: facts.Reply) -> None:
+        """Start nothing more until it is taken back: what runs may end, what comes is stored."""
+
+        def done(_: object) -> None:
+            self._starts_nothing = on
+            log.info("nothing is started until `drain --off`" if on else "tasks are started again")
+            reply({"drain": on, "running": self._running})
+
+        self._engine.post(facts.Starts(done, not on))
+
     def _attempt_asks(self, task: int, token: int, op: str, body: bytes, take: Callable[[bool, bytes], None]) -> None:
         """From a worker. Nothing runs before the door is there."""
         self._attempt_door.ask(task, token, op, body, take)
 
     def _on_reload(self) -> None:
-        self._reload_task = self._loop.create_task(self._reload_all())
+        self._reload_task = self._loop.create_task(self._reload_on_signal())
 
-    async def _reload_all(self) -> None:
-        """Read the settings again and load the handlers anew, or change nothing and say why."""
+    async def _reload_on_signal(self) -> None:
+        with suppress(Refused):  # the log has why
+            await self._read_again()
+
+    async def _read_again(self) -> dict[str, Any]:
+        """Settings and handlers anew, and fresh workers one by one. Returns the body of `reload`.
+
+        Raises:
+            Refused: `invalid_config`; all is as before.
+        """
         async with self._reloading:
             self._notifier.reloading("reading the settings and loading the handlers again")
             try:
@@ -422,13 +450,15 @@ class App:
             except ConfigError as error:
                 for problem in error.problems:
                     log.error("nothing is reloaded: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
-            else:
-                self._know_handlers(handlers)
-                pending = self._live.replace(settings)
-                log.info("settings read and handlers loaded again; the workers are replaced one by one")
-                if pending:
-                    log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
-            self._notifier.ready(f"serving {self._places.endpoint}")
+                raise Refused("invalid_config", f"nothing was changed: {error}") from None
+            finally:
+                self._notifier.ready(f"serving {self._places.endpoint}")
+            self._know_handlers(handlers)
+            changed, pending = self._live.replace(settings)
+        log.info("settings and handlers read again; changed: %s", ", ".join(changed) or "none")
+        if pending:
+            log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
+        return {"changed": changed, "pending": pending, "restarting": self._pool.renewing()}
 
     def _know_handlers(self, handlers: list[HandlerInfo]) -> None:
         """What is submitted is checked by these from now on; tasks of types that are gone are held."""

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import click
 
-from gemflowd.config.settings import BY_KEY, Settings, load
+from gemflowd.config.reading import load
+from gemflowd.config.settings import BY_KEY, Settings
 from gemflowd.host import logs
 from gemflowd.model.errors import ConfigError, GemflowError
 from gemflowd.places import config_files, places

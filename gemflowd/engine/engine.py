@@ -92,6 +92,7 @@ class Engine:
         self._upkeep = Upkeep(free_bytes)
         self._deadlines = Deadlines(clocks, self._steering, self._upkeep)
         self._draining = False
+        self._starting = True  # False: a person wants nothing more to be started for now
         self._stopping = False
         self.opened: Future[Opened] = Future()
         self.refused_outcomes = 0
@@ -329,7 +330,7 @@ class Engine:
         self._deadlines.carry_out(rows, draining=self._draining)
         self._write(turn)
         memory.again = False
-        starts = [] if self._draining else dispatch(rows, TURN_ROWS)
+        starts = dispatch(rows, TURN_ROWS) if self._starting and not self._draining else []
         self._write(turn)
         batch = None
         if turn.events:
@@ -409,6 +410,9 @@ class Engine:
                 self._memory.handlers = {handler.type: handler for handler in handlers}
                 turn.catalogue = handlers
                 turn.cursor(CursorKind.UNHANDLED, 0)
+            case facts.Starts(reply, on):
+                self._starting = on
+                turn.replies.append((reply, {}))
             case facts.Drain():
                 self._draining = True
             case facts.Ping(reply):
@@ -477,7 +481,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
-                | facts.SetValue() | facts.DeleteValue()
+                | facts.SetValue() | facts.DeleteValue() | facts.Starts()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")

@@ -44,6 +44,7 @@ CODES: Final[dict[str, str]] = {
     "submission_closed": "the flow of that submission is complete and takes no more chunks",
     "not_found": "no task, flow, submission or setting of that name exists",
     "conflict": "the thing is in a state in which this can't be done",
+    "invalid_config": "the settings could not be read again; the message lists every problem, and nothing was changed",
     "draining": "the daemon is stopping and takes no new work",
     "overloaded": "too many requests of this client are unanswered",
     "queue_full": "the queue holds `max_queued_bytes` already; running work goes on. Submit again later",

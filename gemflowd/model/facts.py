@@ -217,6 +217,14 @@ class ClockSet:
 
 
 @dataclass(slots=True)
+class Starts:
+    """Start nothing more until told otherwise, or start things again. Not kept over a restart."""
+
+    reply: Reply
+    on: bool
+
+
+@dataclass(slots=True)
 class Configure:
     """Settings changed at run time, stored with the turn; None resets. `rules` are those that follow from them."""
 
@@ -315,5 +323,5 @@ Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
     | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
-    | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Drain | Ping | Stop
+    | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop
 )  # fmt: skip

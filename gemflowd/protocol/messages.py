@@ -214,6 +214,7 @@ class Profile(Body):
 class Config(Body):
     set: dict[str, Any] = {}
     reset: list[str] = []
+    reset_all: bool = False
 
 
 class Subscribe(Body):
@@ -230,6 +231,10 @@ class Snapshot(Body):
     """`db_snapshot`."""
 
     path: str
+
+
+class Drain(Body):
+    off: bool = False
 
 
 class Shutdown(Body):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,12 +38,12 @@ class Configuration(Protocol):
 
     def table(self) -> list[Body]: ...
     def profile(self) -> Body: ...
-    def change(self, values: Mapping[str, Any], reset: Sequence[str], reply: Reply) -> None:
-        """Check, store and apply changes at run time. Raises `Refused`."""
+    def change(self, values: Mapping[str, Any], reset: Sequence[str] | None, reply: Reply) -> None:
+        """Check, store and apply changes at run time; `reset` None gives everything back. Raises `Refused`."""
         ...
 
     def size(self) -> Body:
-        """`{count, slots: {blocking, coroutine}}`."""
+        """`{count, origin, slots: {blocking, coroutine}}`."""
         ...
 
     def resources(self) -> Mapping[str, float]:
@@ -56,6 +56,10 @@ class Configuration(Protocol):
 
     def enabled(self) -> bool:
         """Whether more than one task runs at a time."""
+        ...
+
+    def monitoring(self) -> bool:
+        """Whether statistics are sampled and published."""
         ...
 
 
@@ -108,7 +112,7 @@ class Desk:
     personas: Personas
     validator: Validator
     waiters: Waiters
-    identity: Callable[[], Body]  # version, pid, epoch, state, started, events
+    identity: Callable[[], Body]  # version, pid, epoch, state, drain, started, events
     stats: Callable[[], Body]
     workers: Callable[[], list[Body]]
     paused_limits: Callable[[], list[Body]]
@@ -117,6 +121,9 @@ class Desk:
     shutdown: Callable[[bool], None]
     free_devices: Callable[[], Sequence[float]]  # of each GPU its free share; empty: none are known
     memory_tight: Callable[[], bool]  # all workers together have what they may: no blocking task starts
+    drain: Callable[[bool, Reply], None]  # start nothing more, or go on
+    reload: Callable[[], Awaitable[Body]]  # `{changed, pending, restarting}`; raises `Refused`
+    restart_workers: Callable[[], int]  # how many will be replaced
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID

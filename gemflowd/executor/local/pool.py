@@ -344,6 +344,10 @@ class LocalPool:
         self._recycle()
         return len(workers)
 
+    def renewing(self) -> int:
+        """How many workers are being replaced or shall be."""
+        return sum(1 for worker in self._workers.values() if worker.due is not None)
+
     def _look_in_time(self, worker: Worker) -> None:
         """It may be old before its next task ends."""
         if worker.age_timer is not None:

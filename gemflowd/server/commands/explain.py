@@ -34,8 +34,11 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
 
 def _of_the_daemon(desk: Desk, kind: str) -> list[Body]:
     found: list[Body] = []
-    if desk.identity()["state"] == "draining":
+    identity = desk.identity()
+    if identity["state"] == "draining":
         found.append({"code": "draining", "message": "the daemon is stopping and starts nothing more"})
+    elif identity["drain"]:
+        found.append({"code": "drain", "message": "nothing is started until `drain --off`"})
     if not any(worker["kind"] == kind and worker["state"] in ("idle", "busy") for worker in desk.workers()):
         found.append({"code": "no_worker", "kind": kind, "message": f"there is no {kind} worker; see `workers`"})
     if kind == "blocking" and desk.memory_tight():
