@@ -188,8 +188,9 @@ def test_a_refused_retry_changes_nothing(rig: Rig):
     assert states(rig)[1] == "failed"
 
 
-def test_too_much_downstream_is_refused_and_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(steering, "_MOST_DOWNSTREAM", 2)
+@pytest.mark.parametrize("most", ["_MOST_DOWNSTREAM", "_MOST_DOWNSTREAM_EDGES"])
+def test_too_much_downstream_is_refused_and_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, most: str):
+    monkeypatch.setattr(steering, most, 2)
     rig.submit([new(), *(new(None, dep(0)) for _ in range(3))])
     rig.end(1, Outcome.PERMANENT)
     assert rig.retry(1, downstream=True).code == "invalid_value"
