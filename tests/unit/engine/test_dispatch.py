@@ -116,6 +116,16 @@ def test_enabled_again_all_slots_are_used():
 # Where, and how many at a time
 
 
+def test_what_finishes_in_a_replaced_coroutine_worker_counts(rig: Rig):
+    old = rig.slots(1, Kind.COROUTINE, 3)[0]
+    rig.submit(many(10, kind=Kind.COROUTINE))
+    rig.executor.stop(old)
+    rig.slots(1, Kind.COROUTINE, 5)  # as when batch_size grows while three run
+    assert rig.running() == [1, 2, 3, 4, 5]
+    rig.end(1)
+    assert rig.running() == [2, 3, 4, 5, 6]
+
+
 def test_each_kind_has_its_slots(rig: Rig):
     rig.slots(1)
     rig.slots(1, Kind.COROUTINE, 2)
