@@ -24,6 +24,7 @@ def rules_from(settings: Settings, found: Mapping[str, float]) -> Rules:
         crash_limit=settings["crash_limit"],
         lost_limit=settings["lost_limit"],
         fair=settings["fair"],
+        coroutines=settings["workers"] * settings["batch_size"],
         enabled=settings["enabled"],
         max_inputs_bytes=settings["max_inputs_mb"] * 1024 * 1024,
         keep_flows=settings["keep_days"] * 86_400.0,

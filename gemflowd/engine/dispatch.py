@@ -87,13 +87,14 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
     turn, memory = rows.turn, rows.memory
     placing = Placing(slots)
     looked = 0
-    leaving = _leaving(memory, kind)
     while len(starts) < budget and (lanes := _startable(rows, kind)):
         if looked >= budget:  # most of what was taken may not run: the rest in the next turn
             memory.again = True
             return
         mean = min((memory.lane_means.get(number, HAND_OVER_SECONDS) for number in lanes), default=HAND_OVER_SECONDS)
-        room = min(sum(slot.room(mean) for slot in slots) - leaving, _MOST, budget - len(starts))
+        room = min(sum(slot.room(mean) for slot in slots), _MOST, budget - len(starts))
+        if kind is Kind.COROUTINE:
+            room = min(room, _coroutines_left(memory, turn.rules.coroutines))
         if not turn.rules.enabled:
             room = min(room, 1 - len(memory.running))
         if room <= 0:
@@ -107,12 +108,10 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
     memory.again = memory.again or len(starts) >= budget
 
 
-def _leaving(memory: Memory, kind: Kind) -> int:
-    """Coroutines that finish in workers which others have replaced: those count until they have, or there would be more at a
-    time than the settings say. A blocking worker is replaced alone."""
-    if kind is Kind.BLOCKING:
-        return 0
-    return sum(len(slot.tasks) for slot in memory.slots.values() if slot.kind is kind and slot.stopping)
+def _coroutines_left(memory: Memory, most: int) -> int:
+    """How many more may run. What finishes in a worker that has been replaced counts: its successor has as many slots."""
+    slots = memory.slots.values()
+    return most - sum(len(slot.tasks) for slot in slots if slot.kind is Kind.COROUTINE)
 
 
 def _refill(rows: Rows, lane: int) -> None:

@@ -327,7 +327,8 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         body["metadata"] = shape.metadata
     if not template:
         body["template"] = False
-    kind = info.kind if shape.memory_mb is None else Kind.BLOCKING  # a cap of its own: nobody else is in its worker
+    # With a cap or a GPU of its own nobody else is in its worker: memory and CUDA_VISIBLE_DEVICES are a process's.
+    kind = info.kind if shape.memory_mb is None and GPU not in shape.resources else Kind.BLOCKING
     return NewTask(
         id=None if shape.id is None else str(shape.id),
         type=task_type,

@@ -116,7 +116,8 @@ def test_enabled_again_all_slots_are_used():
 # Where, and how many at a time
 
 
-def test_what_finishes_in_a_replaced_coroutine_worker_counts(rig: Rig):
+def test_what_finishes_in_a_replaced_coroutine_worker_counts():
+    rig = Rig(rules=Rules(coroutines=5))
     old = rig.slots(1, Kind.COROUTINE, 3)[0]
     rig.submit(many(10, kind=Kind.COROUTINE))
     rig.executor.stop(old)
