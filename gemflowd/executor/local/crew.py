@@ -51,7 +51,8 @@ class Worker:
     ended: bool = False  # EOF on the channel
     status: int | None = None  # as of wait(2), once reaped
     killed_for: str | None = None
-    born: float = field(default_factory=time.time)
+    born: float = field(default_factory=time.time)  # for people
+    _began: float = field(default_factory=time.monotonic)
     handed: OrderedDict[Key, Handed] = field(default_factory=OrderedDict)
     groups: list[int] = field(default_factory=list)
     done: int = 0
@@ -64,6 +65,11 @@ class Worker:
     over: tuple[int, int] | None = None  # bytes that it had and bytes of its cap, when it was killed for that
     group: WorkerGroup | None = None  # its control group, where there are any
     age_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was asked for; setting the clock does not change them."""
+        return time.monotonic() - self._began
 
     @property
     def types(self) -> frozenset[str]:
@@ -139,6 +145,8 @@ class Worker:
         """Why the process ended, as a phrase."""
         if self.killed_for is not None:
             return self.killed_for
+        if self.due is not None and self.stopping and self.status == 0:
+            return f"replaced: {self.due}"
         if self.status is None:
             return "unknown"
         if os.WIFSIGNALED(self.status):

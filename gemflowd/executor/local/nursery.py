@@ -199,3 +199,6 @@ class Nursery:
 if __name__ == "__main__":
     with suppress(BrokenPipeError, ConnectionResetError):  # the daemon is gone
         main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # what handler modules would do at the interpreter's end is for workers, and takes its time

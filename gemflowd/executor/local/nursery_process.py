@@ -167,6 +167,11 @@ class NurseryProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Let it leave; it has no workers any more."""
+        """Let it leave, and wait for that; it has no workers any more."""
         self._drop_control()
         self._process.wait(timeout=10)
+
+    def retire(self) -> None:
+        """Let it leave in its own time, while the daemon goes on; it has no workers any more."""
+        self._drop_control()
+        self._loop.run_in_executor(None, self._process.wait)

@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -99,6 +98,7 @@ class LocalPool:
             lambda: self._limits,
             lambda: self._limits.memory_total_mb * recycling.MB or total,
             report,
+            self._consider,
         )
 
     # Start and end
@@ -209,6 +209,9 @@ class LocalPool:
             self._later(self._replace_nursery)
             return
         self._delay = 0.0
+        if self._nursery is not None:  # a reload has brought another one meanwhile
+            self._see_to_nursery(nursery)
+            return
         self._nursery = nursery
         self._loaded(ready.result())
         self._adjust()
@@ -217,7 +220,7 @@ class LocalPool:
         """One of old code goes when its last worker has."""
         if nursery is not None and nursery is not self._nursery and nursery.alive and nursery.workers == 0:
             self._nurseries.remove(nursery)
-            nursery.close()
+            nursery.retire()
 
     def _later(self, action: Callable[[], None]) -> None:
         """Do it soon, and later each time that what is started dies young."""
@@ -355,7 +358,7 @@ class LocalPool:
             worker.age_timer = None
         age = recycling.look_after(self._limits, worker.factor)
         if age is not None:
-            left = max(0.0, worker.born + age - time.time())
+            left = max(0.0, age - worker.age)
             worker.age_timer = self._loop.call_later(left + 0.001, self._consider, worker)
 
     def _consider(self, worker: Worker) -> None:
@@ -363,8 +366,7 @@ class LocalPool:
         if worker.stopping or worker.due is not None:
             return
         cap = recycling.cap_of(self._limits, worker.baseline)
-        age = time.time() - worker.born
-        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=age, rss=worker.rss(), cap=cap)
+        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=worker.age, rss=worker.rss(), cap=cap)
         if why is not None:
             self._is_due(worker, why)
             self._recycle()
@@ -433,7 +435,7 @@ class LocalPool:
                 worker.killed_for = f"used {over[0] // recycling.MB} MB; its cap is {over[1] // recycling.MB} MB"
             self._remove_group(worker.group)
         self._attempts.report_dead(worker, closing=self._closing)
-        self._report(SlotDown(worker.name, worker.pid, worker.due or worker.cause()))
+        self._report(SlotDown(worker.name, worker.pid, worker.cause()))
         worker.close()
         worker.nursery.workers -= 1
         if self._closing:
@@ -443,7 +445,7 @@ class LocalPool:
         self._see_to_nursery(worker.nursery)
         if not worker.stopping:
             log.warning("worker %s (pid %d) ended: %s", worker.name, worker.pid, worker.cause())
-        if time.time() - worker.born < _YOUNG and not worker.done and not worker.stopping:
+        if worker.age < _YOUNG and not worker.done and not worker.stopping:
             self._later(self._adjust)
         else:
             self._adjust()

@@ -32,6 +32,7 @@ class MemoryWatch:
         workers: those of the pool, by name.
         limits: those in force.
         total: bytes that all workers together may have.
+        consider: called with a worker that has grown beyond its cap without a task: whether it shall be replaced.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class MemoryWatch:
         limits: Callable[[], WorkerLimits],
         total: Callable[[], int],
         report: Report,
+        consider: Callable[[Worker], None],
     ) -> None:
         self._loop = loop
         self._workers = workers
         self._limits = limits
         self._total = total
         self._report = report
+        self._consider = consider
         self._timer: asyncio.TimerHandle | None = None
         self._tight = False
 
@@ -78,6 +81,8 @@ class MemoryWatch:
                 blocking = blocking or worker.kind is Kind.BLOCKING
             else:
                 rss = worker.rss() or 0
+                if rss > self.cap(worker):
+                    self._consider(worker)
             grown += max(0, rss - worker.baseline)
             baseline = max(baseline, worker.baseline)
         self._see_to_all(grown + baseline, blocking=blocking)
