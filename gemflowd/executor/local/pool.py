@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from gemflowd.executor.base import AttemptAsks, HandlerSettings, Report, Size, W
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.crew import Handed, Key, Worker
 from gemflowd.executor.local.lease import VARIABLE, Lease
+from gemflowd.host import logs
 from gemflowd.host.process import rss_bytes
 from gemflowd.model.attempt import Ended, HandlerInfo, Kind, Outcome, Start
 from gemflowd.model.errors import ConfigError, Refused
@@ -115,6 +116,7 @@ class LocalPool:
             "handlers": list(self._options.handlers),
             "handler_path": list(self._options.handler_path),
             "lease": self._lease.descriptor,
+            "log": logs.style(),
         }
         environment = {**os.environ, **_SINGLE_THREAD, VARIABLE: self._lease.marker}
         self._catalogue = []
@@ -285,6 +287,7 @@ class LocalPool:
         )
         worker = Worker(name, kind, size, tickets, channel)
         self._workers[name] = worker
+        log.debug("worker %s is wanted, of size %d", name, size)
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
         self._to_fork.append((worker, theirs))
         self._fork_some()
@@ -306,11 +309,13 @@ class LocalPool:
             os.close(pidfd)
             return
         worker.pid, worker.pidfd = pid, pidfd
+        log.debug("worker %s was forked, pid %d", name, pid)
         self._by_pid[pid] = worker
 
     def _stop(self, worker: Worker) -> None:
         if not worker.stopping:
             worker.stopping = True
+            log.debug("worker %s is to leave; it has %d attempts", worker.name, len(worker.handed))
             self._report(SlotStopping(worker.name))
             back = worker.take_back(worker.take_tickets(len(worker.handed)))
             if back:
@@ -346,6 +351,7 @@ class LocalPool:
             if not self._workers and self._gone is not None and not self._gone.done():
                 self._gone.set_result(None)
             return
+        log.debug("worker %s is gone after %d attempts: %s", worker.name, worker.done, worker.cause())
         if not worker.stopping:
             log.warning("worker %s (pid %d) ended: %s", worker.name, worker.pid, worker.cause())
         if time.time() - worker.born < _YOUNG and not worker.done:
@@ -411,6 +417,8 @@ class LocalPool:
                 self._wake_at(now + TAKE_BACK_AFTER)
             for order in new:
                 worker.handed[order.task, order.token] = Handed(order, now)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("worker %s is handed tasks %s", name, _numbers(order.task for order in new))
             os.eventfd_write(worker.tickets, len(new))  # before the orders: an order without a ticket was taken back
             worker.channel.send([wire.START, [_order(order) for order in new]])
         if refused:
@@ -436,6 +444,7 @@ class LocalPool:
     def _ask(self, worker: Worker, handed: Handed, why: Outcome) -> None:
         """Politely. The timer comes back after the grace time."""
         if handed.ending is None:
+            log.debug("task %d is asked to stop: %s", handed.order.task, why.word)
             handed.ending = why
             handed.asked = time.monotonic()
             worker.channel.send([wire.CANCEL, handed.order.task, handed.order.token])
@@ -445,6 +454,7 @@ class LocalPool:
         """Take back what has not started."""
         back = worker.take_back(worker.take_tickets(max(0, len(worker.handed))))
         if back:
+            log.debug("worker %s gives back %d attempts", worker.name, len(back))
             worker.fenced += len(back)
             self._report(TakenBack(back))
 
@@ -473,6 +483,9 @@ class LocalPool:
                 worker.channel.pause()
             self._report(LogLines(lines))
         if ended:
+            if log.isEnabledFor(logging.DEBUG):
+                for one in ended:
+                    log.debug("task %d in %s: %s, %.3f s", one.task, worker.name, one.outcome.word, one.seconds)
             self._report(AttemptsEnded(ended))
 
     def _attempt_asks(self, worker: Worker, number: int, task: int, token: int, op: str, body: bytes) -> None:
@@ -608,6 +621,12 @@ class LocalPool:
     @property
     def nursery_pid(self) -> int | None:
         return self._nursery.pid if self._nursery is not None else None
+
+
+def _numbers(tasks: Iterable[int]) -> str:
+    """Numbers of tasks for a debug line, the first of many."""
+    numbers = list(tasks)
+    return " ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
 def _order(order: Start) -> tuple[Any, ...]:
