@@ -117,6 +117,7 @@ class Desk:
     shutdown: Callable[[bool], None]
     drain: Callable[[bool, Reply], None]  # start nothing more, or go on
     reload: Callable[[], Body]  # `{changed, pending, restarting}`; raises `Refused`
+    check: Callable[[], list[Body]]  # `{check, state, message, remedy}`; on any thread
     restart_workers: Callable[[], int]  # how many will be replaced
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
