@@ -93,6 +93,10 @@ class AsyncClient(AsyncStoredThings):
         """As `Client.config`."""
         return (await self._driver.call(ops.config(set, reset, reset_all)))["settings"]  # type: ignore[no-any-return]
 
+    async def doctor(self) -> Body:
+        """As `Client.doctor`."""
+        return await self._driver.call(ops.doctor())
+
     async def reload(self) -> Body:
         """As `Client.reload`."""
         return await self._driver.call(ops.reload())

@@ -102,6 +102,10 @@ class Client(StoredThings):
         """All settings, after changing some and giving back others (with `reset_all` all) to what the layers below say."""
         return self._driver.call(ops.config(set, reset, reset_all))["settings"]  # type: ignore[no-any-return]
 
+    def doctor(self) -> Body:
+        """Whether the daemon has what it needs: `{ok, checks: [{check, state, message, remedy}]}`."""
+        return self._driver.call(ops.doctor())
+
     def reload(self) -> Body:
         """Let the daemon read its settings again: `{changed, pending, restarting}`."""
         return self._driver.call(ops.reload())

@@ -55,6 +55,7 @@ COMMANDS: Final[dict[str, str]] = {
     "stats": "gemflowctl.commands.stats",
     "events": "gemflowctl.commands.events",
     "db": "gemflowctl.commands.db",
+    "doctor": "gemflowctl.commands.doctor",
     "reload": "gemflowctl.commands.reload",
     "drain": "gemflowctl.commands.drain",
     "shutdown": "gemflowctl.commands.shutdown",

@@ -99,6 +99,10 @@ def handlers() -> Call:
     return Call("handlers")
 
 
+def doctor() -> Call:
+    return Call("doctor")
+
+
 def reload() -> Call:
     return Call("reload", repeatable=False)  # it replaces the workers
 

@@ -14,9 +14,11 @@ import signal
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import apsw
 import zmq
 
 from gemflowd.config.book import PersonaBook
@@ -29,7 +31,7 @@ from gemflowd.executor.base import Executor, Size, WorkerLimits
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.pool import LocalPool
-from gemflowd.host import clock, filesystem, process
+from gemflowd.host import checks, clock, filesystem, process
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.clockwatch import ClockWatch
 from gemflowd.host.gpus import gpu_ids
@@ -280,6 +282,7 @@ class App:
             shutdown=self._shutdown_asked,
             drain=self._drain_asked,
             reload=self._read_again,
+            check=self._check,
             restart_workers=self._executor.restart,
             position=lambda: self._position,
         )
@@ -421,6 +424,34 @@ class App:
             reply({"drain": on, "running": self._running})
 
         self._engine.post(facts.Starts(done, not on))
+
+    def _check(self) -> list[dict[str, Any]]:
+        """What `doctor` finds. On any thread: it waits for the disk."""
+        settings = self._live.settings
+        file = settings["gemini_api_key_file"]
+        findings = checks.check_all(
+            checks.Installation(
+                state=self._places.state,
+                sockets=[endpoints.socket_path(one) for one in (self._places.endpoint, self._places.events)],
+                shared=settings["socket_group"] is not None,
+                min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
+                workers=settings["workers"],
+                memory_bytes=settings["memory_mb"] * 1024 * 1024,
+                sqlite=apsw.sqlite_lib_version(),
+                key=settings["gemini_offline"] or key_is_set(settings, os.environ),
+                key_file=None if file is None else Path(file),
+                supervised=self._notifier.listens,
+                watched=self._notifier.watchdog is not None,
+            )
+        )
+        try:
+            self._reload()
+        except ConfigError as error:
+            remedy = "mend it, then `gemflowctl reload`; `gemflowd check-config` shows it too"
+            findings.append(checks.Finding("settings", "wrong", f"they can't be read again: {error}", remedy))
+        else:
+            findings.append(checks.Finding("settings", "ok", "they can be read again"))
+        return [asdict(finding) for finding in findings]
 
     def _attempt_asks(self, task: int, token: int, op: str, body: bytes, take: Callable[[bool, bytes], None]) -> None:
         """From a worker. Nothing runs before the door is there."""

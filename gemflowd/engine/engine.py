@@ -10,6 +10,7 @@ import logging
 import queue
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, TypeVar
@@ -120,6 +121,8 @@ class Engine:
                 taken = self._take()
                 begin = self._clocks.steady()
                 effects = self.turn(taken)
+                if log.isEnabledFor(logging.DEBUG):
+                    _log_turn(taken, effects, self._clocks.steady() - begin)
                 if (seconds := self._clocks.steady() - begin) > SLOW_TURN:
                     log.info("a turn with %d facts took %.0f ms", len(taken), seconds * 1e3)
                 self._deliver(effects)
@@ -508,6 +511,19 @@ class Engine:
         self._left += rest
         threading.Event().wait(_FULL_PAUSE)
         return effects
+
+
+def _log_turn(taken: Sequence[facts.Fact], effects: Effects, seconds: float) -> None:
+    kinds = Counter(type(fact).__name__ for fact in taken)
+    log.debug(
+        "turn of %.1f ms: %s; %d starts, %d ended, %d events, %d running",
+        seconds * 1e3,
+        ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no facts",
+        len(effects.starts),
+        len(effects.ended),
+        len(effects.events.events) if effects.events is not None else 0,
+        effects.running,
+    )
 
 
 def _parts(fact: facts.Fact) -> list[facts.Fact]:

@@ -123,6 +123,7 @@ class Desk:
     memory_tight: Callable[[], bool]  # all workers together have what they may: no blocking task starts
     drain: Callable[[bool, Reply], None]  # start nothing more, or go on
     reload: Callable[[], Awaitable[Body]]  # `{changed, pending, restarting}`; raises `Refused`
+    check: Callable[[], list[Body]]  # `{check, state, message, remedy}`; on any thread
     restart_workers: Callable[[], int]  # how many will be replaced
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import logging
 import os
 import queue
 import signal
@@ -30,6 +31,8 @@ from gemflowd.worker import wire
 from gemflowd.worker.requests import Requests
 from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
 
+log = logging.getLogger("gemflow.worker")
+
 _READ: Final = 256 * 1024
 _MAX_MESSAGE: Final = 256 * 1024 * 1024
 
@@ -46,6 +49,7 @@ def run_worker(
     signal.signal(signal.SIGINT, _no_op)
     gc.enable()
     set_title(f"gemflowd: worker {name}")
+    log.debug("worker %s is up", name)
     if kind is Kind.BLOCKING:
         BlockingWorker(handlers, name, channel, tickets, lease).run()
     else:
@@ -91,8 +95,10 @@ class BlockingWorker:
         while (order := self._orders.get()) is not None:
             if take_ticket(self._tickets):
                 self._current = order
+                log.debug("%s: task %d begins, attempt %d", self._name, order.task, order.attempt)
                 run_sync(self._handlers[order.type], order, self._around, self._running)
                 self._current = None
+                log.debug("%s: task %d is through", self._name, order.task)
             else:
                 self._send([wire.DROPPED, 1])
             self._asked.pop((order.task, order.token), None)
@@ -175,6 +181,7 @@ class CoroutineWorker:
         self, handlers: Mapping[str, Handler], name: str, channel: socket.socket, tickets: int, lease: int
     ) -> None:
         self._handlers = handlers
+        self._name = name
         self._channel = channel
         self._tickets = tickets
         self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send))
@@ -250,6 +257,7 @@ class CoroutineWorker:
             self._send([wire.DROPPED, 1])
             return
         key = (order.task, order.token)
+        log.debug("%s: task %d begins, attempt %d", self._name, order.task, order.attempt)
         attempt = run_async(self._handlers[order.type], order, self._around, self._contexts)
         task = asyncio.get_running_loop().create_task(attempt)
         self._tasks[key] = task
@@ -257,6 +265,7 @@ class CoroutineWorker:
 
     def _ended(self, order: Order, task: asyncio.Task[None]) -> None:
         self._tasks.pop((order.task, order.token), None)
+        log.debug("%s: task %d is through", self._name, order.task)
         if task.cancelled():  # before its first step: nothing in it could tell
             self._send(never_began(order))
         if self._stopping and not self._tasks:

@@ -8,6 +8,7 @@ import socket
 import sys
 
 from gemflowd.handlers.registry import discover
+from gemflowd.host import logs
 from gemflowd.host.process import become_subreaper, die_with_parent
 from gemflowd.model.attempt import Kind
 from gemflowd.worker.main import run_worker
@@ -16,6 +17,7 @@ from gemflowd.worker.main import run_worker
 def main() -> None:
     options = json.loads(sys.argv[1])
     given = json.loads(options["argv"])
+    logs.set_up(given["log"])
     die_with_parent(options["parent"])
     become_subreaper()
     sys.path[:0] = [path for path in given["handler_path"] if path not in sys.path]

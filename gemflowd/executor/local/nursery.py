@@ -24,6 +24,7 @@ from typing import Final
 
 from gemflowd import templates
 from gemflowd.handlers.registry import Handler, discover
+from gemflowd.host import logs
 from gemflowd.host.process import become_subreaper, die_with_parent
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import wire
@@ -37,6 +38,7 @@ _NEXT_WORD: Final = 0.02
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
+    logs.set_up(options["log"])
     die_with_parent(options["parent"])
     # Ctrl-C, and what timeout(1) sends, goes to the whole process group; the daemon decides. Not SIG_IGN: programs that
     # handlers start would inherit it.

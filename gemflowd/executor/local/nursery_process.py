@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.options import Options
+from gemflowd.host import logs
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.errors import ConfigError
 from gemflowd.worker import wire
@@ -68,6 +69,7 @@ class NurseryProcess:
             "handlers": list(options.handlers),
             "handler_path": list(options.handler_path),
             "lease": lease.descriptor,
+            "log": logs.style(),
         }
         # -P: nothing is imported from the directory in which somebody happened to start the daemon.
         self._process = subprocess.Popen(

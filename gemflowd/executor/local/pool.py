@@ -161,6 +161,7 @@ class LocalPool:
             os.close(pidfd)
             return
         worker.pid, worker.pidfd = pid, pidfd
+        log.debug("worker %s was forked, pid %d", name, pid)
         self._by_pid[pid] = worker
         with suppress(OSError):  # it is gone already
             worker.statm = StatmReader(pid)
@@ -303,6 +304,7 @@ class LocalPool:
         )
         worker = Worker(name, kind, size, tickets, channel, self._nursery, recycling.jitter(self._rng))
         self._workers[name] = worker
+        log.debug("worker %s is wanted, of size %d", name, size)
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
         self._nursery.fork(name, kind, theirs, tickets)
         self._look_in_time(worker)
@@ -326,6 +328,7 @@ class LocalPool:
         """Let it get nothing new."""
         if not worker.stopping:
             worker.stopping = True
+            log.debug("worker %s is to leave; it has %d attempts", worker.name, len(worker.handed))
             self._report(SlotStopping(worker.name))
             self._loop.call_soon(self._adjust)
 
@@ -442,6 +445,7 @@ class LocalPool:
             if not self._workers and self._gone is not None and not self._gone.done():
                 self._gone.set_result(None)
             return
+        log.debug("worker %s is gone after %d attempts: %s", worker.name, worker.done, worker.cause())
         self._see_to_nursery(worker.nursery)
         if not worker.stopping:
             log.warning("worker %s (pid %d) ended: %s", worker.name, worker.pid, worker.cause())
