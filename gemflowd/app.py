@@ -418,7 +418,10 @@ class App:
     def _drain_asked(self, on: bool, reply: facts.Reply) -> None:
         """Start nothing more until it is taken back: what runs may end, what comes is stored."""
 
-        def done(_: object) -> None:
+        def done(result: dict[str, Any] | Refused) -> None:
+            if isinstance(result, Refused):
+                reply(result)
+                return
             self._starts_nothing = on
             log.info("nothing is started until `drain --off`" if on else "tasks are started again")
             reply({"drain": on, "running": self._running})

@@ -72,7 +72,7 @@ def run(config: Path | None, log_format: str, offline: bool, **values: Any) -> N
     """Run the daemon in the foreground.
 
     It logs to stderr. SIGTERM or Ctrl-C stops it: running attempts may finish for `drain_timeout` seconds, the rest goes back
-    to the queue; a second one skips the wait. SIGHUP reads the settings again.
+    to the queue; a second one skips the wait. SIGHUP reads the settings again and replaces the workers.
 
     \b
     Exit status: 0 stopped as asked, 1 failed, 2 usage, 78 configuration.
