@@ -56,7 +56,9 @@ def _left_slot(memory: Memory, number: int, state: State) -> None:
 def change_slot(rows: Rows, fact: SlotUp | SlotStopping | SlotDown) -> None:
     """A slot is there, takes nothing new, or is gone."""
     turn, slots = rows.turn, rows.memory.slots
-    if isinstance(fact, SlotUp):
+    if isinstance(fact, SlotUp) and fact.name in slots:
+        slots[fact.name].size = fact.size
+    elif isinstance(fact, SlotUp):
         slots[fact.name] = Slot(fact.name, fact.kind, fact.size)
         turn.events.append(Event(WORKER_TOPIC, {"worker": fact.name, "state": "up", "pid": fact.pid}))
     elif isinstance(fact, SlotStopping):

@@ -256,7 +256,7 @@ class LogLines:
 
 @dataclass(slots=True)
 class SlotUp:
-    """A place where attempts can run."""
+    """A place where attempts can run; said again when it has another size."""
 
     name: str
     kind: Kind

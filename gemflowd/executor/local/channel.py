@@ -19,6 +19,10 @@ _READ: Final = 256 * 1024
 MAX_MESSAGE: Final = 256 * 1024 * 1024
 
 
+def _nobody(*_: object) -> None:
+    """Nobody is to be told any more."""
+
+
 class Channel:
     """Owns the socket. `on_messages` gets all values of one read, `on_end` is called once, at EOF or a broken stream,
     `on_clear` when the outbox has become empty again."""
@@ -107,8 +111,9 @@ class Channel:
                 return True
         except (ValueError, msgpack.exceptions.UnpackException):
             pass  # a worker that writes rubbish is as good as dead
+        on_end = self._on_end
         self.close()
-        self._on_end()
+        on_end()
         return False
 
     def pause(self) -> None:
@@ -129,3 +134,5 @@ class Channel:
             self._loop.remove_writer(self._socket.fileno())
             self._outbox.clear()
             self._socket.close()
+            # Who is told holds us, and we hold it: without this a dead worker would wait for a collection, which is rare here.
+            self._on_messages, self._on_end, self._on_clear = _nobody, _nobody, _nobody

@@ -265,9 +265,11 @@ class LocalPool:
 
     def _have(self, kind: Kind, wanted: int, size: int, leaving: int) -> None:
         have = self._of(kind)
-        for worker in [worker for worker in have if worker.size != size]:
-            have.remove(worker)
-            self._stop(worker)
+        for worker in have:
+            if worker.size != size:  # a figure of ours; the process knows nothing of it
+                worker.size = size
+                if worker.up:
+                    self._report(SlotUp(worker.name, worker.kind, worker.size, worker.pid))
         for worker in sorted(have, key=lambda worker: len(worker.handed))[: max(0, len(have) - wanted)]:
             self._stop(worker)
         for _ in range(wanted - len(have) - leaving):
