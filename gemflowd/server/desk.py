@@ -64,8 +64,8 @@ class Personas(Protocol):
 
 
 class Validator(Protocol):
-    def check(self, task_type: str, data: Mapping[str, Any], path: str) -> HandlerInfo:
-        """The type's description, once the data fits its schema. Raises `Refused`."""
+    def check(self, task_type: str, data: Mapping[str, Any], path: str, *, templates: bool = False) -> HandlerInfo:
+        """The type's description, once the data fits its schema. With `templates`, strings in it may be some. Raises `Refused`."""
         ...
 
     def table(self) -> list[Body]: ...

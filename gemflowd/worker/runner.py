@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
+from gemflowd.handlers.models import to_model, to_plain
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Invalid
@@ -92,7 +93,7 @@ def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, 
     """The data for the handler, rendered, and its context.
 
     Raises:
-        Permanent: a template can't be rendered.
+        Permanent: a template can't be rendered, or the data does not fit the model.
     """
     body = msgpack.unpackb(order.body, strict_map_key=False)
     results = {} if order.inputs is None else msgpack.unpackb(order.inputs, strict_map_key=False)
@@ -117,11 +118,14 @@ def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, 
     else:
         context = Context(**fields, _ask=Asker(around.requests, order.task, order.token))
     data = body["data"]
-    if order.inputs is not None and body.get("template", True):
+    rendered = order.inputs is not None and body.get("template", True)
+    if rendered:
         try:
             data = render(data, results)
         except TemplateFailed as error:
             raise Permanent(str(error), code="template_failed") from None
+    if handler.model is not None:
+        data = to_model(handler.model, data, strict=not rendered)
     return data, context
 
 
@@ -168,12 +172,18 @@ async def run_async(
 def _result(result: Any, config: Config) -> bytes:
     """Raises Permanent: the result is too large, or is nothing that MessagePack knows."""
     try:
-        check_value(result, "result")
+        try:
+            check_value(result, "result")
+        except Invalid as error:
+            if error.code != "wrong_type":
+                raise
+            result = to_plain(result)  # a model, or something with one in it
+            check_value(result, "result")
         packed: bytes = msgpack.packb(result)
     except Invalid as error:
         raise Permanent(f"the result can't be stored: {error.message} (at {error.path})", code="bad_result") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Permanent(f"the result can't be stored: {error}", code="bad_result") from error
+    except Exception as error:
+        raise Permanent(f"the result can't be stored: {_text_of(error)[:500]}", code="bad_result") from error
     if len(packed) > config.max_result_bytes:
         message = f"the result has {len(packed)} bytes; the setting max_result_mb allows {config.max_result_bytes}"
         raise Permanent(message, code="result_too_large")

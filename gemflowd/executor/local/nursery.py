@@ -44,7 +44,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     sys.path[:0] = [path for path in options["handler_path"] if path not in sys.path]
     try:
-        handlers = discover(options["handlers"])
+        handlers = discover(options["handlers"], lambda text: wire.send_packet(control, [wire.NOTE, text]))
     except ImportError as error:
         wire.send_packet(control, [wire.FAILED, str(error)])
         return

@@ -265,9 +265,9 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
     if shape.memory_mb is not None:
         raise Invalid("not_supported", "memory_mb is not carried out by this version yet", f"{path}.memory_mb")
     task_type, data = _type_and_data(desk, shape, path)
-    info = desk.validator.check(task_type, data, path)
-    _check_numbers(shape, path)
     template = shape.template and bool(deps)
+    info = desk.validator.check(task_type, data, path, templates=template)
+    _check_numbers(shape, path)
     if template:
         _check_templates(data, f"{path}.data")
     body: Body = {"data": data}
