@@ -8,14 +8,17 @@ the daemon even when this process dies within the next microsecond: what is miss
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import importlib
+import mmap
 import os
 import queue
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -26,30 +29,62 @@ from gemflowd.handlers.errors import AttemptCancelled
 from gemflowd.handlers.registry import Handler
 from gemflowd.host.titles import set_title
 from gemflowd.model.attempt import Kind
-from gemflowd.worker import wire
+from gemflowd.worker import streams, wire
+from gemflowd.worker.log import Log
+from gemflowd.worker.raw import RawOutput
 from gemflowd.worker.requests import Requests
 from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
+from gemflowd.worker.streams import Streams
 
 _READ: Final = 256 * 1024
 _MAX_MESSAGE: Final = 256 * 1024 * 1024
 
 
 def run_worker(
-    handlers: Mapping[str, Handler], name: str, kind: Kind, channel: socket.socket, tickets: int, lease: int
+    handlers: Mapping[str, Handler],
+    name: str,
+    kind: Kind,
+    channel: socket.socket,
+    tickets: int,
+    lease: int,
+    output: Sequence[int] = (),
 ) -> None:
-    """Work until told to stop or the daemon is gone."""
+    """Work until told to stop or the daemon is gone.
+
+    Args:
+        output: the file of last words, and for a blocking worker the ends of the pipes that become its output (`raw`).
+    """
     channel.set_inheritable(False)  # a program that kept these would keep the daemon waiting for our end
     os.set_inheritable(tickets, False)
     os.set_inheritable(lease, False)  # only subprocesses that are given it by name inherit it
     # The daemon decides when a worker ends. Not SIG_IGN: that would be inherited by programs that a handler starts.
     signal.signal(signal.SIGTERM, _no_op)
     signal.signal(signal.SIGINT, _no_op)
+    for descriptor in output:
+        os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=_in_forked_child)
     gc.enable()
     set_title(f"gemflowd: worker {name}")
+    to_logs = streams.install()
+    page = _prepare_last_words(output[0]) if output else None
     if kind is Kind.BLOCKING:
-        BlockingWorker(handlers, name, channel, tickets, lease).run()
+        settle = RawOutput(to_logs, output[1:], page).settle
+        BlockingWorker(handlers, channel, tickets, lease, to_logs, settle).run()
     else:
-        asyncio.run(CoroutineWorker(handlers, name, channel, tickets, lease).run())
+        asyncio.run(CoroutineWorker(handlers, channel, tickets, lease, to_logs).run())
+
+
+def _in_forked_child() -> None:
+    Log.forked = True
+    if faulthandler.is_enabled():
+        faulthandler.enable(streams.DESCRIPTORS["stderr"], all_threads=False)
+
+
+def _prepare_last_words(descriptor: int) -> mmap.mmap:
+    """A crash leaves its stack there; a forked child's own goes where its output goes."""
+    os.lseek(descriptor, wire.LAST_WORDS_AT, os.SEEK_SET)
+    faulthandler.enable(descriptor, all_threads=False)
+    return mmap.mmap(descriptor, wire.LAST_WORDS_AT)
 
 
 def _no_op(*_: object) -> None:
@@ -64,18 +99,34 @@ def take_ticket(tickets: int) -> bool:
     return True
 
 
+def _send_from_child(message: list[Any]) -> None:
+    """What a process says that a handler has forked: only the original's end of the attempt counts."""
+    if message[0] == wire.ENDED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    else:
+        raise RuntimeError("a forked child can't ask the daemon; let the handler itself do it")
+
+
 class BlockingWorker:
     """One task at a time on the main thread; a second thread reads orders, cancels and EOF, so that those work meanwhile."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], name: str, channel: socket.socket, tickets: int, lease: int
+        self,
+        handlers: Mapping[str, Handler],
+        channel: socket.socket,
+        tickets: int,
+        lease: int,
+        to_logs: Streams,
+        settle: Callable[[], None],
     ) -> None:
         self._handlers = handlers
-        self._name = name
         self._channel = channel
         self._tickets = tickets
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send))
+        requests = Requests(self._send)
+        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, requests, to_logs, settle)
         self._asked: dict[tuple[int, int], bool] = {}  # orders that are not done -> whether they were asked to stop
         self._current: Order | None = None
         self._context: AnyContext | None = None
@@ -85,6 +136,7 @@ class BlockingWorker:
         self._postponed = False  # asked to stop in the middle of a frame
 
     def run(self) -> None:
+        os.register_at_fork(after_in_child=self._in_forked_child)
         signal.signal(signal.SIGUSR1, self._interrupt)
         threading.Thread(target=self._read, name="channel", daemon=True).start()
         self._send([wire.UP])
@@ -109,6 +161,9 @@ class BlockingWorker:
 
         A handler's own threads may come here as well; only the main thread is ever interrupted.
         """
+        if Log.forked:
+            _send_from_child(message)
+            return
         data = msgpack.packb(message)
         if threading.current_thread() is not threading.main_thread():
             with self._sending:
@@ -123,6 +178,11 @@ class BlockingWorker:
             if self._postponed:
                 self._postponed = False
                 self._interrupt()
+
+    def _in_forked_child(self) -> None:
+        """A child of a handler has no part in what its parent and the daemon say to each other."""
+        self._interruptible = False
+        self._channel.close()
 
     def _read(self) -> None:
         unpacker = msgpack.Unpacker(max_buffer_size=_MAX_MESSAGE, strict_map_key=False)
@@ -172,12 +232,13 @@ class CoroutineWorker:
     """Many coroutines on one loop."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], name: str, channel: socket.socket, tickets: int, lease: int
+        self, handlers: Mapping[str, Handler], channel: socket.socket, tickets: int, lease: int, to_logs: Streams
     ) -> None:
         self._handlers = handlers
         self._channel = channel
         self._tickets = tickets
-        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send))
+        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send), to_logs)
+        self._thread = threading.get_ident()
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._contexts: dict[tuple[int, int], AnyContext] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -185,6 +246,7 @@ class CoroutineWorker:
         self._through = asyncio.Event()
 
     async def run(self) -> None:
+        self._loop = asyncio.get_running_loop()
         reader, self._writer = await asyncio.open_connection(sock=self._channel)
         self._send([wire.UP])
         reading = asyncio.create_task(self._read(reader))
@@ -221,8 +283,15 @@ class CoroutineWorker:
                     await shutdown()
 
     def _send(self, message: list[Any]) -> None:
+        """From any thread: those of a handler log lines, too."""
         assert self._writer is not None
-        self._writer.write(msgpack.packb(message))
+        if Log.forked:
+            _send_from_child(message)
+        elif threading.get_ident() == self._thread:
+            self._writer.write(msgpack.packb(message))
+        else:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._writer.write, msgpack.packb(message))
 
     def _take(self, message: list[Any]) -> None:
         match message:

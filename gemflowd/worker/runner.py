@@ -21,13 +21,12 @@ from gemflowd.model.values import check_value
 from gemflowd.templates import TemplateFailed, render
 from gemflowd.worker import wire
 from gemflowd.worker.context import AsyncContext, Context
+from gemflowd.worker.log import Log
 from gemflowd.worker.requests import Asker, AsyncAsker, Requests
+from gemflowd.worker.streams import Streams
 
 #: Characters of a traceback that are kept: its end says most.
 _TRACEBACK: Final = 8_000
-#: Lines and characters per line of one attempt's log; the rest is counted and dropped.
-MAX_LOG_LINES: Final = 10_000
-MAX_LOG_LINE: Final = 8_192
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,37 +58,23 @@ Send = Callable[[list[Any]], None]
 AnyContext = Context | AsyncContext
 
 
-class Log:
-    """The log of one attempt, with a limit."""
-
-    def __init__(self, order: Order, send: Send) -> None:
-        self._order = order
-        self._send = send
-        self._lines = 0
-
-    def __call__(self, stream: str, text: str) -> None:
-        self._lines += 1
-        if self._lines > MAX_LOG_LINES:
-            return
-        if self._lines == MAX_LOG_LINES:
-            stream, text = "log", f"[more than {MAX_LOG_LINES} lines: the rest is not kept]"
-        elif len(text) > MAX_LOG_LINE:
-            text = text[:MAX_LOG_LINE] + " […]"
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        self._send([wire.LOG, self._order.task, self._order.attempt, time.time(), stream, text])
-
-
 @dataclass(slots=True, frozen=True)
 class Surroundings:
-    """What all attempts of a worker share."""
+    """What all attempts of a worker share.
+
+    Attributes:
+        settle: sees to it that what was written past Python's streams is in the attempt's log, too.
+    """
 
     config: Config
     send: Send
     lease: int
     requests: Requests
+    streams: Streams
+    settle: Callable[[], None] = lambda: None
 
 
-def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, AnyContext]:
+def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> tuple[Any, AnyContext]:
     """The data for the handler, rendered, and its context.
 
     Raises:
@@ -107,7 +92,7 @@ def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, 
         "timeout": order.timeout,
         "results": results,
         "settings": around.config.settings,
-        "emit": Log(order, around.send),
+        "emit": log,
         "grace": around.config.grace,
         "pass_fds": (around.lease,),
         "_process_group": lambda group: around.send([wire.GROUP, group]),
@@ -135,8 +120,9 @@ def run_sync(
     """Run an attempt on this thread and send its outcome. `running` brackets the time in which it may be interrupted."""
     context: AnyContext | None = None
     begin = time.perf_counter()
+    log = around.streams.alone = Log(order.task, order.attempt, around.send)
     try:
-        data, context = prepare(order, around, handler)
+        data, context = prepare(order, around, handler, log)
         running(context)
         try:
             if asyncio.iscoroutinefunction(handler.function):
@@ -148,6 +134,9 @@ def run_sync(
         message = ended(order, Outcome.DONE, _result(result, around.config), begin, context)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         message = _outcome_of(order, error, begin, context)
+    around.settle()
+    log.close()
+    around.streams.alone = None
     around.send(message)
 
 
@@ -157,8 +146,10 @@ async def run_async(
     """The same in a coroutine worker."""
     context: AnyContext | None = None
     begin = time.perf_counter()
+    log = Log(order.task, order.attempt, around.send)
+    around.streams.own(log)
     try:
-        data, context = prepare(order, around, handler)
+        data, context = prepare(order, around, handler, log)
         running[order.task, order.token] = context
         result = await handler.function(data, context)
         message = ended(order, Outcome.DONE, _result(result, around.config), begin, context)
@@ -166,6 +157,7 @@ async def run_async(
         message = _outcome_of(order, error, begin, context)
     finally:
         running.pop((order.task, order.token), None)
+    log.close()
     around.send(message)
 
 

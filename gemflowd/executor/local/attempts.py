@@ -34,6 +34,11 @@ _MOST_UNREAD: Final = 64 * 1024 * 1024
 _WORTH_A_LOOK: Final = 0.02
 
 
+#: Characters of a dead worker's last words in the daemon's log.
+_MOST_LAST_WORDS: Final = 8_000
+LogLine = tuple[int, int, float, str, str]
+
+
 class Attempts:
     """What runs in the workers of a pool.
 
@@ -142,7 +147,7 @@ class Attempts:
     def said(self, worker: Worker, messages: list[Any]) -> list[list[Any]]:
         """Take in what is about attempts. Returns the rest: what is about the worker."""
         ended: list[Ended] = []
-        lines: list[tuple[int, int, float, str, str]] = []
+        lines: list[LogLine] = []
         rest = []
         for message in messages:
             word = message[0]
@@ -158,16 +163,35 @@ class Attempts:
                 worker.fenced -= message[1]
             else:
                 rest.append(message)
+        self._take_lines(worker, lines)
+        if ended:
+            self._before_ended(worker)
+            self._report(AttemptsEnded(ended))
+        return rest
+
+    def _take_lines(self, worker: Worker, lines: list[LogLine]) -> None:
         if lines:
             worker.unstored_logs += len(lines)
             self._log_owed.append((worker, len(lines)))
             if worker.unstored_logs > LOG_CREDIT:
                 worker.channel.pause()
             self._report(LogLines(lines))
-        if ended:
-            self._before_ended(worker)
-            self._report(AttemptsEnded(ended))
-        return rest
+
+    def listen(self, worker: Worker) -> None:
+        """Take what a blocking worker does not come to read of its output, because C code keeps the interpreter's lock."""
+        if worker.kind is Kind.BLOCKING and worker.handed:
+            (key, handed), *_ = worker.handed.items()
+            self._take_lines(worker, _log_lines(handed, worker.output.overdue(key)))
+
+    def _last_words(self, worker: Worker, started: Sequence[Handed]) -> None:
+        """What a dead worker left unread, with the stack of a crash. Where several ran in it nobody can tell whose it is."""
+        handed = started[0] if len(started) == 1 else None
+        lines = worker.output.last(None if handed is None else (handed.order.task, handed.order.token))
+        if handed is not None:
+            self._take_lines(worker, _log_lines(handed, lines))
+        elif lines:
+            text = "\n".join(text for _, text in lines)[:_MOST_LAST_WORDS]
+            log.warning("the last words of worker %s (pid %d):\n%s", worker.name, worker.pid, text)
 
     def _attempt_asks(self, worker: Worker, number: int, task: int, token: int, op: str, body: bytes) -> None:
         """Hand a request on. What an attempt may not ask at all is refused here."""
@@ -237,6 +261,7 @@ class Attempts:
             self._report(TakenBack(back))
         started = list(worker.handed.values())
         worker.handed.clear()
+        self._last_words(worker, started)
         if started:
             self._report(AttemptsEnded([_of_the_dead(worker, handed, len(started), closing) for handed in started]))
 
@@ -323,6 +348,11 @@ def _of_the_dead(worker: Worker, handed: Handed, started: int, closing: bool) ->
     return Ended(
         order.task, order.token, outcome, msgpack.packb(error), seconds, cause=cause, peak_kb=peak // 1024 or None
     )
+
+
+def _log_lines(handed: Handed, lines: Sequence[tuple[str, str]]) -> list[LogLine]:
+    now = time.time()
+    return [(handed.order.task, handed.order.attempt, now, stream, text) for stream, text in lines]
 
 
 def _order(order: Start) -> tuple[Any, ...]:

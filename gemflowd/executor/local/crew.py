@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.nursery_process import NurseryProcess
+from gemflowd.executor.local.output import Output
 from gemflowd.host.cgroups import WorkerGroup
 from gemflowd.host.process import StatmReader, descendants
 from gemflowd.model.attempt import Kind, Outcome, Start
@@ -43,6 +44,7 @@ class Worker:
     channel: Channel
     nursery: NurseryProcess
     factor: float  # of its limits, see `recycling.jitter`
+    output: Output
     pid: int = 0
     pidfd: int | None = None
     said_up: bool = False  # by itself; `up` is when its process is known, too
@@ -126,6 +128,7 @@ class Worker:
 
     def close(self) -> None:
         self.channel.close()
+        self.output.close()
         os.close(self.tickets)
         if self.age_timer is not None:
             self.age_timer.cancel()

@@ -26,6 +26,7 @@ from gemflowd.executor.local.crew import Worker
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.nursery_process import NurseryProcess
 from gemflowd.executor.local.options import Options
+from gemflowd.executor.local.output import Output
 from gemflowd.executor.local.watch import MemoryWatch
 from gemflowd.host.cgroups import Groups, WorkerGroup
 from gemflowd.host.process import StatmReader, children_of, environment_of
@@ -98,6 +99,7 @@ class LocalPool:
             lambda: self._limits,
             lambda: self._limits.memory_total_mb * recycling.MB or total,
             report,
+            self._attempts.listen,
         )
 
     # Start and end
@@ -296,10 +298,11 @@ class LocalPool:
             lambda: self._silent(worker),
             lambda: self._attempts.clear(worker),
         )
-        worker = Worker(name, kind, size, tickets, channel, self._nursery, recycling.jitter(self._rng))
+        factor = recycling.jitter(self._rng)
+        worker = Worker(name, kind, size, tickets, channel, self._nursery, factor, Output(kind))
         self._workers[name] = worker
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
-        self._nursery.fork(name, kind, theirs, tickets)
+        self._nursery.fork(name, kind, theirs, tickets, worker.output)
         self._look_in_time(worker)
 
     def _report_up(self, worker: Worker) -> None:

@@ -32,6 +32,7 @@ class MemoryWatch:
         workers: those of the pool, by name.
         limits: those in force.
         total: bytes that all workers together may have.
+        also: called with each worker that has something to do, at each look.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class MemoryWatch:
         limits: Callable[[], WorkerLimits],
         total: Callable[[], int],
         report: Report,
+        also: Callable[[Worker], None] = lambda worker: None,
     ) -> None:
         self._loop = loop
         self._workers = workers
         self._limits = limits
         self._total = total
         self._report = report
+        self._also = also
         self._timer: asyncio.TimerHandle | None = None
         self._tight = False
 
@@ -73,6 +76,7 @@ class MemoryWatch:
         busy = blocking = False
         for worker in list(self._workers.values()):
             if worker.handed:
+                self._also(worker)
                 rss = self._look_at(worker)
                 busy = True
                 blocking = blocking or worker.kind is Kind.BLOCKING
