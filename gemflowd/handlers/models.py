@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -64,7 +65,28 @@ def to_plain(value: Any) -> Any:
     Raises:
         Exception: of any kind: a model may have code of its own.
     """
+    _set_defaults(value, set())
     return msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_plain)
+
+
+def _set_defaults(value: Any, seen: set[int]) -> None:
+    """A dataclass that msgspec has made does not have its defaults itself, only its class does; they would be left out."""
+    if isinstance(value, dict):
+        inner: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = value
+    elif isinstance(value, msgspec.Struct):
+        inner = [getattr(value, name) for name in value.__struct_fields__]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        if hasattr(value, "__dict__"):
+            vars(value).update(zip((field.name for field in dataclasses.fields(value)), inner, strict=True))
+    else:
+        return
+    if id(value) not in seen:
+        seen.add(id(value))
+        for item in inner:
+            _set_defaults(item, seen)
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,6 +107,7 @@ class Desk:
     identity: Callable[[], Body]  # version, pid, epoch, state, started, events
     stats: Callable[[], Body]
     workers: Callable[[], list[Body]]
+    progress: Callable[[], Mapping[int, Body]]  # of running attempts, by task
     paused_limits: Callable[[], list[Body]]
     now: Callable[[], float]
     moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
@@ -114,6 +115,14 @@ class Desk:
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID
+
+    def with_progress(self, items: Iterable[Body]) -> None:
+        """Add to tasks that run how far they say that they are."""
+        progress = None
+        for item in items:
+            if item.get("state") == "running":
+                progress = self.progress() if progress is None else progress
+                item["progress"] = progress.get(item["number"])
 
     async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self.reader.ask(question, *args, **kwargs), loop=self.loop)

@@ -32,15 +32,15 @@ class Log:
 
     forked = False
 
-    __slots__ = ("_attempt", "_bytes", "_closed", "_dropped", "_lines", "_lock", "_send", "_task", "_waiting")
+    __slots__ = ("_attempt", "_bytes", "_closed", "_dropped", "_lines", "_lock", "_send", "_waiting", "task")
 
     def __init__(self, task: int, attempt: int, send: Callable[[list[Any]], None]) -> None:
-        self._task = task
+        self.task = task
         self._attempt = attempt
         self._send = send
         # Not a plain lock: an object that is destroyed in here may print from its `__del__`.
         self._lock = threading.RLock()
-        self._waiting: dict[str, str] | None = None  # by stream: the beginning of a line
+        self._waiting: dict[tuple[str, str], str] | None = None  # by stream and source: the beginning of a line
         self._lines = 0
         self._bytes = 0
         self._dropped = 0
@@ -56,14 +56,19 @@ class Log:
             if not self._closed:
                 self._add(stream, text)
 
-    def feed(self, stream: str, text: str) -> None:
-        """Add what a stream says: whole lines at once, the rest when the line ends, or the attempt."""
+    def feed(self, stream: str, text: str, source: str = "") -> None:
+        """Add what a stream says: whole lines at once, the rest when the line ends, or the attempt.
+
+        Args:
+            source: a stream's own lines are put together for each of its sources.
+        """
+        key = (stream, source)
         with self._lock:
             if self._closed:
                 return
             if self._waiting is None:
                 self._waiting = {}
-            before = self._waiting.get(stream, "")
+            before = self._waiting.get(key, "")
             if self._dropped:
                 self._dropped += text.count("\n")
                 return
@@ -75,14 +80,14 @@ class Log:
                 rest = before + text
             if "\r" in rest[:-1]:  # a progress bar, which writes one line again and again
                 rest = rest[rest.rindex("\r", 0, -1) + 1 :]
-            self._waiting[stream] = rest[: MAX_LINE + 1]
+            self._waiting[key] = rest[: MAX_LINE + 1]
 
     def close(self) -> None:
         """The attempt is about to end: what waits for the end of its line is one, and what was dropped is told."""
         if Log.forked:
             return
         with self._lock:
-            for stream, rest in (self._waiting or {}).items():
+            for (stream, _), rest in (self._waiting or {}).items():
                 if rest and not self._dropped:
                     self._add(stream, _shown(rest))
             self._closed = True
@@ -105,7 +110,7 @@ class Log:
         self._say(stream, data.decode("utf-8"))
 
     def _say(self, stream: str, text: str) -> None:
-        self._send([wire.LOG, self._task, self._attempt, time.time(), stream, text])
+        self._send([wire.LOG, self.task, self._attempt, time.time(), stream, text])
 
 
 def _shown(line: str) -> str:

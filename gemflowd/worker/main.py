@@ -14,6 +14,7 @@ import importlib
 import mmap
 import os
 import queue
+import select
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from gemflowd.host.titles import set_title
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import streams, wire
 from gemflowd.worker.log import Log
+from gemflowd.worker.loopwatch import LoopWatch
 from gemflowd.worker.raw import RawOutput
 from gemflowd.worker.requests import Requests
 from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
@@ -38,6 +40,7 @@ from gemflowd.worker.streams import Streams
 
 _READ: Final = 256 * 1024
 _MAX_MESSAGE: Final = 256 * 1024 * 1024
+VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
 
 
 def run_worker(
@@ -91,6 +94,32 @@ def _no_op(*_: object) -> None:
     """A signal handler that lets the signal pass."""
 
 
+def _later(seconds: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+
+
+class Devices:
+    """`CUDA_VISIBLE_DEVICES` of this process: that of the attempt that runs, or else what the daemon was started with."""
+
+    def __init__(self) -> None:
+        self._before = os.environ.get(VISIBLE_DEVICES)
+        self._shown: Sequence[str] = ()
+
+    def show(self, devices: Sequence[str]) -> None:
+        """Those of the next attempt."""
+        if not devices and not self._shown:
+            return
+        self._shown = devices
+        if devices:
+            os.environ[VISIBLE_DEVICES] = ",".join(devices)
+        elif self._before is None:
+            os.environ.pop(VISIBLE_DEVICES, None)
+        else:
+            os.environ[VISIBLE_DEVICES] = self._before
+
+
 def take_ticket(tickets: int) -> bool:
     try:
         os.eventfd_read(tickets)
@@ -126,7 +155,8 @@ class BlockingWorker:
         self._tickets = tickets
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         requests = Requests(self._send)
-        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, requests, to_logs, settle)
+        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, requests, to_logs, _later, settle)
+        self._devices = Devices()
         self._asked: dict[tuple[int, int], bool] = {}  # orders that are not done -> whether they were asked to stop
         self._current: Order | None = None
         self._context: AnyContext | None = None
@@ -143,6 +173,7 @@ class BlockingWorker:
         while (order := self._orders.get()) is not None:
             if take_ticket(self._tickets):
                 self._current = order
+                self._devices.show(order.devices)
                 run_sync(self._handlers[order.type], order, self._around, self._running)
                 self._current = None
             else:
@@ -237,8 +268,12 @@ class CoroutineWorker:
         self._handlers = handlers
         self._channel = channel
         self._tickets = tickets
-        self._around = Surroundings(Config({}, 10.0, 2**24), self._send, lease, Requests(self._send), to_logs)
+        self._around = Surroundings(
+            Config({}, 10.0, 2**24), self._send, lease, Requests(self._send), to_logs, self._later
+        )
         self._thread = threading.get_ident()
+        self._sending = threading.Lock()
+        self._queued = 0  # messages from other threads that wait for the loop
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._contexts: dict[tuple[int, int], AnyContext] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -248,6 +283,9 @@ class CoroutineWorker:
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
         reader, self._writer = await asyncio.open_connection(sock=self._channel)
+        self._watch = LoopWatch(
+            self._loop, self._stands_still, lambda seconds: self._send([wire.LAG, seconds, None, None])
+        )
         self._send([wire.UP])
         reading = asyncio.create_task(self._read(reader))
         await self._through.wait()
@@ -283,15 +321,61 @@ class CoroutineWorker:
                     await shutdown()
 
     def _send(self, message: list[Any]) -> None:
-        """From any thread: those of a handler log lines, too."""
+        """From any thread. Others than the loop's write past it where they can: it may be standing still."""
         assert self._writer is not None
         if Log.forked:
             _send_from_child(message)
-        elif threading.get_ident() == self._thread:
-            self._writer.write(msgpack.packb(message))
-        else:
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._writer.write, msgpack.packb(message))
+            return
+        data = msgpack.packb(message)
+        with self._sending:
+            if threading.get_ident() == self._thread:
+                self._writer.write(data)
+                return
+            if not self._queued and self._writer.transport.get_write_buffer_size() == 0 and self._wrote(data):
+                return
+            self._queued += 1
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._send_queued, data)
+
+    def _wrote(self, data: bytes) -> bool:
+        """Write a whole frame, or nothing of it where the channel is full."""
+        try:
+            left = data[os.write(self._channel.fileno(), data) :]
+            while left:
+                select.select([], [self._channel.fileno()], [])
+                left = left[os.write(self._channel.fileno(), left) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # the daemon is gone
+        return True
+
+    def _send_queued(self, data: bytes) -> None:
+        assert self._writer is not None
+        with self._sending:
+            self._queued -= 1
+            self._writer.write(data)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, action)
+
+    def _stands_still(self, seconds: float, task: asyncio.Task[Any] | None, stack: str) -> None:
+        """On the watcher's thread."""
+        log = self._log_of(task) if task is not None else None
+        self._send([wire.LAG, seconds, None if log is None else log.task, stack])
+        if log is not None:
+            log("log", f"[this coroutine has kept its loop, and all that share it, for {seconds:.1f} s; it is here:]")
+            for line in stack.splitlines():
+                log("log", line)
+
+    def _log_of(self, task: asyncio.Task[Any]) -> Log | None:
+        """That of the attempt for which an asyncio task works, if it is its own or can be told (Python 3.12)."""
+        for key, its in list(self._tasks.items()):
+            if its is task:
+                context = self._contexts.get(key)
+                return context.emit if context is not None and isinstance(context.emit, Log) else None
+        of_task = getattr(task, "get_context", None)
+        return None if of_task is None else self._around.streams.owner(of_task())
 
     def _take(self, message: list[Any]) -> None:
         match message:
@@ -322,10 +406,13 @@ class CoroutineWorker:
         attempt = run_async(self._handlers[order.type], order, self._around, self._contexts)
         task = asyncio.get_running_loop().create_task(attempt)
         self._tasks[key] = task
+        self._watch.look(True)
         task.add_done_callback(lambda done: self._ended(order, done))
 
     def _ended(self, order: Order, task: asyncio.Task[None]) -> None:
         self._tasks.pop((order.task, order.token), None)
+        if not self._tasks:
+            self._watch.look(False)
         if task.cancelled():  # before its first step: nothing in it could tell
             self._send(never_began(order))
         if self._stopping and not self._tasks:

@@ -120,7 +120,7 @@ class RawOutput:
         if log is None:
             self._streams.write_outside(pipe.name, data)
         elif data:
-            log.feed(pipe.name, pipe.decode(data))
+            log.feed(pipe.name, pipe.decode(data), "raw")
         if not data and pipe.open:  # nobody can write into it any more
             pipe.open = False
             self._epoll.unregister(pipe.reader)
@@ -131,7 +131,7 @@ class RawOutput:
     def _renew(self, pipe: _Pipe) -> None:
         """Leave nobody behind who could write into the next attempt's log."""
         if self._streams.alone is not None and (rest := pipe.decode(b"", True)):
-            self._streams.alone.feed(pipe.name, rest)
+            self._streams.alone.feed(pipe.name, rest, "raw")
         descriptor = DESCRIPTORS[pipe.name]
         os.dup2(self._streams.outside[pipe.name], descriptor)  # we ourselves no longer hold it
         self._take(pipe)

@@ -22,6 +22,7 @@ from gemflowd.templates import TemplateFailed, render
 from gemflowd.worker import wire
 from gemflowd.worker.context import AsyncContext, Context
 from gemflowd.worker.log import Log
+from gemflowd.worker.progress import Later, Progress
 from gemflowd.worker.requests import Asker, AsyncAsker, Requests
 from gemflowd.worker.streams import Streams
 
@@ -52,6 +53,7 @@ class Order:
     inputs: bytes | None
     timeout: float
     devices: tuple[str, ...] | list[str] = ()
+    memory_mb: int | None = None
 
 
 Send = Callable[[list[Any]], None]
@@ -63,6 +65,7 @@ class Surroundings:
     """What all attempts of a worker share.
 
     Attributes:
+        later: does something after some seconds.
         settle: sees to it that what was written past Python's streams is in the attempt's log, too.
     """
 
@@ -71,6 +74,7 @@ class Surroundings:
     lease: int
     requests: Requests
     streams: Streams
+    later: Later
     settle: Callable[[], None] = lambda: None
 
 
@@ -93,8 +97,11 @@ def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> t
         "results": results,
         "settings": around.config.settings,
         "emit": log,
+        "memory_mb": order.memory_mb,
+        "devices": tuple(order.devices),
         "grace": around.config.grace,
         "pass_fds": (around.lease,),
+        "_progress": Progress(order.task, order.token, around.send, around.later),
         "_process_group": lambda group: around.send([wire.GROUP, group]),
     }
     context: AnyContext
@@ -135,7 +142,7 @@ def run_sync(
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         message = _outcome_of(order, error, begin, context)
     around.settle()
-    log.close()
+    _last_words(log, context)
     around.streams.alone = None
     around.send(message)
 
@@ -157,8 +164,15 @@ async def run_async(
         message = _outcome_of(order, error, begin, context)
     finally:
         running.pop((order.task, order.token), None)
-    log.close()
+    _last_words(log, context)
     around.send(message)
+
+
+def _last_words(log: Log, context: AnyContext | None) -> None:
+    """What the attempt has said comes before its outcome."""
+    log.close()
+    if context is not None and isinstance(context._progress, Progress):
+        context._progress.tell()
 
 
 def _result(result: Any, config: Config) -> bytes:

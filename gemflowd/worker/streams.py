@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Final
 
 from gemflowd.worker.log import Log
@@ -36,6 +36,10 @@ class Streams:
     def own(self, log: Log) -> None:
         """From here on that of this coroutine, and of those and the threads that it starts in its context."""
         self._own.set(log)
+
+    def owner(self, context: Context) -> Log | None:
+        """The log of whoever runs in that context."""
+        return context.get(self._own)
 
     def current(self) -> Log | None:
         return self.alone or self._own.get()

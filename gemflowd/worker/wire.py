@@ -14,7 +14,7 @@ import msgpack
 
 # Daemon to worker
 CONFIG: Final = "config"  # settings for handlers, grace seconds, most bytes of a result
-START: Final = "start"  # [[task, token, attempt, flow, id, type, body, inputs, timeout, devices], …]
+START: Final = "start"  # [[task, token, attempt, flow, id, type, body, inputs, timeout, devices, memory_mb], …]
 CANCEL: Final = "cancel"  # task, token
 REPLY: Final = "reply"  # number of the request, whether it was granted, its body or error (MessagePack)
 STOP: Final = "stop"  # finish what was started, then leave
@@ -23,6 +23,8 @@ STOP: Final = "stop"  # finish what was started, then leave
 UP: Final = "up"
 ENDED: Final = "ended"  # task, token, outcome, payload, seconds, retry_after, usage, peak_kb
 LOG: Final = "log"  # task, attempt, at, stream, text
+PROGRESS: Final = "progress"  # task, token, at, done, total, message
+LAG: Final = "lag"  # seconds that the loop stood still, by which task, its stack; without a stack: it turns again
 GROUP: Final = "group"  # a process group that must end with the worker
 REQUEST: Final = "request"  # number, task, token, operation, body (MessagePack)
 DROPPED: Final = "dropped"  # how many orders found no ticket: they were taken back

@@ -108,6 +108,13 @@ def test_models_inside_of_plain_values() -> None:
     assert to_plain([Colour.RED]) == ["red"]
 
 
+def test_a_default_is_part_of_the_result() -> None:
+    made = to_model(Tree, {"name": "a", "at": {"x": 1}}, strict=True)
+    whole = {"name": "a", "at": {"x": 1, "y": 0}, "children": []}
+    assert to_plain(made) == whole
+    assert to_plain([{"deep": made}]) == [{"deep": whole}]
+
+
 def test_what_can_not_be_made_plain() -> None:
     tree = Tree("a")
     tree.children.append(tree)

@@ -46,6 +46,7 @@ class Attempts:
         workers: those of the pool, by name.
         grace: seconds between asking an attempt to stop and killing its worker.
         retire: called with a coroutine worker that shall get nothing new, because one of its attempts does not stop.
+        progressed: told how far an attempt is: task, attempt, `{done, total, message, at}`.
         before_ended: called with a worker whose attempts have ended, before that is reported: the time to say that it gets no more.
     """
 
@@ -58,6 +59,7 @@ class Attempts:
         grace: Callable[[], float],
         retire: Callable[[Worker], None],
         before_ended: Callable[[Worker], None],
+        progressed: Callable[[int, int, dict[str, Any]], None],
     ) -> None:
         self._loop = loop
         self._workers = workers
@@ -66,6 +68,7 @@ class Attempts:
         self._grace = grace
         self._retire = retire
         self._before_ended = before_ended
+        self._progressed = progressed
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._log_owed: list[tuple[Worker, int]] = []
@@ -155,6 +158,8 @@ class Attempts:
                 self._one_ended(worker, message, ended)
             elif word == wire.LOG:
                 lines.append(tuple(message[1:]))
+            elif word == wire.PROGRESS:
+                self._progress(worker, *message[1:])
             elif word == wire.GROUP:
                 worker.groups.append(message[1])
             elif word == wire.REQUEST:
@@ -176,6 +181,15 @@ class Attempts:
             if worker.unstored_logs > LOG_CREDIT:
                 worker.channel.pause()
             self._report(LogLines(lines))
+
+    def _progress(
+        self, worker: Worker, task: int, token: int, at: float, done: float, total: float | None, message: str | None
+    ) -> None:
+        handed = worker.handed.get((task, token))
+        if handed is not None:
+            body = {"done": done, "total": total, "message": message, "at": at}
+            handed.progress = body
+            self._progressed(task, handed.order.attempt, body)
 
     def listen(self, worker: Worker) -> None:
         """Take what a blocking worker does not come to read of its output, because C code keeps the interpreter's lock."""
@@ -358,5 +372,5 @@ def _log_lines(handed: Handed, lines: Sequence[tuple[str, str]]) -> list[LogLine
 def _order(order: Start) -> tuple[Any, ...]:
     return (
         order.task, order.token, order.attempt, order.flow, order.id, order.type, order.body, order.inputs, order.timeout,
-        order.devices,
+        order.devices, order.memory_mb,
     )  # fmt: skip

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.nursery_process import NurseryProcess
@@ -30,6 +31,7 @@ class Handed:
     asked: float = 0.0  # monotonic: when it was asked
     asking: int = 0  # its requests that are not answered yet
     warned: bool = False  # coroutine: did not stop in time, its neighbours have the grace time now
+    progress: dict[str, Any] | None = None  # how far it says that it is: {done, total, message, at}
     peak: int = 0  # most bytes that its worker was seen with while it ran, subprocesses included
 
 
@@ -65,6 +67,7 @@ class Worker:
     due: str | None = None  # why it shall be replaced when it can be
     over: tuple[int, int] | None = None  # bytes that it had and bytes of its cap, when it was killed for that
     group: WorkerGroup | None = None  # its control group, where there are any
+    blocked: tuple[float, int | None] | None = None  # monotonic: since when its loop stands still, and by which task
     age_timer: asyncio.TimerHandle | None = None
 
     @property

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final
 
 from gemflowd.executor.base import AttemptAsks, Report, Size, WorkerInfo, WorkerLimits
@@ -54,6 +55,7 @@ class LocalPool:
 
     Args:
         total: bytes that all workers together may have, where the limits name none.
+        progressed: told how far an attempt says that it is: task, attempt, `{done, total, message, at}`.
         loaded: called with the catalogue of a nursery that has taken the place of a dead one; its code may be another.
         groups: where each worker gets a control group of its own, if they are delegated to us.
     """
@@ -69,6 +71,7 @@ class LocalPool:
         total: int = 0,
         groups: Groups | None = None,
         loaded: Callable[[list[HandlerInfo]], None] = lambda handlers: None,
+        progressed: Callable[[int, int, dict[str, Any]], None] = lambda task, attempt, body: None,
     ) -> None:
         self._loop = loop
         self._lease = lease
@@ -91,7 +94,7 @@ class LocalPool:
         self._closing = False
         self._gone: asyncio.Future[None] | None = None
         self._attempts = Attempts(
-            loop, self._workers, report, asks, lambda: self._options.grace, self._retire, self._before_ended
+            loop, self._workers, report, asks, lambda: self._options.grace, self._retire, self._before_ended, progressed
         )
         self._watch = MemoryWatch(
             loop,
@@ -404,6 +407,18 @@ class LocalPool:
             if message[0] == wire.UP:
                 worker.said_up = True
                 self._report_up(worker)
+            elif message[0] == wire.LAG:
+                self._stands_still(worker, *message[1:])
+
+    def _stands_still(self, worker: Worker, seconds: float, task: int | None, stack: str | None) -> None:
+        """The loop of a coroutine worker, or it turns again."""
+        if stack is None:
+            worker.blocked = None
+            log.warning("the loop of worker %s turns again, after %.1f s", worker.name, seconds)
+            return
+        worker.blocked = (time.monotonic() - seconds, task)
+        whose = "a coroutine" if task is None else f"task {task}"
+        log.warning("%s has kept the loop of worker %s for %.1f s:\n%s", whose, worker.name, seconds, stack)
 
     def _silent(self, worker: Worker) -> None:
         worker.ended = True
@@ -497,10 +512,25 @@ class LocalPool:
                 done=worker.done,
                 started=worker.born,
                 recycle=worker.due,
+                lag=None if worker.blocked is None else time.monotonic() - worker.blocked[0],
+                blocked_by=None if worker.blocked is None else worker.blocked[1],
+                progress=[
+                    {"task": task, **handed.progress}
+                    for (task, _), handed in islice(worker.handed.items(), 8)
+                    if handed.progress is not None
+                ],
                 cap_bytes=recycling.cap_of(self._limits, worker.baseline),
             )
             for worker in self._workers.values()
         ]
+
+    def progress(self) -> dict[int, dict[str, Any]]:
+        return {
+            task: handed.progress
+            for worker in self._workers.values()
+            for (task, _), handed in worker.handed.items()
+            if handed.progress is not None
+        }
 
     @property
     def nursery_pids(self) -> frozenset[int]:

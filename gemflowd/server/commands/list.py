@@ -18,7 +18,9 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     if not 1 <= request.limit <= MOST:
         raise Invalid("invalid_value", f"must be from 1 to {MOST}", "limit")
     where, values = _where(request)
-    reply(await desk.ask(desk.questions.page, where, values, request.after, request.limit))
+    found = await desk.ask(desk.questions.page, where, values, request.after, request.limit)
+    desk.with_progress(found["tasks"])
+    reply(found)
 
 
 def _where(request: messages.List) -> tuple[str, tuple[Any, ...]]:
