@@ -151,3 +151,29 @@ def test_a_template_stands_for_a_number_and_is_checked_when_it_is_rendered(clien
     line = client.run(echo, bad)[1]
     assert (line["state"], line["error"]["code"], line["attempts"]) == ("failed", "bad_data", 1)
     assert line["error"]["message"].startswith("data.number: ")
+
+
+def test_the_log_of_a_flow(client: Raw, tmp_path: Path) -> None:
+    until = tmp_path / "until"
+    first = client.submit(
+        {"id": "loud", "type": "keep-loop", "data": {"until": str(tmp_path)}},
+        {"id": "later", "type": "keep-loop", "data": {"until": str(tmp_path)}, "deps": ["loud"]},
+        {"id": "held", "type": "steps", "data": {"until": str(until), "count": 1}},
+    )
+    other = client.submit(task("keep-loop", until=str(tmp_path)))
+    flow, after, seen = f"f{first['flow']}", 0, []
+    while len(seen) < 2:
+        page = client("logs", ref=flow, after=after, wait=30.0, patience=2 * PATIENCE)
+        assert page["lines"], "it waits for them"
+        seen += [(line["id"], line["text"]) for line in page["lines"]]
+        after = page["next"]
+        assert not page["ended"]
+    assert seen == [("loud", "keeping"), ("later", "keeping")]
+    client.wait(f"f{other['flow']}")
+    waiting = client.send("logs", ref=flow, after=after, wait=30.0)
+    until.touch()
+    page = client.reply_to(waiting, patience=2 * PATIENCE)
+    assert (page["lines"], page["ended"]) == ([], True)
+    with pytest.raises(Refusal) as refused:
+        client("logs", ref="f999999")
+    assert (refused.value.code, refused.value.path) == ("not_found", "ref")
