@@ -75,5 +75,7 @@ class LoopWatch:
     def _what(self) -> tuple[asyncio.Task[Any] | None, str]:
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self._thread)
-        stack = "".join(traceback.format_stack(frame, _CALLS)) if frame is not None else ""
-        return task, stack[-_CHARACTERS:].rstrip()
+        stack = traceback.extract_stack(frame) if frame is not None else []
+        # What calls the coroutine is the same for all of them.
+        turn = max((index for index, call in enumerate(stack) if call.filename == asyncio.events.__file__), default=-1)
+        return task, "".join(traceback.format_list(stack[turn + 1 :][-_CALLS:]))[-_CHARACTERS:].rstrip()
