@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 LOCK := requirements/test.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long systemd demo demo-gemini bench bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
+.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak systemd demo demo-gemini bench bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ e2e: venv ## tests of a real gemflowd with a real gemflowctl
 
 fault: venv ## tests that kill the daemon and its workers
 	$(BIN)/python -m pytest tests/fault $(ARGS)
+
+soak: venv ## ten minutes of good and bad tasks together (GEMFLOW_SOAK=seconds), not part of `test`
+	GEMFLOW_SOAK=$${GEMFLOW_SOAK:-600} $(BIN)/python -m pytest tests/fault/test_soak.py -s --timeout=0 $(ARGS)
 
 fault-long: venv ## the same for long (GEMFLOW_FAULT_LONG=1), not part of `test`
 	GEMFLOW_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=0 $(ARGS)

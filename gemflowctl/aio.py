@@ -79,9 +79,31 @@ class AsyncClient(AsyncStoredThings):
         """As `Client.profile`."""
         return await self._driver.call(ops.profile(name))
 
-    async def config(self, set: Mapping[str, Any] | None = None, reset: Sequence[str] | None = None) -> Bodies:  # noqa: A002
+    async def restart_workers(self) -> Body:
+        """As `Client.restart_workers`."""
+        return await self._driver.call(ops.restart_workers())
+
+    async def config(
+        self,
+        set: Mapping[str, Any] | None = None,  # noqa: A002
+        reset: Sequence[str] | None = None,
+        *,
+        reset_all: bool = False,
+    ) -> Bodies:
         """As `Client.config`."""
-        return (await self._driver.call(ops.config(set, reset)))["settings"]  # type: ignore[no-any-return]
+        return (await self._driver.call(ops.config(set, reset, reset_all)))["settings"]  # type: ignore[no-any-return]
+
+    async def doctor(self) -> Body:
+        """As `Client.doctor`."""
+        return await self._driver.call(ops.doctor())
+
+    async def reload(self) -> Body:
+        """As `Client.reload`."""
+        return await self._driver.call(ops.reload())
+
+    async def drain(self, *, off: bool = False) -> Body:
+        """As `Client.drain`."""
+        return await self._driver.call(ops.drain(off))
 
     async def handlers(self) -> Body:
         """As `Client.handlers`."""
@@ -163,10 +185,18 @@ class AsyncClient(AsyncStoredThings):
         queue: str | None = None,
         flow: int | None = None,
         since: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Body]:
         """As `Client.list`."""
-        filters = {"state": state, "type": type, "queue": queue, "flow": flow, "since": since}
+        filters = {
+            "state": state,
+            "type": type,
+            "queue": queue,
+            "flow": flow,
+            "since": since,
+            "metadata": dict(metadata) if metadata else None,
+        }
         return self._driver.emitted(paging.list_tasks(filters, limit))
 
     async def show(self, ref: RefLike) -> Body:

@@ -88,9 +88,31 @@ class Client(StoredThings):
         """The profile in use and its values; with `name` it is changed."""
         return self._driver.call(ops.profile(name))
 
-    def config(self, set: Mapping[str, Any] | None = None, reset: Sequence[str] | None = None) -> Bodies:  # noqa: A002
-        """All settings, after changing and resetting some."""
-        return self._driver.call(ops.config(set, reset))["settings"]  # type: ignore[no-any-return]
+    def restart_workers(self) -> Body:
+        """Replace every worker by a fresh one, one after the other: `{restarting}`. What runs ends first."""
+        return self._driver.call(ops.restart_workers())
+
+    def config(
+        self,
+        set: Mapping[str, Any] | None = None,  # noqa: A002
+        reset: Sequence[str] | None = None,
+        *,
+        reset_all: bool = False,
+    ) -> Bodies:
+        """All settings, after changing some and giving back others (with `reset_all` all) to what the layers below say."""
+        return self._driver.call(ops.config(set, reset, reset_all))["settings"]  # type: ignore[no-any-return]
+
+    def doctor(self) -> Body:
+        """Whether the daemon has what it needs: `{ok, checks: [{check, state, message, remedy}]}`."""
+        return self._driver.call(ops.doctor())
+
+    def reload(self) -> Body:
+        """Let the daemon read its settings again: `{changed, pending, restarting}`."""
+        return self._driver.call(ops.reload())
+
+    def drain(self, *, off: bool = False) -> Body:
+        """Let the daemon start nothing more until `off`, or its next start: `{drain, running}`. What runs ends."""
+        return self._driver.call(ops.drain(off))
 
     def handlers(self) -> Body:
         """The task types and personas of the installation: `{handlers, agents}`."""
@@ -204,10 +226,18 @@ class Client(StoredThings):
         queue: str | None = None,
         flow: int | None = None,
         since: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> Iterator[Body]:
-        """Tasks by number, fetched page by page. `since` is in seconds since the epoch."""
-        filters = {"state": state, "type": type, "queue": queue, "flow": flow, "since": since}
+        """Tasks by number, fetched page by page. `since` is in seconds since the epoch; of `metadata` all keys must match."""
+        filters = {
+            "state": state,
+            "type": type,
+            "queue": queue,
+            "flow": flow,
+            "since": since,
+            "metadata": dict(metadata) if metadata else None,
+        }
         return self._driver.emitted(paging.list_tasks(filters, limit))
 
     def show(self, ref: RefLike) -> Body:

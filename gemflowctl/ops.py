@@ -81,8 +81,13 @@ def profile(name: str | None) -> Call:
     return Call("profile", {} if name is None else {"name": name})
 
 
-def config(change: Mapping[str, Any] | None, reset: Sequence[str] | None) -> Call:
-    body: dict[str, Any] = {}
+def restart_workers() -> Call:
+    # Not repeatable: those that took the places of the first would be replaced at once.
+    return Call("restart_workers", repeatable=False)
+
+
+def config(change: Mapping[str, Any] | None, reset: Sequence[str] | None, reset_all: bool) -> Call:
+    body: dict[str, Any] = {"reset_all": True} if reset_all else {}
     if change:
         body["set"] = dict(change)
     if reset:
@@ -92,6 +97,18 @@ def config(change: Mapping[str, Any] | None, reset: Sequence[str] | None) -> Cal
 
 def handlers() -> Call:
     return Call("handlers")
+
+
+def doctor() -> Call:
+    return Call("doctor")
+
+
+def reload() -> Call:
+    return Call("reload", repeatable=False)  # it replaces the workers
+
+
+def drain(off: bool) -> Call:
+    return Call("drain", {"off": True} if off else {})
 
 
 def shutdown(drain: bool) -> Call:

@@ -73,7 +73,9 @@ _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "resource": _resource,
     "no_worker": lambda reason: f"no {reason['kind']} worker is free",
     "sequential": lambda _: "parallel execution is disabled, and another task runs",
+    "memory": lambda _: "all workers together have the memory that they may have",
     "draining": lambda _: "the daemon is stopping and starts nothing more",
+    "drain": lambda _: "the daemon was told to start nothing more (`drain`)",
     "behind": _behind,
     "starting": lambda _: "nothing stands in its way, it starts in a moment",
 }

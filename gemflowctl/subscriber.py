@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import zmq
 
+from gemflowctl import frames
 from gemflowctl.interrupt import Interrupt
 from gemflowd.model.errors import Invalid
 from gemflowd.protocol import codec
@@ -14,15 +15,17 @@ from gemflowd.protocol import codec
 _RECEIVE_MARK: Final = 10_000
 
 
-def read_message(frames: list[bytes]) -> tuple[str, dict[str, Any]] | None:
+def read_message(parts: list[bytes], *, traced: bool = False) -> tuple[str, dict[str, Any]] | None:
     """Topic and message of the two frames, or None when they are not of this protocol."""
-    if len(frames) != 2:
+    if len(parts) != 2:
         return None
     try:
-        message = codec.decode(frames[1])
-        topic = frames[0].decode()
+        message = codec.decode(parts[1])
+        topic = parts[0].decode()
     except (Invalid, UnicodeDecodeError):
         return None
+    if traced:
+        frames.event(topic, message, len(parts[1]))
     return (topic, message) if message.get("v") == 1 and isinstance(message.get("events"), list) else None
 
 
@@ -40,6 +43,7 @@ class Subscriber:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, _RECEIVE_MARK)
         self._interrupt = interrupt
+        self._traced = frames.trace() is not None
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         if interrupt is not None:
@@ -54,7 +58,7 @@ class Subscriber:
         if self._interrupt is not None:
             self._interrupt.check()
         try:
-            return read_message(self._socket.recv_multipart(zmq.NOBLOCK))
+            return read_message(self._socket.recv_multipart(zmq.NOBLOCK), traced=self._traced)
         except zmq.Again:
             return None
 

@@ -9,6 +9,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gemflowctl import frames
 from gemflowctl.errors import BadReply, ClientError, ConnectionLost, InvalidInput, RefusedByDaemon, ReplyTimeout
 from gemflowctl.steps import Body, Call
 from gemflowd.model.errors import Invalid
@@ -52,7 +53,7 @@ class Pending:
 
 
 class Mailbox:
-    """Matches replies to requests by id, and decides what a silence or a broken connection means for each.
+    """Matches replies to requests by id, and decides what a silence or a broken connection means for each. `DEBUG` shows them all.
 
     Args:
         reply_timeout: seconds for one try.
@@ -60,6 +61,7 @@ class Mailbox:
 
     def __init__(self, reply_timeout: float) -> None:
         self._reply_timeout = reply_timeout
+        self._trace = frames.trace()
         self._ids = itertools.count(1)
         self._open: dict[int, Pending] = {}
 
@@ -80,6 +82,8 @@ class Mailbox:
             )
         pending = Pending(number, call, frame, self._deadline(call, now))
         self._open[number] = pending
+        if self._trace is not None:
+            self._trace.sent(number, call.op, call.body, len(frame))
         return pending
 
     def deliver(self, frame: bytes) -> Pending | None:
@@ -88,6 +92,8 @@ class Mailbox:
             reply = codec.decode(frame)
         except Invalid as problem:
             return self._settle_only(BadReply(f"the reply can't be read: {problem.message}"))
+        if self._trace is not None:
+            self._trace.received(reply, len(frame))
         number = reply.get("id")
         pending = self._open.pop(number, None) if isinstance(number, int) else None
         if pending is None:
@@ -141,6 +147,8 @@ class Mailbox:
         """It is sent again: it has its full time from now on. A try counts only when the daemon had its chance."""
         pending.deadline = self._deadline(pending.call, now)
         pending.tries += counts
+        if self._trace is not None:
+            self._trace.sent(pending.id, pending.call.op, pending.call.body, len(pending.frame), again=True)
 
     def _deadline(self, call: Call, now: float) -> float:
         return now + self._reply_timeout + call.patience

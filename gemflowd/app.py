@@ -14,13 +14,15 @@ import signal
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import apsw
 import zmq
 
 from gemflowd.config.book import PersonaBook
-from gemflowd.config.live import LiveSettings, rules_from
+from gemflowd.config.live import LiveSettings, cap_problem, rules_from
 from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
 from gemflowd.engine.clocks import Clocks
@@ -29,9 +31,10 @@ from gemflowd.executor.base import Executor, Size, WorkerLimits
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.pool import LocalPool
-from gemflowd.host import clock, filesystem, process
+from gemflowd.host import checks, clock, filesystem, process
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.clockwatch import ClockWatch
+from gemflowd.host.gpus import gpu_ids
 from gemflowd.host.locks import FileLock
 from gemflowd.host.memory import memory_limit_bytes
 from gemflowd.host.sdnotify import Notifier
@@ -39,7 +42,7 @@ from gemflowd.host.titles import set_title
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.effects import Effects
-from gemflowd.model.errors import ConfigError
+from gemflowd.model.errors import ConfigError, Refused
 from gemflowd.model.event import LOG_TOPIC, PROGRESS_TOPIC, STATS_TOPIC
 from gemflowd.places import Places, config_dir, key_is_set
 from gemflowd.protocol import endpoints
@@ -97,6 +100,7 @@ class App:
         self._position: dict[str, Any] = {"next": 1, "topics": {}}
         self._paused: dict[str, float] = {}
         self._running = 0
+        self._starts_nothing = False
 
     async def run(self) -> int:
         """Serve until asked to stop. Returns the exit status.
@@ -127,6 +131,7 @@ class App:
             raise ConfigError(
                 [f"{state} is on a network file system ({network}), which can lose data; choose a local disk"]
             )
+        filesystem.make_private(self._places.workspace)
         socket = endpoints.socket_path(endpoint)
         self._made_directory = not socket.parent.exists()
         if self._made_directory:
@@ -145,9 +150,11 @@ class App:
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
         self._clocks = Clocks(clock.wall, clock.monotonic)
+        gpus = await asyncio.to_thread(gpu_ids, self._first_settings["gpus"], os.environ)
+        found = {"gpu": float(len(gpus))} if gpus else {}
         self._engine = Engine(
             lambda: SqliteStore(self._places.database, ballast=BALLAST),
-            rules_from(self._first_settings),
+            rules_from(self._first_settings, found),
             self._clocks,
             self._deliver,
             free_bytes=lambda: filesystem.free_bytes(self._places.state),
@@ -162,8 +169,14 @@ class App:
             with suppress(FileNotFoundError):
                 self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
         self._position, self._paused = opened.position, opened.asleep
-        settings = self._first_settings.with_changes(opened.settings)
-        self._live = LiveSettings(settings, self._engine.post, self._settings_changed)
+        settings, problems = self._first_settings.with_stored(opened.settings)
+        for problem in problems:
+            log.warning("%s; `gemflowctl config reset --all` removes it", problem)
+        unusable = opened.settings.keys() - settings.run_time.keys()
+        self._live = LiveSettings(
+            settings, self._engine.post, self._settings_changed, found, self._baseline_mb, unusable
+        )
+        self._engine.post(facts.Devices(gpus))
         self._live.replace(settings)
         options = self._pool_options(settings)
         total = memory_limit_bytes() * _SHARE_OF_WORKERS // 4
@@ -190,6 +203,9 @@ class App:
         self._clock_watch = ClockWatch()
         self._loop.add_reader(self._clock_watch.fileno(), self._clock_may_be_set)
         handlers = await self._executor.attach(self._size())
+        if (too_little := cap_problem(settings["memory_mb"], self._baseline_mb())) is not None:
+            await self._executor.close()
+            raise ConfigError([f"memory_mb {too_little}"])
         self._know_handlers(handlers)
         self._reader = Reader(self._places.database)
         self._copies = Copies(self._places.database)
@@ -214,10 +230,17 @@ class App:
         return Options(
             handlers=settings["handlers"],
             handler_path=settings["handler_path"],
-            settings={**settings.for_handlers(), "endpoint": self._places.endpoint},
+            settings={
+                **settings.for_handlers(),
+                "endpoint": self._places.endpoint,
+                "workspace": str(self._places.workspace),
+            },
             grace=settings["grace"],
             max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
         )
+
+    def _baseline_mb(self) -> int:
+        return self._pool.baseline_mb()
 
     def _limits(self) -> WorkerLimits:
         settings = self._live.settings
@@ -245,7 +268,10 @@ class App:
             validator=self._catalogue,
             waiters=self._waiters,
             identity=self._identity,
-            stats=lambda: self._rates.snapshot(clock.wall()),
+            stats=lambda: {
+                **self._rates.snapshot(clock.wall()),
+                "refused_outcomes": self._engine.refused_outcomes,
+            },
             workers=lambda: [
                 {name: getattr(worker, name) for name in worker.__slots__} for worker in self._executor.workers()
             ],
@@ -253,7 +279,13 @@ class App:
             paused_limits=self._paused_limits,
             now=clock.wall,
             moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
+            free_devices=lambda: self._engine.free_devices,
+            memory_tight=lambda: self._engine.memory_tight,
             shutdown=self._shutdown_asked,
+            drain=self._drain_asked,
+            reload=self._read_again,
+            check=self._check,
+            restart_workers=self._executor.restart,
             position=lambda: self._position,
         )
 
@@ -367,6 +399,7 @@ class App:
             "pid": os.getpid(),
             "epoch": self._epoch,
             "state": "draining" if self._stop_asked.is_set() else "running",
+            "drain": self._starts_nothing,
             "started": self._started,
             "events": self._places.events,
         }
@@ -388,30 +421,81 @@ class App:
         if not drain:
             self._stop_now.set()
 
+    def _drain_asked(self, on: bool, reply: facts.Reply) -> None:
+        """Start nothing more until it is taken back: what runs may end, what comes is stored."""
+
+        def done(_: object) -> None:
+            self._starts_nothing = on
+            log.info("nothing is started until `drain --off`" if on else "tasks are started again")
+            reply({"drain": on, "running": self._running})
+
+        self._engine.post(facts.Starts(done, not on))
+
+    def _check(self) -> list[dict[str, Any]]:
+        """What `doctor` finds. On any thread: it waits for the disk."""
+        settings = self._live.settings
+        file = settings["gemini_api_key_file"]
+        findings = checks.check_all(
+            checks.Installation(
+                state=self._places.state,
+                sockets=[endpoints.socket_path(one) for one in (self._places.endpoint, self._places.events)],
+                shared=settings["socket_group"] is not None,
+                min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
+                workers=settings["workers"],
+                memory_bytes=settings["memory_mb"] * 1024 * 1024,
+                sqlite=apsw.sqlite_lib_version(),
+                key=settings["gemini_offline"] or key_is_set(settings, os.environ),
+                key_file=None if file is None else Path(file),
+                supervised=self._notifier.listens,
+                watched=self._notifier.watchdog is not None,
+            )
+        )
+        try:
+            self._reload()
+        except ConfigError as error:
+            remedy = "mend it, then `gemflowctl reload`; `gemflowd check-config` shows it too"
+            findings.append(checks.Finding("settings", "wrong", f"they can't be read again: {error}", remedy))
+        else:
+            findings.append(checks.Finding("settings", "ok", "they can be read again"))
+        return [asdict(finding) for finding in findings]
+
     def _attempt_asks(self, task: int, token: int, op: str, body: bytes, take: Callable[[bool, bytes], None]) -> None:
         """From a worker. Nothing runs before the door is there."""
         self._attempt_door.ask(task, token, op, body, take)
 
     def _on_reload(self) -> None:
-        self._reload_task = self._loop.create_task(self._reload_all())
+        self._reload_task = self._loop.create_task(self._reload_on_signal())
 
-    async def _reload_all(self) -> None:
-        """Read the settings again and load the handlers anew, or change nothing and say why."""
+    async def _reload_on_signal(self) -> None:
+        with suppress(Refused):  # the log has why
+            await self._read_again()
+
+    async def _read_again(self) -> dict[str, Any]:
+        """Settings and handlers anew, and fresh workers one by one. Returns the body of `reload`.
+
+        Raises:
+            Refused: `invalid_config`; all is as before.
+        """
         async with self._reloading:
             self._notifier.reloading("reading the settings and loading the handlers again")
             try:
                 settings = self._reload()
+                memory_mb = settings.with_changes(self._live.settings.run_time)["memory_mb"]
+                if (problem := cap_problem(memory_mb, self._baseline_mb())) is not None:
+                    raise ConfigError([f"memory_mb {problem}"])
                 handlers = await self._pool.reload(self._pool_options(settings))
             except ConfigError as error:
                 for problem in error.problems:
                     log.error("nothing is reloaded: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
-            else:
-                self._know_handlers(handlers)
-                pending = self._live.replace(settings)
-                log.info("settings read and handlers loaded again; the workers are replaced one by one")
-                if pending:
-                    log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
-            self._notifier.ready(f"serving {self._places.endpoint}")
+                raise Refused("invalid_config", f"nothing was changed: {error}") from None
+            finally:
+                self._notifier.ready(f"serving {self._places.endpoint}")
+            self._know_handlers(handlers)
+            changed, pending = self._live.replace(settings)
+        log.info("settings and handlers read again; changed: %s", ", ".join(changed) or "none")
+        if pending:
+            log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))
+        return {"changed": changed, "pending": pending, "restarting": self._pool.renewing()}
 
     def _know_handlers(self, handlers: list[HandlerInfo]) -> None:
         """What is submitted is checked by these from now on; tasks of types that are gone are held."""

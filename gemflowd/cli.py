@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import click
 
-from gemflowd.config.settings import BY_KEY, Settings, load
+from gemflowd.config.reading import load
+from gemflowd.config.settings import BY_KEY, Settings
 from gemflowd.host import logs
+from gemflowd.model.debugging import ROOMS, strangers
 from gemflowd.model.errors import ConfigError, GemflowError
 from gemflowd.places import config_files, places
 from gemflowd.protocol.endpoints import endpoint_problem
@@ -76,6 +78,10 @@ def run(config: Path | None, log_format: str, offline: bool, **values: Any) -> N
     Exit status: 0 stopped as asked, 1 failed, 2 usage, 78 configuration.
     """
     log = logs.set_up(log_format)
+    for word in strangers(os.environ.get("DEBUG", "")):
+        log.warning(
+            "DEBUG: %s names nothing here; there is parallel:* and parallel:%s", word, ", parallel:".join(ROOMS)
+        )
     stand_in: subprocess.Popen[bytes] | None = None
     url = ""
     try:

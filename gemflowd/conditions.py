@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import cel
 
+from gemflowd.model.errors import echo
+
 #: Characters of an expression; bytes of the results that it sees, with a macro divided by the number of dependencies; and how many
 #: dependencies a task with a condition may have (docs/protocol.md, "Conditions").
 MAX_LENGTH: Final = 500
@@ -43,7 +45,7 @@ def problem(expression: str) -> str | None:
         return _first_line(error)
     unknown = sorted(set(program.variables()) - {"deps"})
     if unknown and not _MACRO.search(expression):
-        return f"there is no {unknown[0]!r}; it sees `deps` alone"
+        return f"there is no {echo(unknown[0])}; it sees `deps` alone"
     return None
 
 

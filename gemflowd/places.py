@@ -14,6 +14,7 @@ from gemflowd.protocol import endpoints
 class Places:
     state: Path
     endpoint: str
+    workspace: Path
 
     @property
     def events(self) -> str:
@@ -41,7 +42,9 @@ def places(settings: Settings, environ: Mapping[str, str]) -> Places:
     if endpoint is None:
         runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         endpoint = f"ipc://{(Path(runtime) if runtime else endpoints.runtime_dir()) / endpoints.SOCKET}"
-    return Places(Path(state).absolute() if state else endpoints.state_dir(), endpoint)
+    directory = Path(state).absolute() if state else endpoints.state_dir()
+    workspace = settings["workspace"]
+    return Places(directory, endpoint, Path(workspace).absolute() if workspace else directory / "workspace")
 
 
 def key_is_set(settings: Settings, environ: Mapping[str, str]) -> bool:

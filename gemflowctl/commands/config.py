@@ -20,26 +20,31 @@ from gemflowctl.steps import Bodies
     gemflowctl config get workers task_timeout
     gemflowctl config set workers=8 task_timeout=120
     gemflowctl config reset workers
+    gemflowctl config reset --all
     """,
 )
 @click.argument("action", required=False, default="get", type=click.Choice(["get", "set", "reset"]))
 @click.argument("arguments", nargs=-1, metavar="[KEY | KEY=VALUE]...")
+@click.option("--all", "everything", is_flag=True, help="With `reset`: undo every change made at run time.")
 @click.pass_obj
-def command(session: Session, action: str, arguments: tuple[str, ...]) -> None:
+def command(session: Session, action: str, arguments: tuple[str, ...], everything: bool) -> None:
     """Show settings with where each comes from, change them at run time, or undo that.
 
     `set` is kept over restarts until `reset`. A VALUE is JSON if it can be read as such, else a string.
     With --json: one setting on each line.
     """
-    if action != "get" and not arguments:
-        raise click.UsageError(f"`config {action}` needs at least one KEY{'=VALUE' if action == 'set' else ''}")
+    if everything and (action != "reset" or arguments):
+        raise click.UsageError("--all is for `config reset`, without keys")
+    if action != "get" and not arguments and not everything:
+        needed = {"set": "one KEY=VALUE", "reset": "one KEY, or --all"}[action]
+        raise click.UsageError(f"`config {action}` needs at least {needed}")
     keys = list(arguments)
     change: dict[str, Any] | None = None
     if action == "set":
         change = dict(_pair(argument) for argument in arguments)
         keys = list(change)
     with session.client() as client:
-        settings = client.config(change, keys if action == "reset" else None)
+        settings = client.config(change, keys if action == "reset" else None, reset_all=everything)
     if keys:
         settings = _chosen(settings, keys)
     if session.console.as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gemflowctl.cli import Command
+from gemflowctl.commands.switching import switch_execution
 from gemflowctl.session import Session
 
 
@@ -15,10 +16,4 @@ def command(session: Session) -> None:
 
     It sets `enabled`, which is kept over restarts until `config reset enabled`. With --json: that setting.
     """
-    with session.client() as client:
-        settings = client.config({"enabled": True})
-    (setting,) = [setting for setting in settings if setting["key"] == "enabled"]
-    if session.console.as_json:
-        session.console.json(setting)
-    else:
-        session.console.line(f"parallel execution is {'enabled' if setting['value'] else 'disabled'}")
+    switch_execution(session, enabled=True)

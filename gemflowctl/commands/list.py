@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from itertools import islice
+from typing import Any
 
 import click
 
 from gemflowctl.cli import Command
+from gemflowctl.commands.arguments import json_or_text
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
 from gemflowctl.times import format_moment, format_seconds, parse_since
@@ -20,6 +22,7 @@ from gemflowd.model.states import STATES_BY_WORD
     epilog="""
     gemflowctl list --state failed --since 2h
     gemflowctl list --flow f7 --all
+    gemflowctl list --metadata customer=acme --metadata run=7
     gemflowctl list --type gemini --json | jq -r .number
     """,
 )
@@ -28,6 +31,13 @@ from gemflowd.model.states import STATES_BY_WORD
 @click.option("--queue", metavar="NAME", help="Only tasks of this queue.")
 @click.option("--flow", metavar="FLOW", help="Only tasks of this flow: f7 or 7.")
 @click.option("--since", metavar="WHEN", help="Submitted since then: 2h, 30m, or ISO 8601 with a zone.")
+@click.option(
+    "--metadata",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only tasks whose metadata has this: JSON if it reads as such, else text. Several must all match.",
+)
 @click.option(
     "--limit", "-n", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many tasks."
 )
@@ -40,6 +50,7 @@ def command(
     queue: str | None,
     flow: str | None,
     since: str | None,
+    pairs: tuple[str, ...],
     limit: int,
     all_: bool,
 ) -> None:
@@ -50,10 +61,17 @@ def command(
     console = session.console
     number = _flow_number(flow)
     moment = _since(since)
+    metadata = _metadata(pairs)
     with session.client() as client:
         # One more than is shown, to know whether there are more.
         tasks = client.list(
-            state=state, type=type_, queue=queue, flow=number, since=moment, limit=None if all_ else limit + 1
+            state=state,
+            type=type_,
+            queue=queue,
+            flow=number,
+            since=moment,
+            metadata=metadata,
+            limit=None if all_ else limit + 1,
         )
         if console.as_json:
             console.json_lines(tasks if all_ else islice(tasks, limit))
@@ -92,6 +110,18 @@ def _flow_number(flow: str | None) -> int | None:
     if not (digits.isascii() and digits.isdigit()):
         raise click.BadParameter(f"{flow!r} is not a flow; write f7", param_hint="--flow")
     return int(digits)
+
+
+def _metadata(pairs: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--metadata")
+        if key in found:
+            raise click.BadParameter(f"{key!r} is named twice", param_hint="--metadata")
+        found[key] = json_or_text(text)
+    return found
 
 
 def _since(since: str | None) -> float | None:

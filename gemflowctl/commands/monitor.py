@@ -7,6 +7,7 @@ import sys
 import click
 
 from gemflowctl.cli import Command
+from gemflowctl.commands.stats import must_be_published
 from gemflowctl.session import Session
 
 
@@ -23,6 +24,7 @@ def command(session: Session) -> None:
     with session.client() as client:
         first = client.stats()
         endpoint = client.endpoint
+    must_be_published(first)
     if console.as_json:
         _lines(session, endpoint)
     else:

@@ -14,7 +14,7 @@ _NAMES = ["conservative", "balanced", "performance", "maximum"]
 @click.argument("name", required=False, type=click.Choice(_NAMES))
 @click.pass_obj
 def command(session: Session, name: str | None) -> None:
-    """Show the profile in use, or change it.
+    """Show the profile in use, or change it, at once and for later starts; `config reset profile` undoes that.
 
     What something stronger overrides (a file, the environment, `config set`) is shown as shadowed.
     """
@@ -24,6 +24,7 @@ def command(session: Session, name: str | None) -> None:
     if console.as_json:
         console.json(reply)
         return
-    console.pairs({"profile": reply["profile"], **reply["values"]})
+    origin = f" ({reply['origin']})" if "origin" in reply else ""
+    console.pairs({"profile": f"{reply['profile']}{origin}", **reply["values"]})
     for shadowed in reply.get("shadowed", []):
         console.note(f"{shadowed['key']} is {shadowed['value']} instead, by {shadowed['origin']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gemflowctl.cli import Command
-from gemflowctl.output import plain
+from gemflowctl.commands.switching import switch_queue
 from gemflowctl.session import Session
 
 
@@ -14,9 +14,4 @@ from gemflowctl.session import Session
 @click.pass_obj
 def command(session: Session, queue: str | None) -> None:
     """Let a paused queue go on; `default` if none is named."""
-    with session.client() as client:
-        reply = client.resume(queue)
-    if session.console.as_json:
-        session.console.json(reply)
-    else:
-        session.console.line(f"queue {plain.line(reply['queue'])} is {'paused' if reply['paused'] else 'not paused'}")
+    switch_queue(session, queue, paused=False)

@@ -25,11 +25,24 @@ def command(session: Session, follow: bool) -> None:
         if not follow:
             _show(console, client.stats())
             return
+        must_be_published(client.stats())
         for stats in client.events(["stats"]):
             if console.as_json:
                 console.json(stats)
             else:
                 console.line(one_line(stats))
+
+
+def must_be_published(stats: Body) -> None:
+    """Figures come only while the daemon publishes them: whoever waits for them is told.
+
+    Raises:
+        click.ClickException: it does not.
+    """
+    if not stats.get("monitoring", True):
+        raise click.ClickException(
+            "the daemon publishes no figures: its setting `monitoring` is false; `gemflowctl config set monitoring=true`"
+        )
 
 
 def one_line(stats: Body) -> str:
@@ -56,6 +69,7 @@ def _show(console: Console, stats: Body) -> None:
             "skipped": stats["skipped"],
             "average": format_seconds(stats["average_seconds"]),
             "throughput": f"{stats['throughput']:.1f}/s",
+            "refused outcomes": stats.get("refused_outcomes") or None,
             "up for": format_seconds(stats["uptime"]),
         }
     )

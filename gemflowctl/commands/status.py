@@ -52,10 +52,11 @@ def _show_daemon(console: Console, status: Body) -> None:
     console.pairs(
         {
             "gemflowd": status["version"],
-            "state": status["state"],
+            "state": status["state"] + (" (starts nothing until `drain --off`)" if status.get("drain") else ""),
             "pid": status["pid"],
             "up for": format_seconds(status["uptime"]),
             "profile": status.get("profile"),
+            "parallel": None if status.get("enabled", True) else "disabled: one task at a time",
             "tasks": counts(status["tasks"]),
             "flows": counts(status["flows"]),
             "workers": ", ".join(f"{count} {kind}" for kind, count in workers.items()) or None,
@@ -100,4 +101,5 @@ def task_pairs(task: Body) -> dict[str, object]:
         "finished": format_moment(task.get("finished")),
         "attempts": task.get("attempts"),
         "worker": task.get("worker"),
+        "memory cap": f"{task['memory_mb']} MB" if task.get("memory_mb") else None,
     }

@@ -42,6 +42,12 @@ _OPTIONS: Final = (
         metavar="NAME=AMOUNT",
         help="What it needs while it runs, of what the setting `resources` names: gpu=1.",
     ),
+    click.option(
+        "--memory-mb",
+        type=click.IntRange(min=1),
+        metavar="MB",
+        help="A memory cap of its own; it then has a worker for itself.",
+    ),
     click.option("--estimate", type=DURATION, metavar="TIME", help="How long it is expected to run."),
     click.option("--metadata", metavar="JSON", help="A JSON object that is kept and shown."),
 )
@@ -56,6 +62,7 @@ NAMES: Final = (
     "retry_on",
     "backoff",
     "resources",
+    "memory_mb",
     "estimate",
 )
 
@@ -74,7 +81,10 @@ def fields_of(options: dict[str, Any]) -> dict[str, Any]:
         click.UsageError: malformed.
     """
     return {
-        **{name: options[name] for name in ("priority", "queue", "timeout", "retries", "backoff", "estimate")},
+        **{
+            name: options[name]
+            for name in ("priority", "queue", "timeout", "retries", "backoff", "memory_mb", "estimate")
+        },
         "retry_on": _amounts("--retry-on", options["retry_on"], whole=True),
         "resources": _amounts("--resource", options["resources"], whole=False),
         "metadata": None if options["metadata"] is None else json_object("--metadata", options["metadata"]),

@@ -1,4 +1,4 @@
-"""`gemflowctl workers [N]`: the worker processes, and how many there shall be."""
+"""`gemflowctl workers [N|list|restart]`: the worker processes, how many there shall be, and fresh ones."""
 
 from __future__ import annotations
 
@@ -11,23 +11,43 @@ from gemflowctl.steps import Bodies, Body
 from gemflowctl.times import format_bytes, format_moment, format_seconds
 
 
-@click.command("workers", cls=Command, epilog="gemflowctl workers\ngemflowctl workers 8")
-@click.argument("count", required=False, metavar="[N]")
+@click.command("workers", cls=Command, epilog="gemflowctl workers\ngemflowctl workers 8\ngemflowctl workers restart")
+@click.argument("what", required=False, default="list", metavar="[N|list|restart]")
 @click.pass_obj
-def command(session: Session, count: str | None) -> None:
-    """List the workers; with a number N, have N blocking workers from now on, also after a restart."""
-    if count not in (None, "list") and not (count.isascii() and count.isdigit() and int(count) > 0):
-        raise click.BadParameter(f"{count!r} is neither a number of workers, at least 1, nor `list`", param_hint="N")
+def command(session: Session, what: str) -> None:
+    """List the workers; with a number N, have N blocking workers from now on, also after a restart.
+
+    Those that are too many finish what they do first. `restart` replaces all workers by fresh ones, one after the
+    other, without touching what runs.
+    """
+    console = session.console
+    count = int(what) if what.isascii() and what.isdigit() else 0
+    if not count and what not in ("list", "restart"):
+        problem = f"{what!r} is neither a number of workers, at least 1, nor `list` or `restart`"
+        raise click.BadParameter(problem, param_hint="N")
+    if what == "restart":
+        _restart(session)
+        return
     with session.client() as client:
-        reply = client.workers(None if count in (None, "list") else int(count))
-    if session.console.as_json:
-        session.console.json(reply)
+        reply = client.workers(count or None)
+    if console.as_json:
+        console.json(reply)
         return
     slots = ", ".join(f"{number} {kind}" for kind, number in reply["slots"].items())
-    session.console.line(f"{reply['count']} blocking workers; slots: {slots}")
+    origin = f" ({reply['origin']})" if "origin" in reply else ""
+    console.line(f"{reply['count']} blocking workers{origin}; slots: {slots}")
     if reply["workers"]:
-        session.console.line()
-        show_workers(session.console, reply["workers"])
+        console.line()
+        show_workers(console, reply["workers"])
+
+
+def _restart(session: Session) -> None:
+    with session.client() as client:
+        reply = client.restart_workers()
+    if session.console.as_json:
+        session.console.json(reply)
+    else:
+        session.console.line(f"{reply['restarting']} workers are replaced")
 
 
 def show_workers(console: Console, workers: Bodies) -> None:

@@ -43,7 +43,7 @@ _FIELDS: Final[dict[str, tuple[type, ...]]] = {
     "retry_on": (dict,),
     "resources": (dict,),
     "estimate": _NUMBER,
-    "memory_mb": _NUMBER,
+    "memory_mb": (int,),
 }
 #: May also be written as moments, and are sent as seconds.
 _MOMENTS: Final = ("run_at", "expires")

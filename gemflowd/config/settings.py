@@ -1,4 +1,4 @@
-"""Settings: every key once, and the layers that give it a value.
+"""Settings: every key once, and what the layers of them come to. `reading.py` reads those layers.
 
 Weakest first: built-in, profile, `gemflowd.toml` (the system's, then the user's or the one named), environment (`PARALLEL_*`, then
 `GEMFLOW_<KEY>` over it), command line, and what was changed at run time with `gemflowctl`. All problems are reported at once.
@@ -8,25 +8,54 @@ from __future__ import annotations
 
 import grp
 import math
-import os
-import tomllib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gemflowd.config.profiles import DEFAULT, profiles
-from gemflowd.model.errors import ConfigError, Invalid
+from gemflowd.model.errors import Invalid
 from gemflowd.model.ids import is_task_id
 
+#: What is wrong with a value, as the end of `workers …`; None: nothing.
 Check = Callable[[Any], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """One key. `kind`: int, float, bool, str, or list (of strings).
+class Between:
+    """A check: numbers from `low` to `high`."""
 
-    `live`: may be changed while the daemon runs. `reloads`: a new value takes effect with a reload, in workers that are started then.
+    low: float
+    high: float
+
+    def text(self, between: str, scale: float = 1.0) -> str:
+        return f"{_figure(self.low * scale)}{between}{_figure(self.high * scale)}"
+
+    def __call__(self, value: float) -> str | None:
+        return None if self.low <= value <= self.high else f"must be from {self.text(' to ')}"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A check: some words and no others."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: str) -> str | None:
+        return None if value in self.words else f"must be one of {', '.join(self.words)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key.
+
+    Attributes:
+        kind: int, float, bool, str, or list (of strings).
+        live: may be changed while the daemon runs.
+        for_handlers: handlers may see it.
+        reloads: a new value takes effect with a reload, in workers that are started then; so does what handlers see.
+        hushed: a value that does not fit is not repeated: somebody may have put a secret there.
     """
 
     key: str
@@ -38,14 +67,24 @@ class Setting:
     live: bool = False
     for_handlers: bool = False
     reloads: bool = False
+    hushed: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The values that it may have, in short; empty where the meaning says it."""
+        if self.kind is bool:
+            return "true, false"
+        if isinstance(self.check, Between):
+            return self.check.text(" … ")
+        return ", ".join(self.check.words) if isinstance(self.check, OneOf) else ""
 
 
-def _between(low: float, high: float) -> Check:
-    return lambda value: None if low <= value <= high else f"must be from {low:g} to {high:g}"
+def _figure(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
-def _one_of(*words: str) -> Check:
-    return lambda value: None if value in words else f"must be one of {', '.join(words)}"
+#: An index, or a name as `nvidia-smi -L` prints it.
+_DEVICE: Final = re.compile(r"(?!auto$|none$)[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
 
 def _paths_exist(value: list[str]) -> str | None:
@@ -67,6 +106,14 @@ def _group(value: str) -> str | None:
     except KeyError:
         return "must be a group of this system"
     return None
+
+
+def _devices(value: list[str]) -> str | None:
+    if value in (["auto"], ["none"]):
+        return None
+    if len(set(value)) == len(value) and value and all(_DEVICE.fullmatch(device) for device in value):
+        return None
+    return 'must be "auto", "none", or a list of devices such as ["0", "1"], each once,'
 
 
 def resources_of(value: list[str]) -> dict[str, float]:
@@ -93,45 +140,55 @@ def _amounts(value: list[str]) -> str | None:
 
 
 _DAY: Final = 86_400.0
-_LONG: Final = _between(1, 365 * _DAY)
+_LONG: Final = Between(1, 365 * _DAY)
 
 SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting("profile", str, DEFAULT, "", "named set of workers, task_timeout, memory_mb and batch_size", _one_of(*profiles(1)), True),
-    Setting("workers", int, None, "", "blocking tasks at a time", _between(1, 1024), True),
-    Setting("batch_size", int, None, "", "coroutines per worker: workers × batch_size model calls at a time", _between(1, 10_000), True),
-    Setting("task_timeout", float, None, "s", "for one attempt, where neither task nor handler says", _between(0.001, 30 * _DAY), True),
-    Setting("memory_mb", int, None, "MB", "per worker and what it starts: above it, it is killed", _between(1, 1 << 30), True),
-    Setting("memory_total_mb", int, 0, "MB", "all workers; above it no blocking task starts; 0: 3/4 of all", _between(0, 1 << 30), True),
-    Setting("max_tasks", int, 0, "", "tasks after which a worker is replaced, ± 10 %; 0: never", _between(0, 1_000_000_000), True),
-    Setting("max_age", float, 86_400.0, "s", "after which a worker is replaced, ± 10 %; 0: never", _between(0, 365 * _DAY), True),
-    Setting("min_life", float, 10.0, "s", "before which no worker is replaced, unless it is asked for", _between(0, _DAY), True),
+    Setting("profile", str, DEFAULT, "", "named set of workers, task_timeout, memory_mb and batch_size", OneOf(tuple(profiles(1))), True),
+    Setting("workers", int, None, "", "blocking tasks at a time", Between(1, 1024), True),
+    Setting("batch_size", int, None, "", "coroutines per worker: workers × batch_size model calls at a time", Between(1, 10_000), True),
+    Setting("task_timeout", float, None, "s", "for one attempt, where neither task nor handler says", Between(0.001, 30 * _DAY), True),
+    Setting("memory_mb", int, None, "MB", "per worker: what runs above it is killed, a worker above it after a task replaced",
+            Between(1, 1 << 30), True, for_handlers=True),
+    Setting("memory_total_mb", int, 0, "MB", "all workers: above it no blocking task starts; 0: ¾ of the machine's, or the cgroup's",
+            Between(0, 1 << 30), True),
     Setting("enabled", bool, True, "", "false: one task at a time, in order", None, True),
-    Setting("retries", int, 3, "", "tries after the first, where neither task nor handler says", _between(0, 1000), True),
-    Setting("backoff", float, 1.0, "s", "before the first retry at most; doubled with each, at most 5 min", _between(0, 300), True),
+    Setting("retries", int, 3, "", "tries after the first, where neither task nor handler says", Between(0, 1000), True),
+    Setting("backoff", float, 1.0, "s", "before the first retry at most; doubled with each, at most 5 min", Between(0, 300), True),
     Setting("fair", bool, True, "", "flows of equal priority take turns; false: in order of submission", None, True),
-    Setting("ageing", float, 0.0, "s", "of waiting that raise a task's priority by one; 0: never", _between(0, 30 * _DAY)),
+    Setting("ageing", float, 0.0, "s", "of waiting that raise a task's priority by one; 0: never", Between(0, 30 * _DAY)),
+    Setting("gpus", list, ["auto"], "", "devices for the resource gpu, such as [\"0\", \"1\"]; auto: all that there are; none", _devices),
     Setting("resources", list, [], "", "named amounts that tasks may ask for: [\"gpu=2\", \"licence=5\"]", _amounts, True),
-    Setting("max_growth_tasks", int, 10_000, "", "tasks that the tasks of a flow may add to it", _between(0, 10_000_000), True),
-    Setting("max_growth_depth", int, 100, "", "how deep: tasks added by tasks that were added, and so on", _between(0, 10_000), True),
+    Setting("max_growth_tasks", int, 10_000, "", "tasks that the tasks of a flow may add to it", Between(0, 10_000_000), True),
+    Setting("max_growth_depth", int, 100, "", "how deep: tasks added by tasks that were added, and so on", Between(0, 10_000), True),
     Setting("open_expires", float, 86_400.0, "s", "after the last chunk of a flow that stays open, before it is discarded", _LONG, True),
-    Setting("crash_limit", int, 3, "", "workers that a task may kill before it is quarantined", _between(1, 100), True),
-    Setting("lost_limit", int, 10, "", "unclean ends of the daemon while it ran, before a task is quarantined", _between(1, 1000), True),
-    Setting("keep_days", float, 7.0, "days", "for which flows that have ended are kept; 0: for ever", _between(0, 36_500), True),
-    Setting("keep_events_hours", float, 72.0, "h", "for which stored events are kept; 0: for ever", _between(0, 876_000), True),
-    Setting("max_queued_bytes", int, 8 << 30, "bytes", "inputs of tasks that have not ended; more is refused", _between(1, 1 << 50), True),
-    Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", _between(0, 1 << 30), True),
-    Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", _between(1, 1024), True),
-    Setting("max_result_mb", int, 16, "MB", "largest result of a task", _between(1, 128), for_handlers=True, reloads=True),
-    Setting("memory_max_value_kb", int, 1024, "KB", "largest value in the shared memory", _between(1, 15 * 1024), True),
-    Setting("memory_max_mb", int, 256, "MB", "all of it, with keys and 100 bytes for each", _between(1, 65_536), True),
-    Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", _between(0.1, 3600), reloads=True),
-    Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", _between(0, _DAY), True),
+    Setting("crash_limit", int, 3, "", "workers that a task may kill before it is quarantined", Between(1, 100), True),
+    Setting("lost_limit", int, 10, "", "unclean ends of the daemon while it ran, before a task is quarantined", Between(1, 1000), True),
+    Setting("keep_days", float, 7.0, "days", "for which flows that have ended are kept; 0: for ever", Between(0, 36_500), True),
+    Setting("keep_events_hours", float, 72.0, "h", "for which stored events are kept; 0: for ever", Between(0, 876_000), True),
+    Setting("max_queued_bytes", int, 8 << 30, "bytes", "inputs of tasks that have not ended; more is refused", Between(1, 1 << 50), True),
+    Setting("min_free_mb", int, 64, "MB", "free on the disk, below which submissions are refused", Between(0, 1 << 30), True),
+    Setting("max_inputs_mb", int, 64, "MB", "results of dependencies that are handed to one task", Between(1, 1024), True),
+    Setting("max_result_mb", int, 16, "MB", "largest result of a task", Between(1, 128), for_handlers=True),
+    Setting("memory_max_value_kb", int, 1024, "KB", "largest value in the shared memory", Between(1, 15 * 1024), True),
+    Setting("memory_max_mb", int, 256, "MB", "all of it, with keys and 100 bytes for each", Between(1, 65_536), True),
+    Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", Between(0.1, 3600), reloads=True),
+    Setting("max_tasks", int, 5_000, "", "after which a worker is replaced; 0: never", Between(0, 1 << 30), True),
+    Setting("max_age", float, _DAY, "s", "after which a worker is replaced; 0: never", Between(0, 365 * _DAY), True),
+    Setting("min_life", float, 10.0, "s", "before which no worker is replaced for its tasks, age or memory after a task",
+            Between(0, 3600), True),
+    Setting("drain_timeout", float, 30.0, "s", "for running attempts when the daemon is asked to stop", Between(0, _DAY), True),
     Setting("monitoring", bool, True, "", "sample statistics and publish them while someone listens", None, True),
     Setting("default_model", str, "gemini-2.5-flash", "", "for `gemini` tasks that name none", None, True),
-    Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True, reloads=True),
-    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True, reloads=True),
-    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, reloads=True),
+    Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True),
+    Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
+    Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, hushed=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
+    Setting("workspace", str, None, "path", "in which tasks have their files; default: workspace in the state directory", reloads=True),
+    Setting("tool_shell", bool, False, "", "let the tool `shell` run what tasks say", for_handlers=True),
+    Setting("tool_allow_private_addresses", bool, False, "", "let `fetch_url` ask this machine and private networks", for_handlers=True),
+    Setting("tool_max_file_mb", int, 16, "MB", "largest file or page that a tool reads or writes", Between(1, 1024), for_handlers=True),
+    Setting("analysis_threads", int, 1, "", "threads of one analysis", Between(1, 256), for_handlers=True),
+    Setting("analysis_max_file_mb", int, 1024, "MB", "largest file that an analysis writes", Between(1, 1 << 20), for_handlers=True),
     Setting("handlers", list, [], "", "Python modules with handlers of your own", reloads=True),
     Setting("handler_path", list, [], "paths", "directories in which those modules are looked for", _paths_exist, reloads=True),
     Setting("personas", list, [], "paths", "directories with personas of your own; <config>/personas is always looked at", _paths_exist),
@@ -142,16 +199,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 PROFILE_KEYS: Final = ("workers", "task_timeout", "memory_mb", "batch_size")
 
-#: The guide's variables with their units: name -> (key, conversion of the text).
-PARALLEL: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "PARALLEL_EXECUTION_ENABLED": ("enabled", lambda text: text),
-    "PARALLEL_MAX_WORKERS": ("workers", lambda text: text),
-    "PARALLEL_TASK_TIMEOUT": ("task_timeout", lambda text: float(text) / 1000.0),  # ms
-    "PARALLEL_RETRY_ATTEMPTS": ("retries", lambda text: text),
-    "PARALLEL_MONITORING": ("monitoring", lambda text: text),
-    "PARALLEL_BATCH_SIZE": ("batch_size", lambda text: text),
-    "PARALLEL_MEMORY_LIMIT": ("memory_mb", lambda text: text),  # MB
-}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
@@ -200,6 +247,21 @@ class Settings:
         merged = {**self._run_time, **changes}
         return Settings(self._layers, {key: value for key, value in merged.items() if value is not None}, self._kept)
 
+    def with_stored(self, stored: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+        """The settings after the changes that the store remembers.
+
+        Returns:
+            them, and a sentence for each change that this version does not take: another one may have stored it.
+        """
+        good: dict[str, Any] = {}
+        problems: list[str] = []
+        for key, value in stored.items():
+            try:
+                good |= change(self, {key: value}, [])
+            except Invalid as error:
+                problems.append(f"{key} was changed at run time to what does not count any more: {error.message}")
+        return self.with_changes(good), problems
+
     def keeping(self, other: Settings, keys: list[str]) -> Settings:
         """These settings, with the values that `other` has of some keys."""
         kept = Layer({key: other.values[key] for key in keys}, {key: other.origins[key] for key in keys})
@@ -222,6 +284,8 @@ class Settings:
                 "origin": self.origins[setting.key],
                 "unit": setting.unit,
                 "default": setting.default,
+                "allowed": setting.allowed,
+                "live": setting.live,
                 "doc": setting.doc,
             }
             for setting in SETTINGS
@@ -243,28 +307,38 @@ def convert(setting: Setting, value: Any) -> Any:
     Raises:
         ValueError: with what it must be.
     """
+    given = value
     if isinstance(value, str) and setting.kind is not str:
         value = _from_text(setting, value)
     if setting.kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, setting.kind) or (setting.kind is int and isinstance(value, bool))
     if wrong or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"must be {_word(setting.kind)}, not {value!r}")
+        raise ValueError(f"must be {word_of(setting)}, not {_shown(setting, given)}")
     if setting.kind is list and not all(isinstance(item, str) for item in value):
         raise ValueError("must be a list of strings")
     if setting.check is not None and (problem := setting.check(value)) is not None:
-        raise ValueError(f"{problem}, not {value!r}")
+        unit = f" {setting.unit}" if setting.unit and setting.kind in (int, float) else ""
+        raise ValueError(f"{problem}{unit}, not {_shown(setting, given)}")
     return value
 
 
-def _word(kind: type) -> str:
+def _shown(setting: Setting, value: Any) -> str:
+    if setting.hushed:
+        return "what is there"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def word_of(setting: Setting) -> str:
+    """What a value of it is, with its article."""
     return {
         int: "a whole number",
         float: "a number",
         bool: "true or false",
         str: "a string",
         list: "a list of strings",
-    }[kind]
+    }[setting.kind]
 
 
 def _from_text(setting: Setting, text: str) -> Any:
@@ -279,37 +353,7 @@ def _from_text(setting: Setting, text: str) -> Any:
             return setting.kind(text)
         except ValueError:
             pass
-    raise ValueError(f"must be {_word(setting.kind)}, not {text!r}")
-
-
-def load(
-    files: list[Path],
-    environ: Mapping[str, str] = os.environ,
-    command_line: Mapping[str, Any] | None = None,
-    *,
-    named: Path | None = None,
-) -> Settings:
-    """Read all layers but the run-time one.
-
-    Args:
-        files: the usual places, weakest first; one that does not exist has nothing to say.
-        named: a file given by name, over those; it must exist.
-
-    Raises:
-        ConfigError: with every problem, each naming its place and key.
-    """
-    problems: list[str] = []
-    layers = [layer for path in files if path.exists() and (layer := _file(path, problems)) is not None]
-    if named is not None:
-        layer = _file(named, problems)
-        layers += [layer] if layer is not None else []
-    layers.append(_environment(environ, problems))
-    layers.append(
-        _checked({k: v for k, v in (command_line or {}).items() if v is not None}, lambda key: "command line", problems)
-    )
-    if problems:
-        raise ConfigError(problems)
-    return Settings(layers, {})
+    raise ValueError(f"must be {word_of(setting)}, not {_shown(setting, text)}")
 
 
 def change(settings: Settings, values: Mapping[str, Any], reset: list[str]) -> dict[str, Any]:
@@ -336,42 +380,3 @@ def change(settings: Settings, values: Mapping[str, Any], reset: list[str]) -> d
         else:
             changes[key] = None
     return changes
-
-
-def _file(path: Path, problems: list[str]) -> Layer | None:
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(f"{path}: {error}")
-        return None
-    return _checked(values, lambda key: str(path), problems)
-
-
-def _environment(environ: Mapping[str, str], problems: list[str]) -> Layer:
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name, (key, read) in PARALLEL.items():
-        if environ.get(name, "") != "":
-            try:
-                values[key], origins[key] = read(environ[name]), name
-            except ValueError:
-                problems.append(f"{name}: must be a number, not {environ[name]!r}")
-    for setting in SETTINGS:
-        name = f"GEMFLOW_{setting.key.upper()}"
-        if environ.get(name, "") != "":
-            values[setting.key], origins[setting.key] = environ[name], name
-    return _checked(values, lambda key: origins[key], problems)
-
-
-def _checked(values: Mapping[str, Any], origin: Callable[[str], str], problems: list[str]) -> Layer:
-    good: dict[str, Any] = {}
-    for key, value in values.items():
-        setting = BY_KEY.get(key)
-        if setting is None:
-            problems.append(f"{origin(key)}: there is no setting {key!r}; `gemflowd check-config` lists them")
-            continue
-        try:
-            good[key] = convert(setting, value)
-        except ValueError as error:
-            problems.append(f"{origin(key)}: {key} {error}")
-    return Layer(good, {key: origin(key) for key in good})

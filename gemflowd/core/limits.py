@@ -1,6 +1,6 @@
 """Limits that several tasks share: reserved when an attempt starts, given back when it ends.
 
-A bucket that the other side put to sleep (429), a queue that is paused or has a limit, named resources. Rates and budgets
+A bucket that the other side put to sleep (429), a queue that is paused or has a limit, named resources, GPUs. Rates and budgets
 hook into the same calls.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 from gemflowd.core.turn import Turn
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.event import LIMIT_TOPIC, Event
-from gemflowd.model.lane import Bucket, Lane, amounts
+from gemflowd.model.lane import GPU, Bucket, Lane, amounts
 
 #: Seconds that a bucket sleeps when the server said "too many" but not for how long.
 DEFAULT_SLEEP: Final = 5.0
@@ -39,10 +39,22 @@ def may_start(turn: Turn, lane: Lane) -> bool:
     bucket = bucket_of(turn.buckets, lane)
     if bucket is not None and bucket.asleep_until > turn.steady:
         return False
-    return not lane.key.resources or all(
+    if not lane.key.resources:
+        return True
+    return devices_fit(turn, lane) and all(
         turn.used.get(name, 0.0) + amount <= turn.rules.resources.get(name, 0.0) + _DUST
         for name, amount in amounts(lane.key.resources)
     )
+
+
+def gpus(lane: Lane) -> float:
+    """How many of them each task of a lane needs, a share below 1."""
+    return next((amount for name, amount in amounts(lane.key.resources) if name == GPU), 0.0)
+
+
+def devices_fit(turn: Turn, lane: Lane) -> bool:
+    """Whether there are devices for one more task of the lane: what is free in all may be spread over several."""
+    return not (needed := gpus(lane)) or turn.devices.fits(needed)
 
 
 class Room:
@@ -56,6 +68,8 @@ class Room:
         self._resources = {
             name: total + _DUST - turn.used.get(name, 0.0) for name, total in turn.rules.resources.items()
         }
+        self._devices = turn.devices.copy()
+        self._taken = 0
 
     def take(self, lane: int) -> bool:
         key = self._lanes[lane].key
@@ -66,6 +80,10 @@ class Room:
             needs = amounts(key.resources)
             if any(self._resources.get(name, 0.0) < amount for name, amount in needs):
                 return False
+            if (needed := gpus(self._lanes[lane])) and not self._devices.fits(needed):
+                return False
+            self._taken -= 1  # no task's number
+            self._devices.take(self._taken, needed)
             for name, amount in needs:
                 self._resources[name] -= amount
         if left is not None:
@@ -73,9 +91,11 @@ class Room:
         return True
 
 
-def reserve(turn: Turn, lane: Lane) -> None:
+def reserve(turn: Turn, lane: Lane, task: int) -> None:
     """An attempt starts."""
     _count(turn, lane, 1)
+    if needed := gpus(lane):
+        turn.devices.take(task, needed)
 
 
 def _count(turn: Turn, lane: Lane, change: int) -> None:
@@ -97,6 +117,7 @@ def sleep_of(ended: Ended) -> float:
 def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
     """An attempt ended: give back what it reserved, and sleep if the other side asked for it."""
     _count(turn, lane, -1)
+    turn.devices.free(ended.task)
     bucket = bucket_of(turn.buckets, lane)
     if bucket is None or ended.outcome is not Outcome.RATE_LIMITED:
         return

@@ -16,7 +16,7 @@ from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGING, UNMET, Flow, Hold, Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGED, JUDGING, UNMET, Flow, Hold, Task
 
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
@@ -63,12 +63,12 @@ def aged(rules: Rules, priority: int, since: float) -> int:
     return priority - int((since - _AGE_ZERO) // rules.ageing) if rules.ageing > 0 else priority
 
 
-def proceed(turn: Turn, task: Task, *, judged: bool = False) -> None:
+def proceed(turn: Turn, task: Task) -> None:
     """A task that waits goes on to the state that its dependencies, its `when` and its due time ask for."""
     if task.waiting:
         if task.state is not State.BLOCKED:
             turn.move(task, State.BLOCKED)
-    elif task.flags & CONDITIONAL and not judged:
+    elif task.flags & CONDITIONAL and not task.flags & JUDGED:
         task.flags |= JUDGING
         turn.changed[task.number] = task
         turn.cursor(CursorKind.JUDGE, 0)
@@ -120,7 +120,7 @@ def hold(turn: Turn, task: Task, why: Hold, reason: str) -> bool:
     """Keep what waits from starting. Returns whether it waited."""
     if task.state.terminal or task.state is State.RUNNING:
         return False
-    task.flags &= ~JUDGING  # it is judged when it is released
+    task.flags &= ~JUDGING  # if it has not been judged yet, it is when it is released
     if task.state is State.HELD:
         if task.hold == why:
             return False
@@ -170,7 +170,7 @@ def start(turn: Turn, task: Task, slot: str) -> None:
     task.started = turn.now
     task.slot = slot
     turn.move(task, State.RUNNING)
-    limits.reserve(turn, turn.lanes[task.lane])
+    limits.reserve(turn, turn.lanes[task.lane], task.number)
 
 
 def take_back(turn: Turn, task: Task, token: int) -> bool:
@@ -248,7 +248,7 @@ def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
             turn.move(task, State.FAILED, f"over its memory cap {task.ooms} times: {ended.cause or 'memory'}")
         else:
             alone(turn, task)
-            _again(turn, task, "over its memory cap; runs again alone")
+            _again(turn, task, f"over its memory cap, runs again alone: {ended.cause or 'memory'}")
     elif kind is Outcome.RATE_LIMITED:
         # Where there is no limit to put to sleep the task itself waits.
         asleep = turn.lanes[task.lane].key.bucket is not None
@@ -322,7 +322,7 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
     task.tag = 0.0  # a new place: at its old one it would come before all who have waited since
-    task.flags &= ~(UNMET | JUDGING)
+    task.flags &= ~(UNMET | JUDGING | JUDGED)
     if task.number in turn.freed:  # it ended in this very turn: what it had is not free
         turn.freed.remove(task.number)
     task.due = task.finished = task.expires = None

@@ -8,6 +8,7 @@ Debian's cron (docs/semantics.md, "Schedules").
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from gemflowd.model.errors import Invalid
+from gemflowd.model.errors import Invalid, echo
 from gemflowd.model.schedule import Schedule
 
 #: Seconds that a run may be late and is no misfire.
@@ -33,6 +34,9 @@ _NAMES: Final = {
     "@hourly": "0 * * * *",
 }
 _MOST_CHARACTERS: Final = 200
+#: First and last of each field, from seconds to weekdays; and what has a step, by numbers.
+_RANGES: Final = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_STEPS: Final = re.compile(r"(?:\*|(\d{1,9})(?:-(\d{1,9}))?)/(\d{1,9})")
 #: What a local time that came twice may be ahead of the moment that is meant.
 _FOLD: Final = 2 * 3600
 
@@ -66,14 +70,32 @@ def first_run(cron: str, zone: str, now: float) -> float:
     if len(cron) > _MOST_CHARACTERS:
         raise Invalid("invalid_value", f"must have at most {_MOST_CHARACTERS} characters", "cron")
     _zone(zone)
+    _check_steps(cron)
     try:
         run = next_run(cron, zone, now)
     except CronSimError as error:
         help_ = f"write five fields (minute hour day month weekday), six with seconds first, or {', '.join(_NAMES)}"
-        raise Invalid("invalid_value", f"{str(error).lower()} in {cron!r}; {help_}", "cron") from None
+        raise Invalid("invalid_value", f"{str(error).lower()} in {echo(cron)}; {help_}", "cron") from None
     if run is None:
-        raise Invalid("invalid_value", f"{cron!r} is never, as far as 50 years from now", "cron")
+        raise Invalid("invalid_value", f"{echo(cron)} is never, as far as 50 years from now", "cron")
     return run
+
+
+def _check_steps(cron: str) -> None:
+    """A step that is larger than what it steps through comes once, which is not what was meant: cronsim lets it pass.
+
+    Raises: Invalid.
+    """
+    fields = cron.split()
+    for (first, last), field in zip(_RANGES[-len(fields) :], fields, strict=False):
+        for part in field.split(","):
+            span = _STEPS.fullmatch(part)
+            if span is None:
+                continue  # no step, or names
+            begin, end = int(span[1] or first), int(span[2] or last)
+            if int(span[3]) > end - begin:
+                message = f"the step of {echo(part)} is larger than what it steps through, {begin} to {end}"
+                raise Invalid("invalid_value", message, "cron")
 
 
 def next_run(cron: str, zone: str, after: float) -> float | None:
@@ -164,6 +186,4 @@ def _zone(name: str) -> tzinfo:
             return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         pass
-    raise Invalid(
-        "invalid_value", f"{name[:_MOST_CHARACTERS]!r} is no IANA time zone; write Europe/Berlin, or UTC", "zone"
-    )
+    raise Invalid("invalid_value", f"{echo(name)} is no IANA time zone; write Europe/Berlin, or UTC", "zone")

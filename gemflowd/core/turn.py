@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from gemflowd.core.devices import Devices
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
@@ -18,7 +19,7 @@ from gemflowd.model.facts import Reply
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TRANSITIONS, FlowState, State
-from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task
+from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task, shown_id
 
 
 class IllegalTransition(Exception):
@@ -39,6 +40,8 @@ class CursorKind(IntEnum):
     LINK = 9  # take apart the dependencies of a flow that were too many for one turn; target: the flow
     REORDER = 10  # order what is ready anew, the setting `ageing` has changed; target: 0
     JUDGE = 12  # evaluate the conditions of tasks that wait for nothing else any more; target: 0
+    RETRY_TASK = 13  # retry one task with many dependencies; target: the task
+    WAIT = 14  # let a task that was put back wait for its many dependencies anew; target: the task
     UNHANDLED = 11  # release what was held for want of a handler that is there again; target: 0
 
 
@@ -81,6 +84,7 @@ class Turn:
     queues: dict[str, Queue]
     used: dict[str, float]  # named resources that running tasks have
     cursors: dict[tuple[CursorKind, int], Cursor]  # all that are open
+    devices: Devices = field(default_factory=Devices)  # GPUs, and who has them
     # Rows, loaded or new.
     tasks: dict[int, Task] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)
@@ -158,7 +162,12 @@ class Turn:
         flow.counts[state] = flow.counts.get(state, 0) + 1
         self.changed_flows[flow.number] = flow
         self.counts[self.lanes[task.lane].key.queue, state] += 1
-        fields: dict[str, Any] = {"task": task.number, "flow": task.flow, "id": task.id, "type": task.type}
+        fields: dict[str, Any] = {
+            "task": task.number,
+            "flow": task.flow,
+            "id": shown_id(task.id, task.flags),
+            "type": task.type,
+        }
         if task.reason is not None:
             fields["reason"] = task.reason
         self.events.append(Event(_TASK_TOPICS[state], fields))

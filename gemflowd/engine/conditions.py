@@ -11,7 +11,7 @@ from gemflowd import conditions
 from gemflowd.core import machine
 from gemflowd.engine.rows import Rows
 from gemflowd.model.states import State
-from gemflowd.model.task import JUDGING, UNMET, Hold, Task
+from gemflowd.model.task import JUDGED, JUDGING, UNMET, Hold, Task
 
 #: Tasks that are looked at in one go, and what evaluating costs, as rows: at least so many, and one for so many bytes of results.
 _SOME: Final = 20
@@ -41,7 +41,8 @@ def _judge(rows: Rows, task: Task, expression: str) -> int:
     size = sum(size for *_, size in ends)
     reason = _why_not(rows, task, expression, ends, size)
     if reason is None:
-        machine.proceed(rows.turn, task, judged=True)
+        task.flags |= JUDGED
+        machine.proceed(rows.turn, task)
     else:
         task.flags |= UNMET
         rows.turn.move(task, State.SKIPPED, reason[:1000])

@@ -16,7 +16,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
-from gemflowd.model.task import Hold, Task
+from gemflowd.model.task import Hold, Task, shown_id
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
@@ -93,6 +93,8 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
             return
         mean = min((memory.lane_means.get(number, HAND_OVER_SECONDS) for number in lanes), default=HAND_OVER_SECONDS)
         room = min(sum(slot.room(mean) for slot in slots), _MOST, budget - len(starts))
+        if kind is Kind.COROUTINE:
+            room = min(room, _coroutines_left(memory, turn.rules.coroutines))
         if not turn.rules.enabled:
             room = min(room, 1 - len(memory.running))
         if room <= 0:
@@ -104,6 +106,12 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
         if not _start(rows, taken, lanes, placing, starts):
             return
     memory.again = memory.again or len(starts) >= budget
+
+
+def _coroutines_left(memory: Memory, most: int) -> int:
+    """How many more may run. What finishes in a worker that has been replaced counts: its successor has as many slots."""
+    slots = memory.slots.values()
+    return most - sum(len(slot.tasks) for slot in slots if slot.kind is Kind.COROUTINE)
 
 
 def _refill(rows: Rows, lane: int) -> None:
@@ -148,7 +156,10 @@ def _start(
         if must_gather(memory, task):
             begin_to_gather(memory, task, lane, key)
             continue
-        mean = memory.means.of(task.type)
+        if not limits.devices_fit(turn, turn.lanes[lane]):
+            _put_back(memory, [(lane, key)])  # who was taken before it and may not run had made room for it
+            continue
+        mean = memory.expected(task)
         if task.number in bulky:
             mean = max(mean, HAND_OVER_SECONDS)
         memory.lane_means[lane] = mean
@@ -210,12 +221,14 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 token=task.token,
                 attempt=task.attempts + 1,
                 flow=task.flow,
-                id=task.id,
+                id=shown_id(task.id, task.flags),
                 type=task.type,
                 slot=slot.name,
                 body=bodies[task.number],
                 inputs=None if its is None else its.packed(),
                 timeout=task.timeout or rows.memory.timeout_of(task.type) or rules.timeout,
+                memory_mb=task.memory_mb,
+                devices=rows.turn.devices.given(task.number),
             )
         )
 

@@ -7,27 +7,27 @@ The engine runs on a thread of its own, owns the store, and talks to the rest th
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
-from gemflowd.core import machine
-from gemflowd.core.placement import Slot
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import values
 from gemflowd.engine.asleep import sleep_limit
+from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
+from gemflowd.engine.deadlines import Deadlines
 from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
-from gemflowd.engine.schedules import add_schedule, pause_schedule, remove_schedule, run_schedules
+from gemflowd.engine.schedules import add_schedule, pause_schedule, remove_schedule
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.submission import submit
 from gemflowd.engine.upkeep import Upkeep
@@ -35,9 +35,8 @@ from gemflowd.model import facts
 from gemflowd.model.attempt import Ended, Outcome, Start
 from gemflowd.model.effects import Effects, TaskEnded
 from gemflowd.model.errors import Refused, StoreError, StoreFull
-from gemflowd.model.event import WORKER_TOPIC, Event, EventBatch
+from gemflowd.model.event import EventBatch
 from gemflowd.model.rules import Rules
-from gemflowd.model.states import State
 from gemflowd.store.base import Snapshot, Store
 
 log = logging.getLogger("gemflow.queue")
@@ -93,11 +92,14 @@ class Engine:
         self._memory = Memory()
         self._steering = Steering()
         self._upkeep = Upkeep(free_bytes)
-        self._turned_at = 0.0  # the steady time that the last turn knew: what wakes up after it needs another one
+        self._deadlines = Deadlines(clocks, self._steering, self._upkeep)
         self._draining = False
+        self._starting = True  # False: a person wants nothing more to be started for now
         self._stopping = False
         self.opened: Future[Opened] = Future()
         self.refused_outcomes = 0
+        self.memory_tight = False  # as the executor has said last
+        self.free_devices: tuple[float, ...] = ()  # shares of GPUs, 0 to 1; empty: none are known
         self.turns = 0
 
     # The two doors
@@ -120,6 +122,8 @@ class Engine:
                 taken = self._take()
                 begin = self._clocks.steady()
                 effects = self.turn(taken)
+                if log.isEnabledFor(logging.DEBUG):
+                    _log_turn(taken, effects, self._clocks.steady() - begin)
                 if (seconds := self._clocks.steady() - begin) > SLOW_TURN:
                     log.info("a turn with %d facts took %.0f ms", len(taken), seconds * 1e3)
                 self._deliver(effects)
@@ -170,7 +174,7 @@ class Engine:
             log.warning("%d attempts were running when the last daemon ended; their tasks are ready again", len(lost))
             rows = Rows(self._new_turn(), self._store, self._memory)
             self._store.begin()
-            self._end_attempts(rows, lost, unclean=unclean)
+            end_attempts(rows, lost, unclean=unclean)
             self._conclude(rows, len(lost))
             self._store.commit()
         if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
@@ -222,36 +226,8 @@ class Engine:
         return taken
 
     def _patience(self) -> float | None:
-        """Seconds until the next deadline: a task that falls due or expires, a limit that wakes up, a flow that stays open, a
-        schedule's next run."""
-        if self._memory.unblocked and not self._draining:
-            return 0.0
-        steady, wall = self._next_times()
-        times = [until for bucket in self._memory.buckets.values() if (until := bucket.asleep_until) > self._turned_at]
-        if steady is not None:
-            times.append(steady)
-        left = [min(times) - self._clocks.steady()] if times else []
-        if wall is not None:
-            left.append(wall - self._clocks.wall())
-        return max(0.0, min(left)) if left else None
-
-    def _next_times(self) -> tuple[float | None, float | None]:
-        """The next deadlines of stored things, by the steady and by the wall clock."""
-        memory, store = self._memory, self._store
-        if not memory.times_known:
-            oldest = store.oldest_open_flow()
-            times = (
-                store.next_times(wall=False),
-                store.values.next_expiry(),
-                oldest and oldest[1] + self._rules.open_expires,
-                self._upkeep.next_time(store, self._rules, self._clocks),
-            )
-            first = min((time for time in times if time is not None), default=None)
-            memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
-        first, wall = memory.next_times
-        if memory.next_run is not None and not self._draining:
-            wall = min(memory.next_run, wall or math.inf)
-        return first, wall
+        """Seconds until something comes by itself."""
+        return self._deadlines.patience(self._store, self._memory, self._rules, draining=self._draining)
 
     def turn(self, taken: Sequence[facts.Fact]) -> Effects:
         """Decide some facts in one transaction.
@@ -290,13 +266,13 @@ class Engine:
         return Effects(running=len(self._memory.running))
 
     def _try(self, taken: Sequence[facts.Fact]) -> Effects:
-        rules, slots = self._rules, dict(self._memory.slots)
+        rules, slots, devices = self._rules, dict(self._memory.slots), self._memory.devices.copy()
         self._steering.begin()
         try:
             return self._decide_all(taken)
         except Exception as error:
             if isinstance(error, StoreFull) or not isinstance(error, StoreError):
-                self._rules, self._memory.slots = rules, slots
+                self._rules, self._memory.slots, self._memory.devices = rules, slots, devices
                 self._forget()
             raise
 
@@ -308,9 +284,10 @@ class Engine:
             self._decide(rows, fact)
         starts, batch = self._conclude(rows, sum(map(_size, taken)))
         self._store.commit()
-        self._turned_at = turn.steady
+        self._deadlines.turned_at = turn.steady
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
+        self.free_devices = tuple(self._memory.devices.free_shares().values())
         return Effects(
             starts=starts,
             cancels=turn.cancel_requests,
@@ -333,6 +310,7 @@ class Engine:
             buckets=memory.buckets,
             queues=memory.queues,
             used=memory.used,
+            devices=memory.devices,
             cursors=memory.cursors,
             awaited=memory.awaited,
             unblocked=memory.unblocked,
@@ -353,10 +331,10 @@ class Engine:
         self._write(turn)
         self._steering.advance(rows, max(TURN_ROWS // _LEAST_SHARE, TURN_ROWS - touched, 1), lambda: self._write(turn))
         self._write(turn)
-        self._by_the_clock(rows)
+        self._deadlines.carry_out(rows, draining=self._draining)
         self._write(turn)
         memory.again = False
-        starts = [] if self._draining else dispatch(rows, TURN_ROWS)
+        starts = dispatch(rows, TURN_ROWS) if self._starting and not self._draining else []
         self._write(turn)
         batch = None
         if turn.events:
@@ -375,50 +353,17 @@ class Engine:
         self._store.conclude(turn, batch, meta)
         return starts, batch
 
-    def _by_the_clock(self, rows: Rows) -> None:
-        """What is due, what has expired, values of the shared memory too, flows whose next chunk never came, and runs of schedules."""
-        turn, store = rows.turn, self._store
-        for clock, now, next_time in zip((False, True), (turn.steady, turn.now), self._next_times(), strict=True):
-            if next_time is not None and next_time <= now:
-                for task in rows.adopt(store.expired(now, TURN_ROWS, wall=clock)):
-                    machine.expire(turn, task)
-                for task in rows.adopt(store.due(now, TURN_ROWS, wall=clock)):
-                    machine.due(turn, task)
-                if not clock:
-                    self._keep_house(rows)
-                    values.expire(rows)
-                self._memory.times_known = False
-        oldest = store.oldest_open_flow()
-        if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
-            flow = rows.flow(oldest[0])
-            if flow is not None and (CursorKind.DISCARD, flow.number) not in turn.cursors:
-                log.warning("flow f%d was open for too long without another chunk", flow.number)
-                self._steering.expire_open(rows, flow)
-        if not self._draining:
-            if self._memory.next_run is not None and self._memory.next_run <= turn.now:  # a run is a submission
-                self._upkeep.look_at_disk(store, self._memory, turn.rules, turn.steady)
-            run_schedules(rows)
-
-    def _keep_house(self, rows: Rows) -> None:
-        at = self._upkeep.next_time(self._store, rows.turn.rules, self._clocks)
-        if at is not None and at <= rows.turn.steady:
-            self._upkeep.keep_house(rows, self._steering)
-
     # Deciding
 
     def _decide(self, rows: Rows, fact: facts.Fact) -> None:
         turn = rows.turn
         match fact:
             case facts.AttemptsEnded(ended):
-                self._end_attempts(rows, ended)
+                end_attempts(rows, ended)
             case facts.Submit():
                 self._submit(rows, fact)
             case facts.TakenBack(attempts):
-                for number, token in attempts:
-                    task = rows.tasks([number]).get(number)
-                    if task is not None and machine.take_back(turn, task, token):
-                        self._left_slot(task.number, task.state)
-                        self._memory.slow_down(task.slot)
+                take_back(rows, attempts)
             case facts.LogLines(lines):
                 turn.logs.extend(lines)
                 turn.log_lines.extend(lines)
@@ -462,13 +407,18 @@ class Engine:
                 self._memory.times_known = False
                 turn.replies.append((reply, {}))
             case facts.SlotUp() | facts.SlotStopping() | facts.SlotDown():
-                self._slot(turn, fact)
+                change_slot(rows, fact)
             case facts.MemoryTight(tight):
-                self._memory.tight = tight
+                self._memory.tight = self.memory_tight = tight
+            case facts.Devices(ids):
+                self._memory.devices.replace(ids)
             case facts.Catalogue(handlers):
                 self._memory.handlers = {handler.type: handler for handler in handlers}
                 turn.catalogue = handlers
                 turn.cursor(CursorKind.UNHANDLED, 0)
+            case facts.Starts(reply, on):
+                self._starting = on
+                turn.replies.append((reply, {}))
             case facts.Drain():
                 self._draining = True
             case facts.Ping(reply):
@@ -506,44 +456,6 @@ class Engine:
         if turn.new_flows or turn.new_tasks:
             self._write(turn)
 
-    def _end_attempts(self, rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -> None:
-        turn, memory = rows.turn, self._memory
-        rows.tasks([outcome.task for outcome in ended])
-        for outcome in ended:
-            task = turn.tasks.get(outcome.task)
-            before = turn.refused_outcomes
-            machine.outcome(turn, task, outcome, unclean=unclean)
-            if turn.refused_outcomes > before:
-                log.warning(
-                    "outcome %s of task %d refused: its attempt is not the live one", outcome.outcome.word, outcome.task
-                )
-            elif task is not None:
-                self._left_slot(task.number, task.state)
-                turn.seconds[task.number] = outcome.seconds
-                if outcome.outcome is Outcome.DONE:
-                    memory.means.note(task.type, outcome.seconds)
-
-    def _left_slot(self, number: int, state: State) -> None:
-        if state is not State.RUNNING:
-            task = self._memory.running.pop(number, None)
-            slot = self._memory.slots.get(task.slot or "") if task is not None else None
-            if slot is not None:
-                slot.remove(number)
-
-    def _slot(self, turn: Turn, fact: facts.SlotUp | facts.SlotStopping | facts.SlotDown) -> None:
-        slots = self._memory.slots
-        if isinstance(fact, facts.SlotUp):
-            slots[fact.name] = Slot(fact.name, fact.kind, fact.size)
-            turn.events.append(Event(WORKER_TOPIC, {"worker": fact.name, "state": "up", "pid": fact.pid}))
-        elif isinstance(fact, facts.SlotStopping):
-            if fact.name in slots:
-                slots[fact.name].stopping = True
-        elif slots.pop(fact.name, None) is not None:
-            fields: dict[str, object] = {"worker": fact.name, "state": "down", "pid": fact.pid}
-            if fact.cause:
-                fields["cause"] = fact.cause
-            turn.events.append(Event(WORKER_TOPIC, fields))
-
     # When something goes wrong
 
     def _forget(self) -> None:
@@ -575,7 +487,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
-                | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit()
+                | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
@@ -602,6 +514,19 @@ class Engine:
         self._left += rest
         threading.Event().wait(_FULL_PAUSE)
         return effects
+
+
+def _log_turn(taken: Sequence[facts.Fact], effects: Effects, seconds: float) -> None:
+    kinds = Counter(type(fact).__name__ for fact in taken)
+    log.debug(
+        "turn of %.1f ms: %s; %d starts, %d ended, %d events, %d running",
+        seconds * 1e3,
+        ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no facts",
+        len(effects.starts),
+        len(effects.ended),
+        len(effects.events.events) if effects.events is not None else 0,
+        effects.running,
+    )
 
 
 def _parts(fact: facts.Fact) -> list[facts.Fact]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gemflowd.core.turn import Turn
 from gemflowd.engine.rows import Rows
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 from gemflowd.model.facts import NewTask, Submit
 from gemflowd.model.states import State
 from gemflowd.model.task import Task
@@ -30,19 +30,19 @@ def check(rows: Rows, fact: Submit, *, alone: bool) -> Task | None:
             continue
         path = f"tasks[{index}].key"
         if new.key.key in seen:
-            raise Refused("duplicate_key", f"the key {new.key.key!r} is there twice", path)
+            raise Refused("duplicate_key", f"the key {echo(new.key.key)} is there twice", path)
         seen.add(new.key.key)
         holder = _holder(rows, new.key.key)
         if holder is None:
             continue
         if isinstance(holder, int):
-            message = f"task {holder}, which was deleted, has the key {new.key.key!r} until its time is over"
+            message = f"task {holder}, which was deleted, has the key {echo(new.key.key)} until its time is over"
             raise Refused("duplicate_key", message, path)
         if alone and new.key.conflict == "return":
             return holder
         if not (alone and new.key.conflict == "replace" and may_be_replaced(rows.turn, holder)):
             state = holder.state.word
-            raise Refused("duplicate_key", f"task {holder.number} ({state}) has the key {new.key.key!r}", path)
+            raise Refused("duplicate_key", f"task {holder.number} ({state}) has the key {echo(new.key.key)}", path)
     return None
 
 

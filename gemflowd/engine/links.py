@@ -59,15 +59,15 @@ def link(rows: Rows, flow: int) -> tuple[int, bool]:
     return touched, len(pieces) < _PIECES
 
 
-def _stays(rows: Rows, parent: Task, child: Task) -> bool:
-    """Whether what is waited for will tell of its end: not what may still be discarded, or is being deleted."""
-    owner = rows.turn.flows[parent.flow]
-    return parent.flow == child.flow or not (owner.deleted or owner.state == FlowState.OPEN)
+def stays(rows: Rows, flow: int, child: Task) -> bool:
+    """Whether what is waited for in a flow will tell of its end: not what may still be discarded, or is being deleted."""
+    owner = rows.turn.flows[flow]
+    return flow == child.flow or not (owner.deleted or owner.state == FlowState.OPEN)
 
 
 def _link(rows: Rows, child: Task, parent: Task | None, number: int, on: On) -> None:
     turn = rows.turn
-    if parent is None or not _stays(rows, parent, child):
+    if parent is None or not stays(rows, parent.flow, child):
         # The server has looked; it went while this was waiting to be taken apart.
         if not child.state.terminal:
             turn.move(child, State.SKIPPED, f"dependency {number} was deleted")

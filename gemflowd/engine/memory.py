@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from gemflowd.core.devices import Devices
 from gemflowd.core.inputs import Gathering, Inputs
 from gemflowd.core.lanes import Window
+from gemflowd.core.limits import gpus
 from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import Flow, Task, runs_alone
 from gemflowd.store.base import Key, Snapshot
 
 _MOST_FLOWS: Final = 4096
@@ -32,6 +34,7 @@ class Memory:
         self.buckets: dict[str, Bucket] = {}
         self.queues: dict[str, Queue] = {}
         self.used: dict[str, float] = {}  # named resources that running tasks have
+        self.devices = Devices()  # GPUs; what is given of them outlives a failed turn, not the daemon
         self.windows: dict[int, Window] = {}
         self.live: set[int] = set()  # lanes that may have something ready: the others aren't looked at
         self.cursors: dict[tuple[CursorKind, int], Cursor] = {}
@@ -95,7 +98,7 @@ class Memory:
             self._count(self.lanes[task.lane].key)
             running_in = self.slots.get(task.slot or "")
             if running_in is not None:
-                running_in.put(task.number, self.means.of(task.type))
+                running_in.put(task.number, self.expected(task))
 
     def _count(self, key: LaneKey) -> None:
         """A task of that lane runs."""
@@ -105,6 +108,15 @@ class Memory:
             self.queues[key.queue].running += 1
         for name, amount in amounts(key.resources):
             self.used[name] = self.used.get(name, 0.0) + amount
+
+    def expected(self, task: Task) -> float:
+        """Seconds that a task takes, by its type; a whole slot where nothing may be handed over with it.
+
+        Who has devices has its worker for itself, too: else others would wait for them behind what does not need them.
+        """
+        mean = self.means.of(task.type)
+        alone = runs_alone(task) or (self.devices.known and gpus(self.lanes[task.lane]) > 0)
+        return max(mean, HAND_OVER_SECONDS) if alone else mean
 
     def slow_down(self, slot_name: str | None) -> None:
         """Things were taken back from behind a task that takes longer than expected: the slot is full until it ends."""

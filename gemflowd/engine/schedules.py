@@ -22,7 +22,7 @@ from gemflowd.core.turn import CursorKind
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.submission import submit
 from gemflowd.model.attempt import Kind
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 from gemflowd.model.event import SCHEDULE_TOPIC, Event
 from gemflowd.model.facts import AddSchedule, NewTask, PauseSchedule, RemoveSchedule, Submit
 from gemflowd.model.lane import LaneKey
@@ -34,6 +34,8 @@ log = logging.getLogger("gemflow.schedules")
 #: Runs of one turn; runs that are looked at count a fifth each (up to some 0.1 ms).
 MOST_RUNS: Final = 100
 _LOOKED_AT: Final = 5
+#: Schedules in all: they are listed whole.
+MOST_SCHEDULES: Final = 10_000
 #: Of the UUIDs of runs.
 _NAMESPACE: Final = uuid.UUID("5f3f7f0e-5c0b-4d43-9d8b-0f5c9f0a6b6e")
 #: Of the packed tasks. What an older version packed must be read for as long as its databases are.
@@ -47,13 +49,15 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
     """A new schedule, or another one in place of that name; what ran of the old one counts on.
 
     Raises:
-        Refused: `conflict`, or `invalid_value` for what is no cron expression or no zone.
+        Refused: `conflict`, `too_many_schedules`, or `invalid_value` for what is no cron expression or no zone.
     """
     now, table = rows.turn.now, rows.store.schedules
     first = first_run(fact.cron, fact.zone, now)
     old = table.get(fact.name)
     if old is not None and not fact.replace:
-        raise Refused("conflict", f"there is a schedule {fact.name!r} already; say `replace`, or remove it", "name")
+        raise Refused("conflict", f"there is a schedule {echo(fact.name)} already; say `replace`, or remove it", "name")
+    if old is None and table.count() >= MOST_SCHEDULES:
+        raise Refused("too_many_schedules", f"there are {MOST_SCHEDULES} schedules already; remove one first", "name")
     created = now
     if old is not None:
         _drop_waiting(rows, old, "replaced")
@@ -116,7 +120,7 @@ def remove_schedule(rows: Rows, fact: RemoveSchedule) -> dict[str, Any]:
 def _get(rows: Rows, name: str) -> Schedule:
     schedule = rows.store.schedules.get(name)
     if schedule is None:
-        raise Refused("not_found", f"there is no schedule {name!r}", "name")
+        raise Refused("not_found", f"there is no schedule {echo(name)}", "name")
     return schedule
 
 

@@ -11,11 +11,22 @@ from gemflowd.core.turn import Chunk, CursorKind, Turn
 from gemflowd.engine import keys
 from gemflowd.engine.links import put_aside
 from gemflowd.engine.rows import Rows
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 from gemflowd.model.facts import MOST_EDGES, Grow, NewDependency, NewTask, Submit, TaskNumber
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import FlowState, State, satisfies
-from gemflowd.model.task import CLAIMING, CONDITIONAL, DUE_WALL, EXPIRES_WALL, KEYED, Dependency, Flow, Hold, Task
+from gemflowd.model.task import (
+    CLAIMING,
+    CONDITIONAL,
+    DUE_WALL,
+    EXPIRES_WALL,
+    INTEGER_ID,
+    KEYED,
+    Dependency,
+    Flow,
+    Hold,
+    Task,
+)
 from gemflowd.store.base import Addition
 
 
@@ -29,7 +40,7 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
         Refused: nothing of this request was decided; the turn is as before.
     """
     turn = rows.turn
-    if fact.grow is not None:
+    if fact.grow is not None and fact.repeats is None:
         return grow(rows, fact, fact.grow, accepting=accepting)
     added = rows.store.keys.addition(fact.submission)
     if added is not None:
@@ -41,6 +52,8 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
         repeated = _repeat(rows, flow, fact)
         if repeated is not None:
             return _reply(rows, flow, repeated, repeated=True)
+        if fact.repeats is not None:
+            raise _gone()
         if flow.state != FlowState.OPEN:
             raise Refused(
                 "submission_closed",
@@ -51,6 +64,8 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
             raise Refused(
                 "submission_offset", f"the next chunk begins at offset {arrived}, not {fact.offset}", "offset"
             )
+    if fact.repeats is not None:
+        raise _gone()
     may_add(rows, fact, accepting=accepting)
     if flow is None and fact.offset:
         raise Refused("submission_offset", "this submission is not known: its first chunk begins at offset 0", "offset")
@@ -70,6 +85,10 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
     if fact.complete:
         _complete(rows, flow)
     return _reply(rows, flow, chunk, repeated=False)
+
+
+def _gone() -> Refused:
+    return Refused("conflict", "what this submission repeats is being deleted", "submission")
 
 
 def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, object]:
@@ -207,7 +226,8 @@ def _repeat(rows: Rows, flow: Flow, fact: Submit) -> Chunk | None:
     Raises:
         Refused: `submission_reused`, the same place with other content.
     """
-    wanted = (flow.number, fact.offset, len(fact.tasks), fact.complete)
+    count = len(fact.tasks) if fact.repeats is None else fact.repeats
+    wanted = (flow.number, fact.offset, count, fact.complete)
     chunk = next((c for c in rows.turn.chunks if (c.flow, c.offset, c.count, c.complete) == wanted), None)
     chunk = chunk or rows.store.chunk(*wanted)
     if chunk is not None and chunk.digest == fact.digest:
@@ -300,6 +320,8 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         flags |= CONDITIONAL
     if new.key is not None and new.key.ttl is None:
         flags |= KEYED
+    if new.integer_id:
+        flags |= INTEGER_ID
     return Task(
         number=number,
         flow=flow.number,
@@ -320,6 +342,7 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         depth=depth,
         size=len(new.body),
         rules=new.rules,
+        memory_mb=new.memory_mb,
     )
 
 
@@ -333,7 +356,9 @@ def _find_parents(rows: Rows, flow: Flow | None, fact: Submit) -> dict[tuple[int
         ids = {task.id: index for index, task in enumerate(fact.tasks) if task.id is not None}
         for name in rows.named(flow.number, list(ids)) if ids else ():
             raise Refused(
-                "duplicate_id", f"the flow has a task {name!r} already, in an earlier chunk", f"tasks[{ids[name]}].id"
+                "duplicate_id",
+                f"the flow has a task {echo(name)} already, in an earlier chunk",
+                f"tasks[{ids[name]}].id",
             )
     if sum(len(new.deps) for new in fact.tasks) > MOST_EDGES:
         return {}  # the server has looked them up; they are taken apart later
@@ -388,7 +413,7 @@ def _parent(
         parent, name = by_name[target.flow].get(target.id), f"task f{target.flow}/{target.id}"
     else:
         parent = by_name[flow.number].get(target) if flow is not None else None
-        name = f"task {target!r} in this flow (a dependency must be in the same or an earlier chunk)"
+        name = f"task {echo(target)} in this flow (a dependency must be in the same or an earlier chunk)"
     if parent is None:
         raise Refused("unknown_dependency", f"there is no {name}", dependency.path)
     return parent

@@ -1,7 +1,7 @@
 """Keeping house: what is old goes, the log is carried over, room on the disk is looked after. In small steps, and only when
 its time has come: a round begins when the first thing is old enough, at most one a minute, and takes as many turns as it needs.
 
-Does not cover: how it is stored (`store.base.Upkeep`), how a flow is removed (`engine.steering`).
+Does not cover: how it is stored (`store.base.Upkeep`), how a flow is removed (`engine.cursors`).
 """
 
 from __future__ import annotations

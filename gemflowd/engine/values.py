@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gemflowd.engine.rows import Rows
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 from gemflowd.model.event import MEMORY_TOPIC, Event
 from gemflowd.model.facts import DeleteValue, SetValue, Speaker
 from gemflowd.model.states import State
@@ -100,7 +100,7 @@ def _compare(rows: Rows, fact: SetValue | DeleteValue, stored: HeldValue | None)
     if version == fact.version:
         return
     has = f"has version {version}" if version else "does not exist"
-    raise Refused("version_mismatch", f"the key {fact.key!r} in {fact.namespace!r} {has}", "version")
+    raise Refused("version_mismatch", f"the key {echo(fact.key)} in {echo(fact.namespace)} {has}", "version")
 
 
 def _check_size(rows: Rows, fact: SetValue, stored: HeldValue | None) -> None:

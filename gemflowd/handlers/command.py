@@ -1,21 +1,22 @@
 """The task type `command`: a program in any language, spoken to by its pipes.
 
-Covers: what goes in (arguments, environment, standard input), what comes out (standard output as the result, standard
-error as the task's log), and what an exit code means. Does not cover how the program is started, fed and ended
+Covers: what goes in (arguments, environment, standard input, the directory it runs in), what comes out (standard output as the
+result, standard error as the task's log), and what an exit code means. Does not cover how the program is started, fed and ended
 without leaving anything behind: `subprocesses`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from gemflowd.handlers.contents import as_bytes, as_json, parsed
 from gemflowd.handlers.errors import Permanent, Transient
 from gemflowd.handlers.registry import task
 from gemflowd.handlers.subprocesses import OutputTooLarge, Program, run_program
+from gemflowd.handlers.workspace import NAME_SCHEMA, workspace
 
 if TYPE_CHECKING:
     from gemflowd.worker.context import Context
@@ -34,6 +35,7 @@ _SCHEMA: Final[dict[str, Any]] = {
         "env": {"type": "object", "additionalProperties": {"type": "string"}},
         "stdin": {},
         "cwd": {"type": "string", "minLength": 1},
+        "workspace": NAME_SCHEMA,
     },
     "required": ["args"],
     "additionalProperties": False,
@@ -49,30 +51,40 @@ def command(data: dict[str, Any], context: Context) -> dict[str, Any]:
         env: variables in addition to the worker's.
         stdin: a string goes in as it is, any other value as JSON, null means none. Where it is left out, the program
             gets `{id: result, …}` of the task's dependencies as JSON, or nothing when there are none.
-        cwd: the directory it runs in.
+        cwd: the directory it runs in: relative to the workspace, which is where it runs without one, or absolute.
+        workspace: a name, for a workspace that flows share; otherwise the flow's own.
 
     The program leads a process group; when it ends, what it left running in that group is killed. Exit code 0 gives
     `{stdout, exit_code}`, with `stdout` parsed where it is JSON (and as bytes where it is not UTF-8). 64 and 65
     fail the task at once; 75 and all others are tried again.
 
     Raises:
-        Permanent: `not_found`, `not_executable`, `bad_arguments`, `usage`, `data_error`, `output_too_large`.
+        Permanent: `not_found`, `not_executable`, `bad_arguments`, `usage`, `data_error`, `output_too_large`, and for `cwd`
+            `outside_workspace`, `not_a_directory`.
         Transient: `temporary`, `exit_code`, `signal`, `not_started`.
     """
+    environment = {**context.process_environment(), **data.get("env", {})}
+    with _directory(data, context) as cwd:
+        return run(list(data["args"]), environment, cwd, _standard_input(data, context), context)
+
+
+def run(
+    args: list[str], environment: dict[str, str], cwd: str | None, stdin: bytes | None, context: Context
+) -> dict[str, Any]:
+    """Run a program for a task: as `command`."""
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     def log(line: str) -> None:
         tail.append(line)
         context.log(line, "stderr")
 
-    limit = int(float(context.settings.get("max_result_mb") or _DEFAULT_MAX_RESULT_MB) * 1024 * 1024)
     program = Program(
-        args=list(data["args"]),
-        env={**context.process_environment(), **data.get("env", {})},
-        cwd=data.get("cwd"),
-        stdin=_standard_input(data, context),
+        args=args,
+        env=environment,
+        cwd=cwd,
+        stdin=stdin,
         pass_fds=context.pass_fds,
-        max_output=limit,
+        max_output=max_result(context),
         grace=context.grace,
     )
     try:
@@ -80,60 +92,31 @@ def command(data: dict[str, Any], context: Context) -> dict[str, Any]:
     except OutputTooLarge as error:
         raise Permanent(str(error), code="output_too_large") from None
     if exit_code == 0:
-        return {"stdout": _result(output), "exit_code": 0}
-    raise _failure(exit_code, data["args"][0], tail)
+        return {"stdout": parsed(output), "exit_code": 0}
+    raise _failure(exit_code, args[0], tail)
+
+
+def max_result(context: Context) -> int:
+    """Bytes of the largest result of a task."""
+    return int(float(context.settings.get("max_result_mb") or _DEFAULT_MAX_RESULT_MB) * 1024 * 1024)
+
+
+@contextmanager
+def _directory(data: dict[str, Any], context: Context) -> Iterator[str | None]:
+    """The directory that a program is to run in, as a path that is good while the block lasts."""
+    cwd = data.get("cwd")
+    # A context that was made without a daemon has no place for workspaces: then the program runs where we are.
+    if (cwd is not None and cwd.startswith("/")) or not context.settings.get("workspace"):
+        yield cwd
+        return
+    with workspace(context, data.get("workspace")) as files, files.directory_named(cwd or "") as descriptor:
+        yield f"/proc/self/fd/{descriptor}"  # the child has it until it is another program: no name that could be changed
 
 
 def _standard_input(data: dict[str, Any], context: Context) -> bytes | None:
     if "stdin" not in data:
-        return _json(dict(context.results)) if context.results else None
-    value = data["stdin"]
-    if value is None or isinstance(value, bytes):
-        return value
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else _json(value)
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, default=_bytes_as_json).encode("utf-8", "surrogatepass")
-
-
-def _bytes_as_json(value: Any) -> dict[str, str]:
-    if isinstance(value, bytes):
-        return {"$bytes": base64.b64encode(value).decode("ascii")}
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")
-
-
-def _result(output: bytes) -> Any:
-    """Standard output as a value: parsed JSON, else text, else (not UTF-8) bytes."""
-    try:
-        text = output.decode("utf-8")
-    except UnicodeDecodeError:
-        return output
-    try:
-        value = json.loads(text, parse_float=_float, parse_int=_integer, parse_constant=_refuse_constant)
-        if "\\u" in text:  # an escaped lone surrogate is legal JSON, but no text that could be stored
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):
-        return text
-    return value
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _integer(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:  # MessagePack has no larger ones; as text no digit is lost
-        raise ValueError(text)
-    return value
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(text)  # NaN and the infinities are not JSON
+        return as_json(dict(context.results)) if context.results else None
+    return None if data["stdin"] is None else as_bytes(data["stdin"])
 
 
 def _failure(exit_code: int, name: str, tail: deque[str]) -> Permanent | Transient:

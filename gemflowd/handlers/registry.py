@@ -22,9 +22,11 @@ from gemflowd.model.attempt import HandlerInfo, Kind
 
 #: Modules that are always loaded.
 BUILT_IN: Final = (
+    "gemflowd.handlers.analysis.handler",
     "gemflowd.handlers.basic",
     "gemflowd.handlers.command",
     "gemflowd.handlers.gemini.handler",
+    "gemflowd.handlers.tool.handler",
 )
 ENTRY_POINTS: Final = "gemflow.tasks"
 #: Bytes of a schema as JSON: it goes to the daemon in one packet, and to every client that asks for the catalogue.

@@ -4,9 +4,10 @@ Formats: `human` (coloured on a terminal), `logfmt` (`key=value`, always one lin
 `auto` is `human` on a terminal and `logfmt` elsewhere. Under journald a line begins with its priority (sd-daemon(3))
 and carries no time, since journald knows it.
 
-Loggers are named `gemflow.<room>`. `DEBUG=parallel:*` shows the debug lines of all of them,
-`DEBUG=parallel:queue,parallel:pool` those of `gemflow.queue` and `gemflow.pool`. Fields are given by `extra`:
-`log.info("started", extra={"task": 42})`.
+Loggers are named `gemflow.<room>`, see `model.debugging`. `DEBUG=parallel:*` shows the debug lines of all of them,
+`DEBUG=parallel:queue,parallel:pool` those of `gemflow.queue` and `gemflow.pool`, `DEBUG=parallel:*,-parallel:server` all but
+those of `gemflow.server`: as in npm's `debug`, where `*` stands for any letters and `-` wins. Debug lines have numbers,
+names and sizes, never what a task or a request holds. Fields are given by `extra`: `log.info("started", extra={"task": 42})`.
 
 Known secrets are blanked in all that is written, tracebacks included. That is a net: no code may log one on purpose.
 """
@@ -22,6 +23,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
+from gemflowd.model.debugging import ROOMS, rooms_of
+
 ROOT: Final = "gemflow"
 FORMATS: Final = ("auto", "json", "logfmt", "human")
 SECRET_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
@@ -36,6 +39,7 @@ _PLAIN: Final = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
 _CONTROL: Final = {code: "�" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
 
 _secrets: set[str] = set()
+_style = "auto"
 
 
 def add_secret(value: str) -> None:
@@ -67,7 +71,9 @@ def set_up(
     Returns:
         the logger `gemflow`, whose children the rooms use.
     """
+    global _style
     assert style in FORMATS, style
+    _style = style
     for name in SECRET_VARIABLES:
         add_secret(environ.get(name, ""))
     stream = sys.stderr if stream is None else stream
@@ -80,16 +86,17 @@ def set_up(
     return logging.getLogger(ROOT)
 
 
+def style() -> str:
+    """The format that this process was set up with, for the processes that it starts."""
+    return _style
+
+
 def _set_levels(debug: str) -> None:
     root = logging.getLogger(ROOT)
-    root.setLevel(logging.INFO)
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith(f"{ROOT}."):
-            logging.getLogger(name).setLevel(logging.NOTSET)
-    for word in re.split(r"[\s,]+", debug):  # other programs' words in it are not for us
-        scope, _, room = word.partition(":")
-        if scope == "parallel" and room:
-            (root if room == "*" else root.getChild(room)).setLevel(logging.DEBUG)
+    shown = rooms_of(debug)
+    root.setLevel(logging.DEBUG if len(shown) == len(ROOMS) else logging.INFO)
+    for room in ROOMS:
+        root.getChild(room).setLevel(logging.DEBUG if room in shown else logging.NOTSET)
 
 
 def _formatter(style: str, stream: TextIO, environ: Mapping[str, str]) -> logging.Formatter:

@@ -33,6 +33,11 @@ class Notifier:
             self.watchdog = int(microseconds) / 1e6
 
     @property
+    def listens(self) -> bool:
+        """Whether there is a service manager that wants to be told."""
+        return bool(self._address)
+
+    @property
     def feed_every(self) -> float | None:
         """Seconds between two calls of `alive`: half of `watchdog`, as sd_watchdog_enabled(3) advises."""
         return None if self.watchdog is None else self.watchdog / 2

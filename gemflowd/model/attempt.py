@@ -44,7 +44,7 @@ class Start:
     token: int
     attempt: int  # ordinal, from 1, lost ones included
     flow: int
-    id: str | None
+    id: int | str | None  # as it was given
     type: str
     slot: str
     body: bytes

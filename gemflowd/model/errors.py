@@ -40,15 +40,29 @@ CODES: Final[dict[str, str]] = {
     "stale_attempt": "the attempt that speaks is not the live one of its task any more",
     "version_mismatch": "the value has another version than the one that was to be replaced",
     "too_large": "a value, or all of them together, would be larger than the settings allow",
+    "too_many_schedules": "there are 10,000 schedules already; remove one first",
     "submission_closed": "the flow of that submission is complete and takes no more chunks",
     "not_found": "no task, flow, submission or setting of that name exists",
     "conflict": "the thing is in a state in which this can't be done",
+    "invalid_config": "the settings could not be read again; the message lists every problem, and nothing was changed",
     "draining": "the daemon is stopping and takes no new work",
     "overloaded": "too many requests of this client are unanswered",
     "queue_full": "the queue holds `max_queued_bytes` already; running work goes on. Submit again later",
     "disk_full": "the disk is full, or nearly; running work goes on",
     "internal": "a defect of the daemon; its log has the traceback",
 }
+
+
+#: Characters of what was sent that a refusal says again.
+_ECHOED: Final = 80
+
+
+def echo(value: object) -> str:
+    """What was sent, for a refusal's message: quoted, and not all of it where it is long."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= _ECHOED else f"{value[:_ECHOED]}…")
+    shown = repr(value)
+    return shown if len(shown) <= _ECHOED else f"{shown[:_ECHOED]}…"
 
 
 class GemflowError(Exception):

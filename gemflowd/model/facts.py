@@ -73,6 +73,8 @@ class NewTask:
     when: str | None = None
     key: UniqueKey | None = None
     estimate: float | None = None  # seconds
+    memory_mb: int | None = None
+    integer_id: bool = False  # that is how `id` was given
 
 
 @dataclass(slots=True)
@@ -89,6 +91,9 @@ class Submit:
     stream: bool = False
     critical_path: bool = False
     grow: Grow | None = None
+    repeats: int | None = (
+        None  # it has so many tasks, which need not be read again: it is taken as a repeat, or not at all
+    )
 
 
 @dataclass(slots=True)
@@ -221,6 +226,14 @@ class ClockSet:
 
 
 @dataclass(slots=True)
+class Starts:
+    """Start nothing more until told otherwise, or start things again. Not kept over a restart."""
+
+    reply: Reply
+    on: bool
+
+
+@dataclass(slots=True)
 class Configure:
     """Settings changed at run time, stored with the turn; None resets. `rules` are those that follow from them."""
 
@@ -282,6 +295,16 @@ class MemoryTight:
 
 
 @dataclass(slots=True)
+class Devices:
+    """The GPUs that attempts can be given, as CUDA_VISIBLE_DEVICES names them; empty: none are known, amounts alone count.
+
+    Said once, before the first slot. What a recovered attempt had is not among what is given: it runs no more.
+    """
+
+    ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
 class Catalogue:
     """The task types of a nursery."""
 
@@ -309,5 +332,5 @@ Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
     | SetValue | DeleteValue | SleepLimit | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
-    | SlotUp | SlotStopping | SlotDown | MemoryTight | Catalogue | Drain | Ping | Stop
+    | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop
 )  # fmt: skip

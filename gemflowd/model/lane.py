@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from gemflowd.model.attempt import Kind
 
@@ -35,6 +36,10 @@ class Queue:
     paused: bool = False
     most: int | None = None  # of its tasks at a time
     running: int = 0  # not stored
+
+
+#: The resource that stands for devices: whole ones, or a share of one.
+GPU: Final = "gpu"
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gemflowd.model.errors import Invalid
+from gemflowd.model.errors import Invalid, echo
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER
 
 _TASKS = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?", re.ASCII)
@@ -51,7 +51,7 @@ def parse(value: object, path: str) -> Ref:
                 return TaskRange(first, last)
         elif (match := _FLOW.fullmatch(value)) is not None and 0 < int(match[1]) <= MAX_NUMBER:
             return NamedTask(int(match[1]), match[2]) if match[2] else FlowRef(int(match[1]))
-    raise Invalid("invalid_value", f"{value!r} is no reference; write 42, 42-48, f7 or f7/some-id", path)
+    raise Invalid("invalid_value", f"{echo(value)} is no reference; write 42, 42-48, f7 or f7/some-id", path)
 
 
 def parse_all(values: list[object], path: str = "refs") -> list[Ref]:

@@ -16,6 +16,7 @@ class Rules:
     crash_limit: int = 3
     lost_limit: int = 10
     fair: bool = True
+    coroutines: int = 1 << 30  # at a time, also while a worker that has been replaced finishes some
     enabled: bool = True  # False: one task at a time, in order
     max_inputs_bytes: int = 64 * 1024 * 1024
     memory_limit: int = 1  # attempts over their memory cap before a task fails

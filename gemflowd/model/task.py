@@ -16,7 +16,9 @@ CONDITIONAL: Final = 8  # it has a `when`
 LINKING: Final = 16  # some of its dependencies are not taken apart yet; counted in `waiting` as one
 UNMET: Final = 64  # skipped by its `when`
 JUDGING: Final = 128  # everything is settled, and its `when` is to be evaluated; in an index: never renumber
+JUDGED: Final = 256  # it was found true; only a person's retry asks again
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
+INTEGER_ID: Final = 512  # its id was given as an integer, and is shown as one
 
 
 class Hold(IntEnum):
@@ -67,6 +69,17 @@ class Task:
     size: int = 0  # bytes of its body
     ooms: int = 0  # attempts that were over their memory cap
     rules: str | None = None  # retries by class or code of the error, JSON
+    memory_mb: int | None = None  # its own cap; None: that of its worker
+
+
+def shown_id(name: str | None, flags: int) -> int | str | None:
+    """A task's id as it was given: 1 and "1" name the same task, and are not the same to a program."""
+    return int(name) if name is not None and flags & INTEGER_ID else name
+
+
+def runs_alone(task: Task) -> bool:
+    """Whether it has a blocking worker for itself, and nothing is handed over with it: its memory is measured, not a neighbour's."""
+    return task.memory_mb is not None or task.ooms > 0
 
 
 @dataclass(slots=True, frozen=True)

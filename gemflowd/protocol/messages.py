@@ -76,7 +76,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] = {}
     agent: str | None = None
     task: str | None = None
-    memory_mb: float | None = None  # documented, not carried out yet
+    memory_mb: int | None = None
 
 
 class Dep(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,6 +108,7 @@ class List(Body):
     queue: str | None = None
     flow: int | None = None
     since: float | None = None
+    metadata: dict[str, Any] = {}
     limit: int = 100
     after: int = 0
 
@@ -219,6 +220,7 @@ class Profile(Body):
 class Config(Body):
     set: dict[str, Any] = {}
     reset: list[str] = []
+    reset_all: bool = False
 
 
 class Subscribe(Body):
@@ -235,6 +237,10 @@ class Snapshot(Body):
     """`db_snapshot`."""
 
     path: str
+
+
+class Drain(Body):
+    off: bool = False
 
 
 class Shutdown(Body):
@@ -271,7 +277,7 @@ def _invalid(text: str, path: str) -> Invalid:
         text = f"the field `{field[1]}` is required"
     elif field is not None and "unknown field" in text:
         code, place = "unknown_field", join(place, field[1])
-        text = f"there is no field `{field[1]}`"
+        text = f"there is no field `{field[1][:80]}`"
     return Invalid(code, text, join(path, place) or None)
 
 

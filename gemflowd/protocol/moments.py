@@ -20,11 +20,11 @@ def parse_moment(value: Any) -> float:
         try:
             moment = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise ValueError(f"{value!r} is not a moment; write it as 2030-01-31T08:00:00+01:00") from None
+            raise ValueError(f"{value[:80]!r} is not a moment; write it as 2030-01-31T08:00:00+01:00") from None
     if not isinstance(moment, datetime):
         if isinstance(moment, date):
             raise ValueError(f"{value} has no time of day")  # noqa: TRY004
         raise ValueError("a moment is ISO 8601 with a zone, or seconds since the epoch")  # noqa: TRY004
     if moment.tzinfo is None:
-        raise ValueError(f"{value} has no zone; end it with Z or +01:00")
+        raise ValueError(f"{str(value)[:80]} has no zone; end it with Z or +01:00")
     return moment.timestamp()

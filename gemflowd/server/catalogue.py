@@ -9,7 +9,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from gemflowd.model.attempt import HandlerInfo
-from gemflowd.model.errors import ConfigError, Invalid
+from gemflowd.model.errors import ConfigError, Invalid, echo
 from gemflowd.templates import has_template
 
 #: Problems of one task's data that are looked at: more than one only where some may be about templates.
@@ -53,7 +53,9 @@ class Catalogue:
         info = self._handlers.get(task_type)
         if info is None:
             known = ", ".join(sorted(self._handlers)) or "none"
-            raise Invalid("unknown_type", f"no handler for task type {task_type!r}; there are: {known}", f"{path}.type")
+            raise Invalid(
+                "unknown_type", f"no handler for task type {echo(task_type)}; there are: {known}", f"{path}.type"
+            )
         validator = self._validators[task_type]
         try:
             if not validator.is_valid(data):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,20 +38,28 @@ class Configuration(Protocol):
 
     def table(self) -> list[Body]: ...
     def profile(self) -> Body: ...
-    def change(self, values: Mapping[str, Any], reset: Sequence[str], reply: Reply) -> None:
-        """Check, store and apply changes at run time. Raises `Refused`."""
+    def change(self, values: Mapping[str, Any], reset: Sequence[str] | None, reply: Reply) -> None:
+        """Check, store and apply changes at run time; `reset` None gives everything back. Raises `Refused`."""
         ...
 
     def size(self) -> Body:
-        """`{count, slots: {blocking, coroutine}}`."""
+        """`{count, origin, slots: {blocking, coroutine}}`."""
         ...
 
     def resources(self) -> Mapping[str, float]:
         """The named amounts that there are in all."""
         ...
 
+    def check_cap(self, memory_mb: int, path: str) -> None:
+        """Raises `Refused`: a worker has more before its first task."""
+        ...
+
     def enabled(self) -> bool:
         """Whether more than one task runs at a time."""
+        ...
+
+    def monitoring(self) -> bool:
+        """Whether statistics are sampled and published."""
         ...
 
 
@@ -104,7 +112,7 @@ class Desk:
     personas: Personas
     validator: Validator
     waiters: Waiters
-    identity: Callable[[], Body]  # version, pid, epoch, state, started, events
+    identity: Callable[[], Body]  # version, pid, epoch, state, drain, started, events
     stats: Callable[[], Body]
     workers: Callable[[], list[Body]]
     progress: Callable[[], Mapping[int, Body]]  # of running attempts, by task
@@ -112,6 +120,12 @@ class Desk:
     now: Callable[[], float]
     moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
     shutdown: Callable[[bool], None]
+    free_devices: Callable[[], Sequence[float]]  # of each GPU its free share; empty: none are known
+    memory_tight: Callable[[], bool]  # all workers together have what they may: no blocking task starts
+    drain: Callable[[bool, Reply], None]  # start nothing more, or go on
+    reload: Callable[[], Awaitable[Body]]  # `{changed, pending, restarting}`; raises `Refused`
+    check: Callable[[], list[Body]]  # `{check, state, message, remedy}`; on any thread
+    restart_workers: Callable[[], int]  # how many will be replaced
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID

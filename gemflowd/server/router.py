@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -187,7 +188,7 @@ class Router:
 class _Answer:
     """Answers one request, once; whoever decides it calls this on the loop's thread."""
 
-    __slots__ = ("_delimiter", "_done", "_id", "_identity", "_router", "client")
+    __slots__ = ("_began", "_delimiter", "_done", "_id", "_identity", "_op", "_router", "client")
 
     def __init__(self, router: Router, identity: bytes, delimiter: bool) -> None:
         self._router = router
@@ -195,6 +196,8 @@ class _Answer:
         self._delimiter = delimiter
         self._id: object = None
         self._done = False
+        self._op = "-"
+        self._began = time.monotonic()
         self.client: Client | None = None
 
     def read_id(self, frame: bytes) -> None:
@@ -236,6 +239,7 @@ class _Answer:
         if not isinstance(body, dict):
             raise Invalid("wrong_type", "must be a map", "body")
         codec.check_fields(body)
+        self._op = op
         return op, body
 
     def __call__(self, result: dict[str, Any] | Refused) -> None:
@@ -250,6 +254,11 @@ class _Answer:
             except (TypeError, ValueError, OverflowError):
                 log.exception("a reply could not be encoded")
                 frame = codec.refusal(self._id, Refused("internal", "the reply could not be encoded").to_wire())
+        if log.isEnabledFor(logging.DEBUG):
+            outcome = result.code if isinstance(result, Refused) else "ok"
+            milliseconds = (time.monotonic() - self._began) * 1e3
+            peer = self._identity.hex()
+            log.debug("%s of %s: %s, %d bytes, %.1f ms", self._op, peer, outcome, len(frame), milliseconds)
         parts = [self._identity, b"", frame] if self._delimiter else [self._identity, frame]
         client = self.client
         if client is not None:

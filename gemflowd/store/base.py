@@ -59,6 +59,16 @@ class ParentEdge(NamedTuple):
     on: On
 
 
+class ParentState(NamedTuple):
+    """A dependency of one task. `flow` and `state` are None where what it depends on is gone."""
+
+    parent: int
+    on: On
+    settled: bool
+    flow: int | None
+    state: State | None
+
+
 class Addition(NamedTuple):
     """What a submission came to that is no flow of its own: tasks added to one, or the task that held its unique key."""
 
@@ -220,6 +230,7 @@ class ScheduleTable(Protocol):
         """The task as it was given, MessagePack."""
         ...
 
+    def count(self) -> int: ...
     def put(self, schedule: Schedule, shown: bytes, task: bytes) -> None:
         """A new one, or another one of the same name."""
         ...
@@ -293,13 +304,24 @@ class Store(Protocol):
         """Tasks whose `when` is to be evaluated."""
         ...
 
-    def ready_in(self, after: int, last: int) -> list[Task]: ...
+    def placed_in(self, after: int, last: int) -> list[Task]:
+        """Tasks of a range of numbers that have a place in the order, also those that are elsewhere at the moment."""
+        ...
+
     def oldest_open_flow(self) -> tuple[int, float] | None:
         """The open flow whose last chunk came longest ago: number, time."""
         ...
 
     def open_edges(self, parent: int, after: int, limit: int) -> list[Edge]: ...
     def parents(self, children: Sequence[int]) -> list[ParentEdge]: ...
+    def count_parents(self, child: int) -> int:
+        """How many dependencies of a task are stored."""
+        ...
+
+    def parents_page(self, child: int, after: int, limit: int) -> list[ParentState]:
+        """Some of them, by number."""
+        ...
+
     def children(self, parents: Sequence[int]) -> list[int]: ...
     def flow_tasks(self, flow: int, after: int, limit: int) -> list[Task]: ...
 

@@ -19,7 +19,7 @@ import apsw
 
 from gemflowd.model.errors import Invalid, Refused, StoreError, StoreFull
 from gemflowd.store.checks import problems
-from gemflowd.store.files import Stopped, copy_database
+from gemflowd.store.files import Stopped, copy_database, sweep
 from gemflowd.store.sqlite import open_connection
 
 #: Files that the daemon keeps beside the database.
@@ -34,6 +34,7 @@ class Copies:
     """
 
     def __init__(self, path: Path) -> None:
+        sweep(path.parent)
         self._path = path
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

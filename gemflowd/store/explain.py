@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import apsw
 
+from gemflowd.core.devices import fits
 from gemflowd.model.attempt import Kind
-from gemflowd.model.lane import amounts
+from gemflowd.model.lane import GPU, amounts
 from gemflowd.model.states import On, State
-from gemflowd.model.task import DUE_WALL, Hold, Task
+from gemflowd.model.task import DUE_WALL, Hold, Task, shown_id
 
 Body = dict[str, Any]
 #: Dependencies that are named, and tasks ahead that are counted.
@@ -24,6 +25,7 @@ def explain(
     task: Task,
     limits: Mapping[str, float],
     resources: Mapping[str, float],
+    devices: Sequence[float],
 ) -> Body:
     """The body of `explain`, without what only the daemon's other rooms know, and with `kind`, that of its worker.
 
@@ -31,6 +33,7 @@ def explain(
         named: the queries of queries.sql.
         limits: the buckets that sleep, and until when.
         resources: the named amounts that there are.
+        devices: of each GPU its free share; none where none are known.
     """
     queue, bucket, kind, opened, needs = db.execute(
         "SELECT queue, bucket, kind, open, resources FROM lane WHERE number = ?", (task.lane,)
@@ -52,7 +55,9 @@ def explain(
         if task.hold == Hold.HANDLER:
             reasons.append({"code": "missing_handler", "type": task.type, "message": task.reason or ""})
         else:
-            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; `release` lets it go on"})
+            whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
+            what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
+            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
     else:
         if not opened:
             reasons.append({"code": "receiving", "message": f"flow f{task.flow} is still being received"})
@@ -60,7 +65,7 @@ def explain(
         if bucket in limits:
             message = f"the limit {bucket} sleeps: the other side said so"
             reasons.append({"code": "limit_asleep", "bucket": bucket, "until": limits[bucket], "message": message})
-        reasons += _resources(db, needs, resources)
+        reasons += _resources(db, needs, resources, devices)
         reasons += _ahead(db, task, Kind(kind))
     return {
         "number": task.number,
@@ -74,8 +79,14 @@ def explain(
 def _blocked(db: apsw.Connection, named: Mapping[str, str], task: Task) -> Body:
     sql = named["deps_of"].rstrip(";").replace("ORDER BY", "AND d.settled = 0 ORDER BY") + f" LIMIT {_MOST_DEPS}"
     deps = [
-        {"number": number, "id": name, "flow": flow, "on": On(on).word, "state": State(state).word}
-        for number, flow, name, on, state in db.execute(sql, (task.number,))
+        {
+            "number": number,
+            "id": shown_id(name, flags),
+            "flow": flow,
+            "on": On(on).word,
+            "state": State(state).word,
+        }
+        for number, flow, name, flags, on, state in db.execute(sql, (task.number,))
     ]
     return {
         "code": "blocked",
@@ -99,7 +110,7 @@ def _queue(db: apsw.Connection, queue: str) -> list[Body]:
     return []
 
 
-def _resources(db: apsw.Connection, needs: str, total: Mapping[str, float]) -> list[Body]:
+def _resources(db: apsw.Connection, needs: str, total: Mapping[str, float], devices: Sequence[float]) -> list[Body]:
     if not needs:
         return []
     used: dict[str, float] = {}
@@ -114,7 +125,17 @@ def _resources(db: apsw.Connection, needs: str, total: Mapping[str, float]) -> l
             message = f"it needs {amount:g} of {name}; {used.get(name, 0.0):g} of {there:g} are in use"
             fields = {"resource": name, "needed": amount, "total": there, "used": used.get(name, 0.0)}
             found.append({"code": "resource", **fields, "message": message})
+        elif name == GPU and devices and not fits(devices, amount):
+            found.append(_devices(devices, amount))
     return found
+
+
+def _devices(free: Sequence[float], needed: float) -> Body:
+    """There may be enough in all, but not of one device, or not as whole ones."""
+    what = "as whole devices" if needed >= 1 else "as a share of one device"
+    message = f"it needs {needed:g} of gpu {what}; free of each: {', '.join(f'{share:.2g}' for share in free)}"
+    fields = {"resource": GPU, "needed": needed, "total": float(len(free)), "used": len(free) - sum(free)}
+    return {"code": "resource", **fields, "message": message}
 
 
 def _ahead(db: apsw.Connection, task: Task, kind: Kind) -> list[Body]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import apsw
 
 from gemflowd.model.errors import StoreError, StoreFull
 
-#: What a copy is called that is being made; after a kill -9 one may be left.
+#: What a copy is called that is being made; after a kill -9 one may be left, until the next one.
 PART_PREFIX: Final = ".gemflow-copy-"
 PART_SUFFIX: Final = ".part"
 #: Pages in one step, and bytes after which they are really written: what is left for the end would keep the queue's own
@@ -27,6 +28,18 @@ class Stopped(Exception):
     """It was asked to stop."""
 
 
+def sweep(directory: Path) -> None:
+    """Remove what copies left that were killed. One that is being made is locked by who makes it, and stays."""
+    for part in directory.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
+        with suppress(OSError):
+            descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(descriptor)
+
+
 def copy_database(source: apsw.Connection, target: Path, stopped: Callable[[], bool] = lambda: False) -> int:
     """Copy a database into a file that does not exist yet, of mode 0600; durable when this returns. Returns its bytes.
 
@@ -37,9 +50,12 @@ def copy_database(source: apsw.Connection, target: Path, stopped: Callable[[], b
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, "exists already", str(target))
+    sweep(target.parent)
     descriptor, name = tempfile.mkstemp(PART_SUFFIX, PART_PREFIX, target.parent)  # of mode 0600
     written = Path(name)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _copy_pages(source, written, descriptor, stopped)
         os.fsync(descriptor)
         size = os.fstat(descriptor).st_size

@@ -28,8 +28,8 @@ SELECT {task} FROM task WHERE state = 4 AND hold = 2 AND type IN (SELECT value F
 -- name: judging
 SELECT {task} FROM task WHERE state IN (2, 4) AND flags & 128 ORDER BY number LIMIT ?1;
 
--- name: ready_numbers
-SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state = 3 ORDER BY number;
+-- name: placed
+SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state < 6 AND tag <> 0 ORDER BY number;
 
 -- name: open_flow
 SELECT number, touched FROM flow WHERE state = 1 ORDER BY touched LIMIT 1;
@@ -76,6 +76,10 @@ SELECT parent, child, "on" FROM dependency WHERE parent = ?1 AND child > ?2 AND 
 -- name: parents
 SELECT d.child, d.parent, t.flow, t.state, d."on"
 FROM json_each(?1) j CROSS JOIN dependency d ON d.child = j.value CROSS JOIN task t ON t.number = d.parent;
+
+-- name: parents_page
+SELECT d.parent, d."on", d.settled, t.flow, t.state
+FROM dependency d LEFT JOIN task t ON t.number = d.parent WHERE d.child = ?1 AND d.parent > ?2 ORDER BY d.parent LIMIT ?3;
 
 -- name: children
 SELECT DISTINCT d.child FROM json_each(?1) j CROSS JOIN dependency d ON d.parent = j.value;
@@ -144,6 +148,14 @@ FROM flow f CROSS JOIN task t ON t.flow = f.number JOIN lane l ON l.number = t.l
 SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane) FROM task
 WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?2;
 
+-- name: list_with_bodies
+SELECT {task}, (SELECT queue FROM lane WHERE lane.number = task.lane), body.value FROM task CROSS JOIN body ON body.task = task.number
+WHERE number > ?1 {where} AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?2;
+
+-- name: stored_digest
+SELECT digest FROM chunk WHERE flow = (SELECT number FROM flow WHERE submission = ?1 AND deleted = 0) AND start = ?2 AND count = ?3 AND complete = ?4
+UNION ALL SELECT digest FROM addition WHERE submission = ?1 AND count = ?3;
+
 -- name: attempts
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
 
@@ -175,7 +187,7 @@ WHERE number BETWEEN ?1 AND ?2 AND flow NOT IN (SELECT value FROM json_each(?3) 
 GROUP BY state;
 
 -- name: deps_of
-SELECT t.number, t.flow, t.id, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
+SELECT t.number, t.flow, t.id, t.flags, d."on", t.state FROM dependency d JOIN task t ON t.number = d.parent
 WHERE d.child = ?1 AND t.flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY t.number;
 
 -- name: dependents_of

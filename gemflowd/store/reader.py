@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -19,13 +19,14 @@ import apsw
 import msgpack
 
 from gemflowd.model.attempt import Outcome
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import Flow, Task, shown_id
 from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
+from gemflowd.store.metadata import MOST_LOOKED, matching
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
 from gemflowd.store.parts.schedules import schedule_from
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
@@ -206,12 +207,19 @@ class Questions:
                     raise Refused("invalid_value", f"at most {MOST_ITEMS} tasks; page through `list` instead", "refs")
         return {"items": items}
 
-    def page(self, where: str, values: tuple[Any, ...], after: int, limit: int) -> Body:
-        """One page of `list`. `where` is put together by this program, `values` are its parameters."""
-        sql = self._queries["list"].replace("{where}", where)
-        rows = list(self._db.execute(sql, (after, limit, *values)))
+    def page(
+        self, where: str, values: tuple[Any, ...], after: int, limit: int, metadata: Mapping[str, Any] | None = None
+    ) -> Body:
+        """One page of `list`. `where` is put together by this program, `values` are its parameters. With `metadata` a page may
+        have fewer than `limit`, or none, and there are more all the same."""
+        if metadata:
+            sql = self._queries["list_with_bodies"].replace("{where}", where)
+            rows, following = matching(self._db.execute(sql, (after, MOST_LOOKED, *values)), metadata, limit)
+        else:
+            rows = list(self._db.execute(self._queries["list"].replace("{where}", where), (after, limit, *values)))
+            following = rows[-1][0] if len(rows) == limit else None
         tasks = [_task_body(task_from(row[:_TASK_WIDTH]), row[_TASK_WIDTH]) for row in rows]
-        return {"tasks": tasks, "next": rows[-1][0] if len(rows) == limit else None}
+        return {"tasks": tasks, "next": following}
 
     def show(self, ref: Ref) -> Body:
         if isinstance(ref, FlowRef):
@@ -242,8 +250,14 @@ class Questions:
             for row in self._db.execute(self._queries["attempts"], (task.number,))
         ]
         deps = [
-            {"number": number, "flow": flow, "id": name, "on": On(on).word, "state": State(state).word}
-            for number, flow, name, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
+            {
+                "number": number,
+                "flow": flow,
+                "id": shown_id(name, flags),
+                "on": On(on).word,
+                "state": State(state).word,
+            }
+            for number, flow, name, flags, on, state in self._db.execute(self._queries["deps_of"], (task.number,))
         ]
         shown = {
             **_task_body(task, queue_name),
@@ -413,12 +427,14 @@ class Questions:
     def schedule(self, name: str) -> Body:
         row = self._db.execute(f"SELECT {SCHEDULE_COLUMNS}, shown FROM schedule WHERE name = ?", (name,)).fetchone()
         if row is None:
-            raise Refused("not_found", f"there is no schedule {name!r}", "name")
+            raise Refused("not_found", f"there is no schedule {echo(name)}", "name")
         return _schedule_body(row)
 
-    def explain(self, ref: Ref, limits: dict[str, float], resources: dict[str, float]) -> Body:
+    def explain(
+        self, ref: Ref, limits: dict[str, float], resources: dict[str, float], devices: Sequence[float] = ()
+    ) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
-        return explain(self._db, self._queries, self.one_task(ref), limits, resources)
+        return explain(self._db, self._queries, self.one_task(ref), limits, resources, devices)
 
     def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
         return shared_memory.get(self._db, namespace, key, moment)
@@ -429,6 +445,11 @@ class Questions:
 
     def memory_namespaces(self, moment: shared_memory.Moment) -> Body:
         return shared_memory.namespaces(self._db, moment)
+
+    def repeats(self, submission: str, offset: int, count: int, complete: bool, digest: bytes) -> bool:
+        """Whether that request of a submission is stored already, with the same content."""
+        stored = self._db.execute(self._queries["stored_digest"], (submission, offset, count, complete)).get
+        return bool(stored == digest)
 
     def locate(
         self, submission: str, grow: int | None, names: list[str], elsewhere: list[tuple[int, str]], numbers: list[int]
@@ -493,7 +514,7 @@ def _task_body(task: Task, queue_name: str) -> Body:
     return {
         "kind": "task",
         "number": task.number,
-        "id": task.id,
+        "id": shown_id(task.id, task.flags),
         "flow": task.flow,
         "type": task.type,
         "state": task.state.word,
@@ -505,6 +526,7 @@ def _task_body(task: Task, queue_name: str) -> Body:
         "attempts": task.attempts,
         "reason": task.reason,
         "worker": task.slot,
+        "memory_mb": task.memory_mb,
     }
 
 
@@ -517,7 +539,7 @@ def _error(task: Task, last: Body | None) -> Body:
 
 def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None, attempts: int) -> Body:
     line: Body = {
-        "id": task.id,
+        "id": shown_id(task.id, task.flags),
         "number": task.number,
         "flow": task.flow,
         "type": task.type,

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 import msgpack
 
-from gemflowd.model.errors import Refused
+from gemflowd.model.errors import Refused, echo
 
 Body = dict[str, Any]
 #: Bytes of values in one page, about.
@@ -50,7 +50,7 @@ def get(db: apsw.Connection, namespace: str, key: str, moment: Moment) -> Body:
     sql = f"SELECT {_HEAD}, value FROM value WHERE namespace = :namespace AND key = :key AND {_ALIVE}"
     row = db.execute(sql, names).fetchone()
     if row is None:
-        raise Refused("not_found", f"there is no key {key!r} in {namespace!r}", "key")
+        raise Refused("not_found", f"there is no key {echo(key)} in {echo(namespace)}", "key")
     body = _head(row, moment)
     del body["bytes"]
     return {**body, "value": _unpacked(row[-1])}

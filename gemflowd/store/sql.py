@@ -10,7 +10,7 @@ from typing import Final
 TASK_COLUMNS: Final = (
     "number, flow, id, type, state, priority, lane, created, timeout, retries, backoff, tag, due, waiting, dependents,"
     " inputs, token, attempts, tries, losses, crashes, cancelled, started, finished, slot, reason,"
-    " urgency, expires, hold, flags, depth, size, ooms, rules"
+    " urgency, expires, hold, flags, depth, size, ooms, rules, memory_mb"
 )
 FLOW_COLUMNS: Final = (
     "number, submission, name, state, created, finished, first, received, last_tag, weight, cancelled,"

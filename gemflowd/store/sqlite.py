@@ -23,7 +23,7 @@ from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
 from gemflowd.model.states import On, State
 from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
-from gemflowd.store.base import Edge, Key, ParentEdge, Snapshot
+from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
@@ -93,6 +93,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.retries, task.backoff, task.tag, task.due, task.waiting, task.dependents, task.inputs, task.token, task.attempts, task.tries,
         task.losses, task.crashes, task.cancelled, task.started, task.finished, task.slot, task.reason,
         task.urgency, task.expires, task.hold, task.flags, task.depth, task.size, task.ooms, task.rules,
+        task.memory_mb,
     )  # fmt: skip
 
 
@@ -283,8 +284,8 @@ class SqliteStore:
         return [task_from(row) for row in self._db.execute(self._queries["judging"], (limit,))]
 
     @guarded
-    def ready_in(self, after: int, last: int) -> list[Task]:
-        return [task_from(row) for row in self._db.execute(self._queries["ready_numbers"], (after, last))]
+    def placed_in(self, after: int, last: int) -> list[Task]:
+        return [task_from(row) for row in self._db.execute(self._queries["placed"], (after, last))]
 
     @guarded
     def oldest_open_flow(self) -> tuple[int, float] | None:
@@ -306,6 +307,20 @@ class SqliteStore:
     def parents(self, children: Sequence[int]) -> list[ParentEdge]:
         rows = self._db.execute(self._queries["parents"], (json.dumps(children),))
         return [ParentEdge(child, parent, flow, _STATES[state], _ONS[on]) for child, parent, flow, state, on in rows]
+
+    @guarded
+    def count_parents(self, child: int) -> int:
+        count: int = self._db.execute("SELECT count(*) FROM dependency WHERE child = ?", (child,)).get
+        return count
+
+    @guarded
+    def parents_page(self, child: int, after: int, limit: int) -> list[ParentState]:
+        return [
+            ParentState(parent, _ONS[on], bool(settled), flow, None if state is None else _STATES[state])
+            for parent, on, settled, flow, state in self._db.execute(
+                self._queries["parents_page"], (child, after, limit)
+            )
+        ]
 
     @guarded
     def children(self, parents: Sequence[int]) -> list[int]:
@@ -432,7 +447,7 @@ class SqliteStore:
 
     def _write_tasks(self, turn: Turn) -> None:
         if turn.new_tasks:
-            self._insert(f"task ({TASK_COLUMNS})", 34, [_task_row(task) for task, _ in turn.new_tasks])
+            self._insert(f"task ({TASK_COLUMNS})", 35, [_task_row(task) for task, _ in turn.new_tasks])
             self._insert("body", 2, [(task.number, body) for task, body in turn.new_tasks])
             new = {task.number for task, _ in turn.new_tasks}
             changed = [task for number, task in turn.changed.items() if number not in new]

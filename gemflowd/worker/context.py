@@ -17,7 +17,7 @@ class BaseContext:
 
     task: int
     flow: int
-    id: str | None
+    id: int | str | None
     type: str
     attempt: int
     timeout: float  # seconds for this attempt

@@ -11,6 +11,7 @@ import asyncio
 import faulthandler
 import gc
 import importlib
+import logging
 import mmap
 import os
 import queue
@@ -37,6 +38,8 @@ from gemflowd.worker.raw import RawOutput
 from gemflowd.worker.requests import Requests
 from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
 from gemflowd.worker.streams import Streams
+
+log = logging.getLogger("gemflow.worker")
 
 _READ: Final = 256 * 1024
 _MAX_MESSAGE: Final = 256 * 1024 * 1024
@@ -70,11 +73,12 @@ def run_worker(
     set_title(f"gemflowd: worker {name}")
     to_logs = streams.install()
     page = _prepare_last_words(output[0]) if output else None
+    log.debug("worker %s is up", name)
     if kind is Kind.BLOCKING:
         settle = RawOutput(to_logs, output[1:], page).settle
-        BlockingWorker(handlers, channel, tickets, lease, to_logs, settle).run()
+        BlockingWorker(handlers, name, channel, tickets, lease, to_logs, settle).run()
     else:
-        asyncio.run(CoroutineWorker(handlers, channel, tickets, lease, to_logs).run())
+        asyncio.run(CoroutineWorker(handlers, name, channel, tickets, lease, to_logs).run())
 
 
 def _in_forked_child() -> None:
@@ -144,6 +148,7 @@ class BlockingWorker:
     def __init__(
         self,
         handlers: Mapping[str, Handler],
+        name: str,
         channel: socket.socket,
         tickets: int,
         lease: int,
@@ -151,6 +156,7 @@ class BlockingWorker:
         settle: Callable[[], None],
     ) -> None:
         self._handlers = handlers
+        self._name = name
         self._channel = channel
         self._tickets = tickets
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
@@ -174,8 +180,10 @@ class BlockingWorker:
             if take_ticket(self._tickets):
                 self._current = order
                 self._devices.show(order.devices)
+                log.debug("%s: task %d begins, attempt %d", self._name, order.task, order.attempt)
                 run_sync(self._handlers[order.type], order, self._around, self._running)
                 self._current = None
+                log.debug("%s: task %d is through", self._name, order.task)
             else:
                 self._send([wire.DROPPED, 1])
             self._asked.pop((order.task, order.token), None)
@@ -263,9 +271,16 @@ class CoroutineWorker:
     """Many coroutines on one loop."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], channel: socket.socket, tickets: int, lease: int, to_logs: Streams
+        self,
+        handlers: Mapping[str, Handler],
+        name: str,
+        channel: socket.socket,
+        tickets: int,
+        lease: int,
+        to_logs: Streams,
     ) -> None:
         self._handlers = handlers
+        self._name = name
         self._channel = channel
         self._tickets = tickets
         self._around = Surroundings(
@@ -403,6 +418,7 @@ class CoroutineWorker:
             self._send([wire.DROPPED, 1])
             return
         key = (order.task, order.token)
+        log.debug("%s: task %d begins, attempt %d", self._name, order.task, order.attempt)
         attempt = run_async(self._handlers[order.type], order, self._around, self._contexts)
         task = asyncio.get_running_loop().create_task(attempt)
         self._tasks[key] = task
@@ -413,6 +429,7 @@ class CoroutineWorker:
         self._tasks.pop((order.task, order.token), None)
         if not self._tasks:
             self._watch.look(False)
+        log.debug("%s: task %d is through", self._name, order.task)
         if task.cancelled():  # before its first step: nothing in it could tell
             self._send(never_began(order))
         if self._stopping and not self._tasks:

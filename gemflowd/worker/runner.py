@@ -47,7 +47,7 @@ class Order:
     token: int
     attempt: int
     flow: int
-    id: str | None
+    id: int | str | None
     type: str
     body: bytes
     inputs: bytes | None

@@ -6,12 +6,14 @@ Covers what is written in Python. What is written to the descriptors themselves,
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
 from contextvars import Context, ContextVar
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
+from gemflowd.host import logs
 from gemflowd.worker.log import Log
 
 #: Descriptors by the name of their stream.
@@ -63,6 +65,41 @@ def install() -> Streams:
     sys.stdout = TaskStream(streams, "stdout")
     sys.stderr = TaskStream(streams, "stderr")
     return streams
+
+
+def set_up_logging(style: str) -> None:
+    """Our own lines go to the daemon's log, past those of tasks. Nothing is set up for what handlers log: that is theirs to do, and
+    without it warnings go to `sys.stderr`, as always in Python.
+
+    Args:
+        style: see `host.logs`.
+    """
+    logger = logs.set_up(style, stream=cast(TextIO, _Past(install())))
+    for handler in list(logging.root.handlers):
+        logging.root.removeHandler(handler)
+        logger.addHandler(handler)
+    logger.propagate = False
+    logging.captureWarnings(False)
+
+
+class _Past(io.TextIOBase):
+    """Standard error, past all logs."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        self._streams.write_outside("stderr", text.encode("utf-8", "replace"))
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return os.isatty(self.fileno())
+
+    def fileno(self) -> int:
+        return self._streams.outside["stderr"]
 
 
 class TaskStream(io.TextIOBase):

@@ -22,7 +22,7 @@ from gemflowd.model.lane import Bucket, Lane, LaneKey
 from gemflowd.model.schedule import Schedule
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Dependency
-from gemflowd.store.base import Edge, HeldValue, NewValue, ParentEdge, Store
+from gemflowd.store.base import Edge, HeldValue, NewValue, ParentEdge, ParentState, Store
 from gemflowd.store.sqlite import SqliteStore
 
 REFUSED = (AssertionError, ValueError, apsw.ConstraintError)
@@ -347,6 +347,13 @@ def test_edges_seen_from_both_ends(family: Store):
         ParentEdge(3, 2, 2, State.FAILED, On.DONE),
         ParentEdge(4, 1, 1, State.SUCCEEDED, On.FAILURE),
     ]
+    assert family.count_parents(3) == 2
+    assert family.parents_page(3, 0, 10) == [
+        ParentState(1, On.SUCCESS, False, 1, State.SUCCEEDED),
+        ParentState(2, On.DONE, True, 2, State.FAILED),
+    ]
+    assert [edge.parent for edge in family.parents_page(3, 1, 10)] == [2]
+    assert [edge.parent for edge in family.parents_page(3, 0, 1)] == [1]
     assert sorted(family.children([1, 2])) == [3, 4, 5]
     assert family.children([5]) == []
 

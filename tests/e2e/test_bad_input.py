@@ -402,7 +402,7 @@ BODIES: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     "queue's limit": ("queues", {"queue": "a", "limit": -1}, "invalid_value", "limit"),
     "queue without limit": ("queues", {"queue": "a"}, "missing_field", "limit"),
     "pause": ("pause", {"queue": ""}, "invalid_value", "queue"),
-    "memory_mb": ("submit", submit(echo(memory_mb=5)), "not_supported", "tasks[0].memory_mb"),
+    "memory_mb": ("submit", submit(echo(memory_mb=0)), "invalid_value", "tasks[0].memory_mb"),
     "resources": ("submit", submit(echo(resources={"gpu": 1})), "invalid_value", "tasks[0].resources.gpu"),
     # the other operations
     "submission that is none": ("submission", {"submission": "x"}, "invalid_value", "submission"),

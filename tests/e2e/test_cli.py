@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.daemon import Daemon, environment, running
-
-Ran = subprocess.CompletedProcess[str]
+from helpers.ctl import Ctl
+from helpers.daemon import Daemon, running
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     with running("--offline", profile="performance") as daemon:
         yield daemon
-
-
-class Ctl:
-    """Runs `gemflowctl` in a directory of its own."""
-
-    def __init__(self, endpoint: str, directory: Path) -> None:
-        self._environment = environment(GEMFLOW_ENDPOINT=endpoint)
-        self.directory = directory
-
-    def __call__(self, *arguments: str, stdin: str = "", status: int = 0) -> Ran:
-        ran = subprocess.run(
-            [sys.executable, "-m", "gemflowctl", *arguments],
-            cwd=self.directory,
-            env=self._environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ran.returncode == status, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
-        assert "Traceback" not in ran.stderr
-        return ran
-
-    def json(self, *arguments: str, stdin: str = "", status: int = 0) -> Any:
-        return json.loads(self("--json", *arguments, stdin=stdin, status=status).stdout)
-
-    def lines(self, *arguments: str, status: int = 0) -> list[Any]:
-        return [json.loads(line) for line in self("--json", *arguments, status=status).stdout.splitlines()]
 
 
 @pytest.fixture

@@ -443,6 +443,7 @@ def test_statistics(shared: Daemon, client: Raw) -> None:
     assert event.keys() - {"seq", "topic"} == answer.keys()
     assert answer["completed"] >= 2
     assert answer["average_seconds"] > 0
+    assert answer["refused_outcomes"] >= 0
     assert {worker["kind"] for worker in answer["workers"]} == {"blocking", "coroutine"}
     assert all(worker["rss_bytes"] > 1_000_000 for worker in answer["workers"] if worker["state"] != "starting")
 

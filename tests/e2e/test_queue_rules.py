@@ -107,6 +107,8 @@ def test_a_resource_is_used_by_one_at_a_time(client: Raw) -> None:
     with pytest.raises(Refusal, match="at most the 1") as refused:
         client.submit({"type": "echo", "resources": {"gpu": 2}})
     assert refused.value.path == "tasks[0].resources.gpu"
+    with pytest.raises(Refusal, match="whole number"):
+        client.submit({"type": "echo", "resources": {"gpu": 1.5}})
 
 
 def test_explain_says_what_stands_in_the_way(client: Raw) -> None:
@@ -152,6 +154,8 @@ def test_hold_edit_release_delete(client: Raw) -> None:
     reply = client.submit(*({"type": "echo", "delay": 300} for _ in range(3)), name="steered")
     flow = f"f{reply['flow']}"
     assert client("hold", refs=[flow]) == {"held": 3, "unchanged": 0}
+    (why,) = client("explain", ref=reply["first"])["reasons"]
+    assert why["message"] == f"its flow is held; the whole flow is held: `release {flow}` lets it go on"
     assert client("edit", refs=[flow], priority=9) == {"edited": 3, "unchanged": 0}
     assert client("release", refs=[flow]) == {"released": 3, "unchanged": 0}
     assert states(client, reply["flow"]) == ["scheduled"] * 3
@@ -196,7 +200,9 @@ def test_a_type_that_is_gone_is_held_until_it_is_there_again() -> None:
     with running(**with_handlers("odd_tasks", workers=1)) as daemon:
         client = daemon.client()
         client("pause")
-        waiting = client.submit({"type": "nap"})["first"]
+        body = {"submission": str(uuid.uuid4()), "tasks": [{"type": "nap"}]}
+        stored = client("submit", **body)
+        waiting = stored["first"]
         daemon.terminate()
         daemon.wait_end()
         daemon.config.write_text("workers = 1\n")
@@ -207,6 +213,9 @@ def test_a_type_that_is_gone_is_held_until_it_is_there_again() -> None:
         events.next()
         (reason,) = client("explain", ref=waiting)["reasons"]
         assert (reason["code"], reason["type"]) == ("missing_handler", "nap")
+        assert client("submit", **body) == {**stored, "repeated": True}, "also if it would be refused today"
+        assert code(client, "submit", **{**body, "tasks": [{"type": "nap", "priority": 1}]}) == "unknown_type"
+        assert code(client, "submit", **{**body, "submission": str(uuid.uuid4())}) == "unknown_type"
         daemon.terminate()
         daemon.wait_end()
         write_settings(daemon.config, {"drain_timeout": 0.5, **with_handlers("odd_tasks", workers=1)})
@@ -230,3 +239,46 @@ def test_very_many_dependencies_are_taken_apart_without_a_hole(client: Raw) -> N
     with pytest.raises(Refusal) as refused:
         client.submit(*({"type": "echo", "deps": [f"q{number}", "nobody"]} for number in range(1_500)))
     assert refused.value.code == "unknown_dependency"
+
+
+def test_tasks_by_their_metadata(client: Raw) -> None:
+    tasks = [{"type": "echo", "metadata": {"customer": name, "run": run}} for name in ("acme", "bob") for run in (1, 2)]
+    reply = client.submit(*tasks, {"type": "echo", "data": {"customer": "acme"}})
+
+    def found(metadata: dict[str, Any], **how: Any) -> list[int]:
+        return [task["number"] - reply["first"] for task in client("list", metadata=metadata, **how)["tasks"]]
+
+    assert found({"customer": "acme"}) == [0, 1]
+    assert found({"customer": "acme", "run": 2.0}, flow=reply["flow"]) == [1]
+    assert found({"run": 1}, after=reply["first"]) == [2]
+    assert found({"run": "1"}) == []
+    page = client("list", metadata={"run": 2}, limit=1)
+    assert page["next"] == page["tasks"][0]["number"] == reply["first"] + 1
+    with pytest.raises(Refusal) as refused:
+        client("list", metadata={str(key): 1 for key in range(11)})
+    assert (refused.value.code, refused.value.path) == ("invalid_value", "metadata")
+
+
+def test_an_id_comes_back_as_it_was_given(client: Raw) -> None:
+    start = client("subscribe")["next"]
+    lines = client.run(
+        {"id": 7, "type": "echo", "data": {"x": 1}},
+        {"id": "07", "type": "echo", "deps": ["7"], "data": {"x": '{{ deps["7"].x }}'}},
+        {"id": "8", "type": "who", "deps": [7]},
+        {"id": 9, "type": "who", "deps": [{"id": "8"}]},
+    )
+    ids = [7, "07", "8", 9]
+    assert [line["id"] for line in lines] == ids
+    assert lines[1]["result"] == {"x": "1"}
+    assert [line["result"] for line in lines[2:]] == [{"id": "8", "inputs": ["7"]}, {"id": 9, "inputs": ["8"]}]
+    flow, first = lines[0]["flow"], lines[0]["number"]
+    assert [task["id"] for task in client("list", flow=flow)["tasks"]] == ids
+    assert [task["id"] for task in client("status", refs=[f"{first}-{first + 3}"])["items"]] == ids
+    assert [dep["id"] for number in (1, 3) for dep in client.show(first + number)["deps"]] == [7, "8"]
+    assert client.show(f"f{flow}/7")["id"] == 7
+    events = client("events", **{"from": start}, topics=["task.succeeded"])["events"]
+    named = {event["task"] - first: event["id"] for event in events if event["flow"] == flow}
+    assert [named[place] for place in range(4)] == ids
+    with pytest.raises(Refusal) as refused:
+        client.submit({"id": 1, "type": "echo"}, {"id": "1", "type": "echo"})
+    assert refused.value.code == "duplicate_id"

@@ -47,6 +47,9 @@ class FakeExecutor:
             slot.handed.append(order)
             most = slot.size if slot.kind is Kind.COROUTINE else HAND_OVER_MOST
             assert len(slot.handed) <= most, f"slot {slot.name} has {len(slot.handed)} attempts"
+            if any(other.memory_mb is not None for other in slot.handed):
+                assert slot.kind is Kind.BLOCKING
+                assert len(slot.handed) == 1, "who has a memory cap of its own has its worker for itself"
         if refused:
             self._report(TakenBack(refused))
 

@@ -7,6 +7,7 @@ that cursors and windows are used by queues of a few dozen tasks. Who decides wh
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from helpers.tasks import Answer, dep, new, submission
 
 from gemflowd.core import lanes
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import dispatch, engine, links, steering
+from gemflowd.engine import cursors, deadlines, dispatch, engine, links, retrying
 from gemflowd.engine import submission as engine_submission
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.effects import Effects
@@ -30,6 +31,7 @@ from gemflowd.model.facts import (
     ClockSet,
     Configure,
     Delete,
+    Devices,
     Discard,
     Drain,
     Edit,
@@ -43,12 +45,16 @@ from gemflowd.model.facts import (
     TakenBack,
     TaskNumber,
 )
+from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Task
 
 Shape = dict[str, Any]
+
+
+RETRIES = (CursorKind.RETRY, CursorKind.RETRY_TASK)
 
 
 class Injected(Exception):
@@ -87,17 +93,19 @@ class History:
     def __init__(self, backing: InMemory | OnDisk | None = None) -> None:
         self.patches = [
             mock.patch.multiple(engine, TURN_ROWS=12, _FULL_PAUSE=0.0),
+            mock.patch.object(deadlines, "_MOST", 12),
             mock.patch.object(dispatch, "WINDOW", 2),
             mock.patch.object(lanes, "WINDOW", 2),
-            mock.patch.multiple(steering, STEP=3, _REMOVED=2, TURN_SHARE=3),
+            mock.patch.multiple(cursors, STEP=3, _REMOVED=2, TURN_SHARE=3),
             mock.patch.object(links, "_PIECE", 2),
+            mock.patch.multiple(retrying, MOST_EDGES=2, _EXAMINED=2, _WAITED_FOR=2, A_ROW=1),
             mock.patch.object(engine_submission, "MOST_EDGES", 8),
             mock.patch.object(engine.log, "disabled", True),
         ]
         for patch in self.patches:
             patch.start()
         rules = Rules(
-            backoff=2.0, crash_limit=2, lost_limit=3, resources={"gpu": 1.0}, open_expires=1e9, max_growth_tasks=20
+            backoff=2.0, crash_limit=2, lost_limit=3, resources={"gpu": 2.0}, open_expires=1e9, max_growth_tasks=20
         )
         self.rig = Rig(backing, rules, seed=1)
         self.model = QueueModel()
@@ -107,14 +115,18 @@ class History:
         self.retrying = False
         self.eager = 0  # after so many requests the engine goes on by itself; 0: never
         self.requests = 0
+        self.devices: tuple[str, ...] = ()
+        self.going_on: set[tuple[CursorKind, int]] = set()
         self.tokens: dict[int, int] = {}
         self.last_delivered = 0
         self.rig.listeners.append(self.delivered)
         self.rig.executor.add(Kind.BLOCKING)
         self.rig.executor.add(Kind.COROUTINE, 3)
 
-    def begin(self, eager: int, shapes: list[Shape], complete: bool) -> None:
+    def begin(self, eager: int, shapes: list[Shape], complete: bool, devices: tuple[str, ...] = ()) -> None:
         self.eager = eager
+        self.devices = devices
+        self.rig.post(Devices(devices))
         self.submit(shapes, complete, 1.0)
         self.go_on(None)
 
@@ -140,7 +152,9 @@ class History:
     def delivered(self, effects: Effects) -> None:
         found = self.rig.contents()
         self.acknowledge()
-        self.model.follow(found, self.retrying or any(kind is CursorKind.RETRY for kind, _ in found.cursors))
+        going = {*found.cursors, *self.going_on}
+        self.model.follow(found, self.retrying or any(kind in RETRIES for kind, _ in going))
+        self.going_on = set(found.cursors)
         for start in effects.starts:
             assert start.token > self.tokens.get(start.task, 0), "a token is never given twice"
             self.tokens[start.task] = start.token
@@ -206,6 +220,7 @@ class History:
         how()
         self.retrying = False
         self.acknowledge()
+        self.rig.post(Devices(self.devices))
         self.rig.executor.add(Kind.BLOCKING)
         self.rig.executor.add(Kind.COROUTINE, 3)
         again, self.asked = self.asked, []
@@ -580,12 +595,13 @@ class History:
         assert {name: queue.running for name, queue in queues.items() if queue.running} == {
             name: count for name, count in running.items() if name in queues
         }
-        used = sum(
-            self.rig.engine._memory.lanes[task.lane].key.resources == "gpu=0.5"
-            for task in found.tasks.values()
+        needs = {
+            number: sum(amount for _, amount in amounts(self.rig.engine._memory.lanes[task.lane].key.resources))
+            for number, task in found.tasks.items()
             if task.state is State.RUNNING
-        )
-        assert used <= 2, "more of a resource is in use than there is"
+        }
+        assert sum(needs.values()) <= 2, "more of a resource is in use than there is"
+        self.judge_devices(needs)
         assert self.rig.engine._memory.queued_bytes == sum(
             task.size for task in found.tasks.values() if not task.state.terminal
         )
@@ -594,6 +610,19 @@ class History:
         for number, value in found.results.items():
             assert value != b"late"
             assert value.startswith(b"%d:" % number)
+
+    def judge_devices(self, needs: dict[int, float]) -> None:
+        """Who runs has what it asked for, of devices that are there, and nobody else has it."""
+        if not self.rig.engine._inbox.empty() or self.rig.engine._left:
+            return
+        used = dict.fromkeys(self.devices, 0.0)
+        for order in self.rig.executor.handed():
+            need = needs[order.task]
+            assert len(order.devices) == (math.ceil(need) if self.devices else 0)
+            for name in order.devices:
+                used[name] += min(need, 1.0)
+        assert all(share <= 1.0 for share in used.values()), used
+        assert self.rig.engine._memory.devices.free_shares() == {name: 1.0 - share for name, share in used.items()}
 
     # And at the end everything ends
 

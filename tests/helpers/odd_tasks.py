@@ -23,6 +23,12 @@ def nap(data: dict[str, Any], context: Context) -> str:
     return f"{os.getpid()}"
 
 
+@task("who")
+def who(data: dict[str, Any], context: Context) -> dict[str, Any]:
+    """What it is called, and what its inputs are."""
+    return {"id": context.id, "inputs": sorted(context.results)}
+
+
 @task("fail")
 def fail(data: dict[str, Any], context: Context) -> str:
     """Raise until attempt number `until`."""

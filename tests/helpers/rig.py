@@ -18,7 +18,7 @@ from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
 from gemflowd.model.attempt import Kind, Outcome, Start
 from gemflowd.model.effects import Effects
-from gemflowd.model.facts import Cancel, Fact, NewTask, Retry
+from gemflowd.model.facts import Cancel, Fact, NewTask, Retry, SetQueue
 from gemflowd.model.refs import parse_all
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
@@ -270,3 +270,23 @@ class Rig:
         if self.engine._inbox.empty() and not self.engine._left:
             handed = {name: {order.task for order in slot.handed} for name, slot in self.executor.slots.items()}
             assert {name: set(slot.tasks) for name, slot in memory.slots.items()} == handed
+
+
+def ask(rig: Rig, kind: type, *refs: object, **how: object) -> Answer:
+    """A person asks for something about tasks and flows."""
+    answer = Answer()
+    rig.post(kind(answer, parse_all(list(refs)), **how))
+    rig.run()
+    return answer
+
+
+def words(rig: Rig) -> list[str]:
+    """The states of all tasks, by number."""
+    return [task.state.word for _, task in sorted(rig.check().tasks.items())]
+
+
+def set_queue(rig: Rig, queue: str = "default", **change: object) -> dict[str, object]:
+    answer = Answer()
+    rig.post(SetQueue(answer, queue, change))
+    rig.run()
+    return answer.body

@@ -8,7 +8,7 @@ from typing import Any
 
 from gemflowd.model.attempt import Kind
 from gemflowd.model.errors import Refused
-from gemflowd.model.facts import NewDependency, NewTask, Reply, Submit, TaskNumber
+from gemflowd.model.facts import Grow, NewDependency, NewTask, Reply, Submit, TaskNumber
 from gemflowd.model.lane import LaneKey
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import On
@@ -37,6 +37,8 @@ def new(
     resources: str = "",
     **how: Any,
 ) -> NewTask:
+    if how.get("memory_mb") is not None:
+        kind = Kind.BLOCKING  # as the server does
     lane = LaneKey(queue, bucket, kind, resources=resources)
     return NewTask(id, type, priority, lane, timeout, retries, backoff, body, tuple(deps), run_at=due, **how)
 
@@ -88,3 +90,10 @@ class Answer:
         """Of the refusal, None where it is none."""
         (body,) = self.bodies
         return body.code if isinstance(body, Refused) else None
+
+
+def grow(task: int, token: int, tasks: list, answer: Answer | None = None, step: str | None = None) -> Submit:
+    """A running task adds tasks to its flow."""
+    fact = submission(answer or Answer(), f"g{task}-{token}-{step}", tasks)
+    fact.grow = Grow(task, token, step)
+    return fact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import threading
@@ -51,6 +52,19 @@ def test_a_snapshot_is_a_database_of_its_own(rig: Rig, tmp_path: Path) -> None:
     again = Rig(OnDisk(target))
     assert {flow.submission for flow in again.check().flows.values()} == {"first"}
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+    copies.close()
+
+
+def test_what_a_killed_copy_left_goes_and_what_is_being_made_stays(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        (folder / ".gemflow-copy-left.part").write_text("half")
+    with (tmp_path / "elsewhere" / ".gemflow-copy-other.part").open("w") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        copies = Copies(tmp_path / "gemflow.db")
+        assert not list(tmp_path.glob(".gemflow-copy-*"))
+        copies.snapshot(str(tmp_path / "elsewhere" / "copy.db")).result(PATIENCE)
+        assert sorted(p.name for p in (tmp_path / "elsewhere").iterdir()) == [".gemflow-copy-other.part", "copy.db"]
     copies.close()
 
 

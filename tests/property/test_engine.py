@@ -29,7 +29,8 @@ TASKS = st.lists(
             "delay": st.sampled_from([None, None, None, 0.0, 3.0, 50.0]),
             "retries": st.sampled_from([None, 0, 1]),
             "deps": st.lists(st.tuples(PICK, ONS), max_size=3),
-            "resources": st.sampled_from(["", "", "", "gpu=0.5"]),
+            "resources": st.sampled_from(["", "", "", "gpu=0.5", "gpu=1", "gpu=2"]),
+            "memory_mb": st.sampled_from([None, None, None, 64]),
             "expires_in": st.sampled_from([None, None, None, 4.0, 60.0]),
             "when": st.sampled_from([None, None, "1 == 1", "1 == 2", "deps.nobody.ok", "size(deps) > 1"]),
         }
@@ -51,7 +52,12 @@ class EngineMachine(History, RuleBasedStateMachine):
     def teardown(self) -> None:
         self.close()
 
-    begin = initialize(eager=st.sampled_from([1, 1, 2, 4, 0]), shapes=TASKS, complete=COMPLETE)(History.begin)
+    begin = initialize(
+        eager=st.sampled_from([1, 1, 2, 4, 0]),
+        shapes=TASKS,
+        complete=COMPLETE,
+        devices=st.sampled_from([(), ("0", "1")]),
+    )(History.begin)
     all_holds = invariant()(History.all_holds)
 
     submit = rule(shapes=TASKS, complete=COMPLETE, weight=st.sampled_from([1.0, 4.0, 0.5]), stream=st.booleans())(

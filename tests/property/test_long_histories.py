@@ -37,7 +37,8 @@ def shapes(rng: random.Random) -> list[Shape]:
                 (rng.randrange(10_000), rng.choice([On.SUCCESS, On.SUCCESS, On.FAILURE, On.DONE]))
                 for _ in range(rng.choice([0, 0, 1, 1, 2, 3]))
             ],
-            "resources": rng.choice(["", "", "", "gpu=0.5"]),
+            "resources": rng.choice(["", "", "", "gpu=0.5", "gpu=1", "gpu=2"]),
+            "memory_mb": rng.choice([None, None, None, 64]),
             "expires_in": rng.choice([None, None, None, None, 4.0, 60.0]),
             "when": rng.choice([None, None, None, "1 == 1", "1 == 2", "deps.nobody.ok", "size(deps) > 1"]),
         }
@@ -83,7 +84,7 @@ def steps(it: History, rng: random.Random) -> list[tuple[int, Callable[[], Any]]
 def live(it: History, seed: int) -> None:
     rng = random.Random(seed)
     try:
-        it.begin(rng.choice([0, 0, 1, 4]), shapes(rng), complete=True)
+        it.begin(rng.choice([0, 0, 1, 4]), shapes(rng), complete=True, devices=rng.choice([(), ("0", "1")]))
         for _ in range(STEPS):
             offered = steps(it, rng)
             (step,) = rng.choices([what for _, what in offered], [weight for weight, _ in offered])

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgpack
@@ -59,7 +59,7 @@ class Attempts:
         grace: Callable[[], float],
         retire: Callable[[Worker], None],
         before_ended: Callable[[Worker], None],
-        progressed: Callable[[int, int, dict[str, Any]], None],
+        progressed: Callable[[int, int, dict[str, Any]], None] = lambda task, attempt, body: None,
     ) -> None:
         self._loop = loop
         self._workers = workers
@@ -109,6 +109,8 @@ class Attempts:
             for order in new:
                 worker.handed[order.task, order.token] = Handed(order, now)
             os.eventfd_write(worker.tickets, len(new))  # before the orders: an order without a ticket was taken back
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("worker %s is handed tasks %s", name, _numbers(order.task for order in new))
             worker.channel.send([wire.START, [_order(order) for order in new]])
         if refused:
             self._report(TakenBack(refused))
@@ -135,6 +137,7 @@ class Attempts:
         if handed.ending is None:
             handed.ending = why
             handed.asked = time.monotonic()
+            log.debug("task %d is asked to stop: %s", handed.order.task, why.word)
             worker.channel.send([wire.CANCEL, handed.order.task, handed.order.token])
             self._wake_at(handed.asked + self._grace())
 
@@ -143,6 +146,7 @@ class Attempts:
         back = worker.take_back(worker.take_tickets(len(worker.handed)))
         if back:
             worker.fenced += len(back)
+            log.debug("worker %s gives back %d attempts", worker.name, len(back))
             self._report(TakenBack(back))
 
     # What workers say
@@ -170,6 +174,9 @@ class Attempts:
                 rest.append(message)
         self._take_lines(worker, lines)
         if ended:
+            if log.isEnabledFor(logging.DEBUG):
+                for one in ended:
+                    log.debug("task %d in %s: %s, %.3f s", one.task, worker.name, one.outcome.word, one.seconds)
             self._before_ended(worker)
             self._report(AttemptsEnded(ended))
         return rest
@@ -331,6 +338,12 @@ class Attempts:
         else:
             log.warning("task %d did not stop in time; killing worker %s", handed.order.task, worker.name)
             worker.kill(f"task {handed.order.task} did not stop in time")
+
+
+def _numbers(tasks: Iterable[int]) -> str:
+    """Numbers of tasks for a debug line, the first of many."""
+    numbers = list(tasks)
+    return " ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
 def _of_the_dead(worker: Worker, handed: Handed, started: int, closing: bool) -> Ended:

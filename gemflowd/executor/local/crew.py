@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from gemflowd.executor.local.channel import Channel
@@ -55,7 +56,8 @@ class Worker:
     ended: bool = False  # EOF on the channel
     status: int | None = None  # as of wait(2), once reaped
     killed_for: str | None = None
-    born: float = field(default_factory=time.time)
+    born: float = field(default_factory=time.time)  # for people
+    _began: float = field(default_factory=time.monotonic)
     handed: OrderedDict[Key, Handed] = field(default_factory=OrderedDict)
     groups: list[int] = field(default_factory=list)
     done: int = 0
@@ -69,6 +71,25 @@ class Worker:
     group: WorkerGroup | None = None  # its control group, where there are any
     blocked: tuple[float, int | None] | None = None  # monotonic: since when its loop stands still, and by which task
     age_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was asked for; setting the clock does not change them."""
+        return time.monotonic() - self._began
+
+    def stands_still(self, seconds: float, task: int | None) -> None:
+        """Its loop has not turned for so long, as far as is known because of that task."""
+        self.blocked = (time.monotonic() - seconds, task)
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds for which its loop stands still now."""
+        return None if self.blocked is None else time.monotonic() - self.blocked[0]
+
+    def progress(self, most: int) -> list[dict[str, Any]]:
+        """How far the first `most` attempts say that they are."""
+        first = islice(self.handed.items(), most)
+        return [{"task": task, **handed.progress} for (task, _), handed in first if handed.progress is not None]
 
     @property
     def types(self) -> frozenset[str]:
@@ -145,6 +166,8 @@ class Worker:
         """Why the process ended, as a phrase."""
         if self.killed_for is not None:
             return self.killed_for
+        if self.due is not None and self.stopping and self.status == 0:
+            return f"replaced: {self.due}"
         if self.status is None:
             return "unknown"
         if os.WIFSIGNALED(self.status):

@@ -17,9 +17,9 @@ from gemflowd.worker.main import run_worker
 def main() -> None:
     options = json.loads(sys.argv[1])
     given = json.loads(options["argv"])
+    streams.set_up_logging(given["log"])
     die_with_parent(options["parent"])
     become_subreaper()
-    streams.install()
     sys.path[:0] = [path for path in given["handler_path"] if path not in sys.path]
     handlers = discover(given["handlers"])
     try:

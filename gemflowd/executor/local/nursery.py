@@ -37,12 +37,12 @@ _NEXT_WORD: Final = 0.02
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
+    streams.set_up_logging(options["log"])
     die_with_parent(options["parent"])
     # Ctrl-C, and what timeout(1) sends, goes to the whole process group; the daemon decides. Not SIG_IGN: programs that
     # handlers start would inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    streams.install()
     sys.path[:0] = [path for path in options["handler_path"] if path not in sys.path]
     try:
         handlers = discover(options["handlers"], lambda text: wire.send_packet(control, [wire.NOTE, text]))
@@ -202,3 +202,6 @@ class Nursery:
 if __name__ == "__main__":
     with suppress(BrokenPipeError, ConnectionResetError):  # the daemon is gone
         main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # what handler modules would do at the interpreter's end is for workers, and takes its time

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.output import Output
+from gemflowd.host import logs
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.errors import ConfigError
 from gemflowd.worker import wire
@@ -69,6 +70,7 @@ class NurseryProcess:
             "handlers": list(options.handlers),
             "handler_path": list(options.handler_path),
             "lease": lease.descriptor,
+            "log": logs.style(),
         }
         # -P: nothing is imported from the directory in which somebody happened to start the daemon.
         self._process = subprocess.Popen(
@@ -170,6 +172,11 @@ class NurseryProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Let it leave; it has no workers any more."""
+        """Let it leave, and wait for that; it has no workers any more."""
         self._drop_control()
         self._process.wait(timeout=10)
+
+    def retire(self) -> None:
+        """Let it leave in its own time, while the daemon goes on; it has no workers any more."""
+        self._drop_control()
+        self._loop.run_in_executor(None, self._process.wait)

@@ -13,10 +13,8 @@ import os
 import random
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Final
 
 from gemflowd.executor.base import AttemptAsks, Report, Size, WorkerInfo, WorkerLimits
@@ -30,7 +28,7 @@ from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.output import Output
 from gemflowd.executor.local.watch import MemoryWatch
 from gemflowd.host.cgroups import Groups, WorkerGroup
-from gemflowd.host.process import StatmReader, children_of, environment_of
+from gemflowd.host.process import StatmReader, children_of, environment_of, rss_bytes
 from gemflowd.model.attempt import HandlerInfo, Kind, Start
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
@@ -89,6 +87,7 @@ class LocalPool:
         self._nurseries: list[NurseryProcess] = []  # with those before it whose workers have not all ended
         self._replacing: dict[Kind, Worker] = {}  # the one that is being replaced
         self._shrink: asyncio.TimerHandle | None = None
+        self._nursery_rss = 0
         self._delay = 0.0
         self._pending: list[Callable[[], None]] = []  # what waits for that delay
         self._closing = False
@@ -102,6 +101,7 @@ class LocalPool:
             lambda: self._limits,
             lambda: self._limits.memory_total_mb * recycling.MB or total,
             report,
+            self._consider,
             self._attempts.listen,
         )
 
@@ -111,6 +111,7 @@ class LocalPool:
         self._size = size
         self._nursery = self._new_nursery(self._options)
         catalogue = await self._nursery.ready
+        self._nursery_rss = rss_bytes(self._nursery.pid) or 0  # a fork of it has as much
         self._adjust()
         return catalogue
 
@@ -164,6 +165,7 @@ class LocalPool:
             os.close(pidfd)
             return
         worker.pid, worker.pidfd = pid, pidfd
+        log.debug("worker %s was forked, pid %d", name, pid)
         self._by_pid[pid] = worker
         with suppress(OSError):  # it is gone already
             worker.statm = StatmReader(pid)
@@ -212,6 +214,9 @@ class LocalPool:
             self._later(self._replace_nursery)
             return
         self._delay = 0.0
+        if self._nursery is not None:  # a reload has brought another one meanwhile
+            self._see_to_nursery(nursery)
+            return
         self._nursery = nursery
         self._loaded(ready.result())
         self._adjust()
@@ -220,7 +225,7 @@ class LocalPool:
         """One of old code goes when its last worker has."""
         if nursery is not None and nursery is not self._nursery and nursery.alive and nursery.workers == 0:
             self._nurseries.remove(nursery)
-            nursery.close()
+            nursery.retire()
 
     def _later(self, action: Callable[[], None]) -> None:
         """Do it soon, and later each time that what is started dies young."""
@@ -304,6 +309,7 @@ class LocalPool:
         factor = recycling.jitter(self._rng)
         worker = Worker(name, kind, size, tickets, channel, self._nursery, factor, Output(kind))
         self._workers[name] = worker
+        log.debug("worker %s is wanted, of size %d", name, size)
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
         self._nursery.fork(name, kind, theirs, tickets, worker.output)
         self._look_in_time(worker)
@@ -327,6 +333,7 @@ class LocalPool:
         """Let it get nothing new."""
         if not worker.stopping:
             worker.stopping = True
+            log.debug("worker %s is to leave; it has %d attempts", worker.name, len(worker.handed))
             self._report(SlotStopping(worker.name))
             self._loop.call_soon(self._adjust)
 
@@ -339,7 +346,7 @@ class LocalPool:
             self._look_in_time(worker)
 
     def baseline_mb(self) -> int:
-        return max((worker.baseline for worker in self._workers.values()), default=0) // recycling.MB
+        return max(self._nursery_rss, *(worker.baseline for worker in self._workers.values()), 0) // recycling.MB
 
     def restart(self) -> int:
         workers = [worker for worker in self._workers.values() if not worker.stopping]
@@ -348,6 +355,10 @@ class LocalPool:
         self._recycle()
         return len(workers)
 
+    def renewing(self) -> int:
+        """How many workers are being replaced or shall be."""
+        return sum(1 for worker in self._workers.values() if worker.due is not None)
+
     def _look_in_time(self, worker: Worker) -> None:
         """It may be old before its next task ends."""
         if worker.age_timer is not None:
@@ -355,7 +366,7 @@ class LocalPool:
             worker.age_timer = None
         age = recycling.look_after(self._limits, worker.factor)
         if age is not None:
-            left = max(0.0, worker.born + age - time.time())
+            left = max(0.0, age - worker.age)
             worker.age_timer = self._loop.call_later(left + 0.001, self._consider, worker)
 
     def _consider(self, worker: Worker) -> None:
@@ -363,8 +374,7 @@ class LocalPool:
         if worker.stopping or worker.due is not None:
             return
         cap = recycling.cap_of(self._limits, worker.baseline)
-        age = time.time() - worker.born
-        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=age, rss=worker.rss(), cap=cap)
+        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=worker.age, rss=worker.rss(), cap=cap)
         if why is not None:
             self._is_due(worker, why)
             self._recycle()
@@ -416,7 +426,7 @@ class LocalPool:
             worker.blocked = None
             log.warning("the loop of worker %s turns again, after %.1f s", worker.name, seconds)
             return
-        worker.blocked = (time.monotonic() - seconds, task)
+        worker.stands_still(seconds, task)
         whose = "a coroutine" if task is None else f"task {task}"
         log.warning("%s has kept the loop of worker %s for %.1f s:\n%s", whose, worker.name, seconds, stack)
 
@@ -445,17 +455,18 @@ class LocalPool:
                 worker.killed_for = f"used {over[0] // recycling.MB} MB; its cap is {over[1] // recycling.MB} MB"
             self._remove_group(worker.group)
         self._attempts.report_dead(worker, closing=self._closing)
-        self._report(SlotDown(worker.name, worker.pid, worker.due or worker.cause()))
+        self._report(SlotDown(worker.name, worker.pid, worker.cause()))
         worker.close()
         worker.nursery.workers -= 1
         if self._closing:
             if not self._workers and self._gone is not None and not self._gone.done():
                 self._gone.set_result(None)
             return
+        log.debug("worker %s is gone after %d attempts: %s", worker.name, worker.done, worker.cause())
         self._see_to_nursery(worker.nursery)
         if not worker.stopping:
             log.warning("worker %s (pid %d) ended: %s", worker.name, worker.pid, worker.cause())
-        if time.time() - worker.born < _YOUNG and not worker.done and not worker.stopping:
+        if worker.age < _YOUNG and not worker.done and not worker.stopping:
             self._later(self._adjust)
         else:
             self._adjust()
@@ -512,13 +523,9 @@ class LocalPool:
                 done=worker.done,
                 started=worker.born,
                 recycle=worker.due,
-                lag=None if worker.blocked is None else time.monotonic() - worker.blocked[0],
+                lag=worker.lag,
                 blocked_by=None if worker.blocked is None else worker.blocked[1],
-                progress=[
-                    {"task": task, **handed.progress}
-                    for (task, _), handed in islice(worker.handed.items(), 8)
-                    if handed.progress is not None
-                ],
+                progress=worker.progress(8),
                 cap_bytes=recycling.cap_of(self._limits, worker.baseline),
             )
             for worker in self._workers.values()

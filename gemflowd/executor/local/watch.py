@@ -32,6 +32,7 @@ class MemoryWatch:
         workers: those of the pool, by name.
         limits: those in force.
         total: bytes that all workers together may have.
+        consider: called with a worker that has grown beyond its cap without a task: whether it shall be replaced.
         also: called with each worker that has something to do, at each look.
     """
 
@@ -42,6 +43,7 @@ class MemoryWatch:
         limits: Callable[[], WorkerLimits],
         total: Callable[[], int],
         report: Report,
+        consider: Callable[[Worker], None],
         also: Callable[[Worker], None] = lambda worker: None,
     ) -> None:
         self._loop = loop
@@ -50,6 +52,7 @@ class MemoryWatch:
         self._total = total
         self._report = report
         self._also = also
+        self._consider = consider
         self._timer: asyncio.TimerHandle | None = None
         self._tight = False
 
@@ -82,6 +85,8 @@ class MemoryWatch:
                 blocking = blocking or worker.kind is Kind.BLOCKING
             else:
                 rss = worker.rss() or 0
+                if rss > self.cap(worker):
+                    self._consider(worker)
             grown += max(0, rss - worker.baseline)
             baseline = max(baseline, worker.baseline)
         self._see_to_all(grown + baseline, blocking=blocking)

@@ -14,7 +14,7 @@ def handle(desk: Desk, body: Body, reply: Reply) -> None:
     def answer(result: Body | Refused) -> None:
         reply(result if isinstance(result, Refused) else {"settings": desk.configuration.table()})
 
-    if request.set or request.reset:
-        desk.configuration.change(request.set, request.reset, answer)
+    if request.set or request.reset or request.reset_all:
+        desk.configuration.change(request.set, None if request.reset_all else request.reset, answer)
     else:
         answer({})

@@ -12,7 +12,11 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Show, body)
     limits = {limit["bucket"]: limit["until"] for limit in desk.paused_limits()}
     answer = await desk.ask(
-        desk.questions.explain, refs.parse(request.ref, "ref"), limits, dict(desk.configuration.resources())
+        desk.questions.explain,
+        refs.parse(request.ref, "ref"),
+        limits,
+        dict(desk.configuration.resources()),
+        desk.free_devices(),
     )
     kind = answer.pop("kind")
     if answer["state"] == "ready":
@@ -30,10 +34,18 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
 
 def _of_the_daemon(desk: Desk, kind: str) -> list[Body]:
     found: list[Body] = []
-    if desk.identity()["state"] == "draining":
+    identity = desk.identity()
+    if identity["state"] == "draining":
         found.append({"code": "draining", "message": "the daemon is stopping and starts nothing more"})
+    elif identity["drain"]:
+        found.append({"code": "drain", "message": "nothing is started until `drain --off`"})
     if not any(worker["kind"] == kind and worker["state"] in ("idle", "busy") for worker in desk.workers()):
         found.append({"code": "no_worker", "kind": kind, "message": f"there is no {kind} worker; see `workers`"})
+    if kind == "blocking" and desk.memory_tight():
+        message = (
+            "all workers together have the memory that they may have; the next starts when one has given some back"
+        )
+        found.append({"code": "memory", "message": message})
     if not desk.configuration.enabled():
         message = "parallel execution is disabled: one task at a time, in order"
         found.append({"code": "sequential", "message": message})

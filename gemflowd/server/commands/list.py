@@ -8,17 +8,23 @@ from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import Reply
 from gemflowd.model.states import STATES_BY_WORD
 from gemflowd.protocol import messages
+from gemflowd.protocol.codec import check_value
 from gemflowd.server.desk import Body, Desk
 
 MOST = 1000
+#: Of `metadata`.
+MOST_KEYS = 10
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.List, body)
     if not 1 <= request.limit <= MOST:
         raise Invalid("invalid_value", f"must be from 1 to {MOST}", "limit")
+    if len(request.metadata) > MOST_KEYS:
+        raise Invalid("invalid_value", f"at most {MOST_KEYS} keys", "metadata")
+    check_value(request.metadata, "metadata")
     where, values = _where(request)
-    found = await desk.ask(desk.questions.page, where, values, request.after, request.limit)
+    found = await desk.ask(desk.questions.page, where, values, request.after, request.limit, request.metadata)
     desk.with_progress(found["tasks"])
     reply(found)
 

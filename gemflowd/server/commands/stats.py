@@ -28,5 +28,6 @@ async def snapshot(desk: Desk) -> Body:
         "cancelled": tasks["cancelled"],
         "skipped": tasks["skipped"],
         **rates,
+        "monitoring": desk.configuration.monitoring(),
         "workers": desk.workers(),
     }

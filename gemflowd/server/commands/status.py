@@ -24,6 +24,7 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
             **identity,
             "uptime": desk.now() - identity["started"],
             "profile": desk.configuration.profile()["profile"],
+            "enabled": desk.configuration.enabled(),
             **totals,
             "workers": {kind: sum(worker["kind"] == kind for worker in workers) for kind in ("blocking", "coroutine")},
             "slots": size["slots"],

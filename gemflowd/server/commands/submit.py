@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import math
 import re
 import uuid
@@ -15,11 +16,11 @@ from typing import Any, Final
 from gemflowd import conditions, templates
 from gemflowd.core.graph import find_cycle
 from gemflowd.model import facts
-from gemflowd.model.attempt import HandlerInfo
-from gemflowd.model.errors import Invalid, Refused
+from gemflowd.model.attempt import HandlerInfo, Kind
+from gemflowd.model.errors import Invalid, Refused, echo
 from gemflowd.model.facts import NewDependency, NewTask, Reply, Speaker, TaskNumber
 from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
-from gemflowd.model.lane import LaneKey, resource_key
+from gemflowd.model.lane import GPU, LaneKey, resource_key
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import On
 from gemflowd.protocol import messages
@@ -28,6 +29,8 @@ from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
 from gemflowd.server.desk import Body, Desk, Upload
 
+log = logging.getLogger("gemflow.server")
+
 #: Tasks that are checked before others get their turn on the loop: about 2 ms.
 _PIECE: Final = 100
 _QUEUE: Final = re.compile(ID_PATTERN)
@@ -35,6 +38,8 @@ _QUEUE: Final = re.compile(ID_PATTERN)
 _DEPENDENCIES: Final = 1_000
 _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
+#: MB: a petabyte.
+_MOST_MEMORY: Final = 1 << 30
 _EMPTY: Final = messages.Task()
 
 
@@ -61,7 +66,7 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
             answered(result)
 
         try:
-            fact = await _read_tasks(desk, request, settled, before)
+            fact = await _read(desk, request, settled, before)
             if before is not None:
                 await before
         except Refused as refused:
@@ -130,23 +135,84 @@ def _check_ways(request: messages.Submit) -> None:
         raise Invalid("invalid_value", "must have 1 to 64 characters", "grow.step")
 
 
+async def _read(
+    desk: Desk, request: messages.Submit, reply: Reply, before: asyncio.Future[None] | None
+) -> facts.Submit:
+    """The request as the engine takes it. A repeat of what is stored is one, also when it would be refused today: its type may be
+    gone meanwhile, or a setting another one.
+
+    Raises:
+        Refused: for its content.
+    """
+    try:
+        return await _read_tasks(desk, request, reply, before)
+    except Refused as refused:
+        if before is not None:
+            await before
+        digest = await _digest(request)
+        if digest is None or not await desk.ask(
+            desk.questions.repeats, request.submission, request.offset, len(request.tasks), request.complete, digest
+        ):
+            raise
+        log.info("submission %s is repeated, and would be refused today: %s", request.submission, refused)
+        return _fact(request, reply, digest, [], repeats=len(request.tasks))
+
+
+async def _digest(request: messages.Submit) -> bytes | None:
+    """Of all that was sent; None where that is nothing that can ever have been stored."""
+    digest = _digest_of_flow(request)
+    try:
+        for index, raw in enumerate(request.tasks):
+            digest.update(_canonical(raw))
+            if index % _PIECE == _PIECE - 1:
+                await asyncio.sleep(0)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return digest.digest()
+
+
+def _digest_of_flow(request: messages.Submit) -> hashlib.blake2b:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(_canonical([request.name, request.weight, request.metadata]))
+    if request.order != "fair" or request.stream:
+        digest.update(_canonical([request.order, request.stream]))
+    return digest
+
+
+def _fact(
+    request: messages.Submit, reply: Reply, digest: bytes, tasks: list[NewTask], repeats: int | None = None
+) -> facts.Submit:
+    return facts.Submit(
+        reply,
+        request.submission,
+        request.name,
+        pack(request.metadata) if request.metadata else None,
+        request.weight,
+        request.offset,
+        request.complete,
+        digest,
+        tasks,
+        stream=request.stream,
+        critical_path=request.order == "critical-path",
+        grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
+        repeats=repeats,
+    )
+
+
 async def _read_tasks(
     desk: Desk, request: messages.Submit, reply: Reply, before: asyncio.Future[None] | None
 ) -> facts.Submit:
     shapes: list[messages.Task] = []
     places: dict[str, int] = {}
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(_canonical([request.name, request.weight, request.metadata]))
-    if request.order != "fair" or request.stream:
-        digest.update(_canonical([request.order, request.stream]))
+    digest = _digest_of_flow(request)
     for index, raw in enumerate(request.tasks):
         path = f"tasks[{index}]"
         shape = read(messages.Task, raw, path)
         if shape.id is not None:
-            shape.id = task_id(shape.id, f"{path}.id")
-            if shape.id in places:
-                raise Invalid("duplicate_id", f"task {places[shape.id]} has the id {shape.id!r} already", f"{path}.id")
-            places[shape.id] = index
+            name = task_id(shape.id, f"{path}.id")
+            if name in places:
+                raise Invalid("duplicate_id", f"task {places[name]} has the id {echo(name)} already", f"{path}.id")
+            places[name] = index
         shapes.append(shape)
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
@@ -166,21 +232,7 @@ async def _read_tasks(
         if before is not None:
             await before  # what it names may be in the chunk that is on its way
         tasks = await _looked_up(desk, request, tasks)
-    metadata = pack(request.metadata) if request.metadata else None
-    return facts.Submit(
-        reply,
-        request.submission,
-        request.name,
-        metadata,
-        request.weight,
-        request.offset,
-        request.complete,
-        digest.digest(),
-        tasks,
-        stream=request.stream,
-        critical_path=request.order == "critical-path",
-        grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
-    )
+    return _fact(request, reply, digest.digest(), tasks)
 
 
 def _canonical(value: object) -> bytes:
@@ -262,12 +314,12 @@ async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask])
 
 
 def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], *, alone: bool) -> NewTask:
-    if shape.memory_mb is not None:
-        raise Invalid("not_supported", "memory_mb is not carried out by this version yet", f"{path}.memory_mb")
     task_type, data = _type_and_data(desk, shape, path)
     template = shape.template and bool(deps)
     info = desk.validator.check(task_type, data, path, templates=template)
     _check_numbers(shape, path)
+    if shape.memory_mb is not None:
+        desk.configuration.check_cap(shape.memory_mb, f"{path}.memory_mb")
     if template:
         _check_templates(data, f"{path}.data")
     body: Body = {"data": data}
@@ -275,11 +327,13 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         body["metadata"] = shape.metadata
     if not template:
         body["template"] = False
+    # With a cap or a GPU of its own nobody else is in its worker: memory and CUDA_VISIBLE_DEVICES are a process's.
+    kind = info.kind if shape.memory_mb is None and GPU not in shape.resources else Kind.BLOCKING
     return NewTask(
-        id=shape.id,  # type: ignore[arg-type]  # a string since _read_tasks
+        id=None if shape.id is None else str(shape.id),
         type=task_type,
         priority=shape.priority,
-        lane=LaneKey(shape.queue, _bucket(info, data), info.kind, resources=_resources(desk, shape, path)),
+        lane=LaneKey(shape.queue, _bucket(info, data), kind, resources=_resources(desk, shape, path)),
         timeout=shape.timeout,
         retries=info.retries if shape.retries is None else shape.retries,
         backoff=shape.backoff,
@@ -293,6 +347,8 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         when=_condition(shape, path),
         key=_key(shape, path, alone=alone),
         estimate=shape.estimate,
+        memory_mb=shape.memory_mb,
+        integer_id=isinstance(shape.id, int),
     )
 
 
@@ -310,7 +366,7 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
         if getattr(shape, name) != getattr(_EMPTY, name):
             raise Invalid("invalid_value", f"a task here has no `{name}`", f"{path}.{name}")
     if shape.id is not None:
-        shape.id = task_id(shape.id, f"{path}.id")
+        task_id(shape.id, f"{path}.id")
     check_value(shape.data, f"{path}.data")
     check_value(shape.metadata, f"{path}.metadata")
     return _task(desk, shape, path, (), alone=True)
@@ -364,6 +420,8 @@ def _check_numbers(shape: messages.Task, path: str) -> None:
         value = getattr(shape, name)
         if value is not None and not least <= value <= most:  # NaN is not between anything
             raise Invalid("invalid_value", f"must be from {least:g} to {most:g}", f"{path}.{name}")
+    if shape.memory_mb is not None and not 1 <= shape.memory_mb <= _MOST_MEMORY:
+        raise Invalid("invalid_value", f"must be from 1 to {_MOST_MEMORY}", f"{path}.memory_mb")
     if shape.delay and shape.run_at is not None:
         raise Invalid("invalid_value", "give delay or run_at, not both", f"{path}.run_at")
     if shape.expires_in is not None and shape.expires is not None:
@@ -392,6 +450,9 @@ def _resources(desk: Desk, shape: messages.Task, path: str) -> str:
         if name not in total:
             known = ", ".join(total) or "none"
             raise Invalid("invalid_value", f"there is no such resource; the setting `resources` has: {known}", where)
+        if name == GPU and amount > 1 and not amount.is_integer():
+            message = "more than 1 must be a whole number: a task has whole devices, or a share of one"
+            raise Invalid("invalid_value", message, where)
         if not 0 < amount <= total[name]:
             raise Invalid(
                 "invalid_value", f"must be more than 0, and at most the {total[name]:g} that there are", where

@@ -1,4 +1,4 @@
-"""`workers`: the worker processes, and how many there shall be."""
+"""`workers`: the worker processes, and how many there shall be. `restart_workers`: fresh ones in their place."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def handle(desk: Desk, body: Body, reply: Reply) -> None:
     else:
         with renamed_path("set.workers", "count"):
             desk.configuration.change({"workers": request.count}, [], answer)
+
+
+def restart(desk: Desk, body: Body, reply: Reply) -> None:
+    messages.read(messages.Body, body)
+    reply({"restarting": desk.restart_workers()})

@@ -18,6 +18,7 @@ ALTER TABLE task ADD COLUMN depth     INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN size      INTEGER NOT NULL DEFAULT 0;  -- bytes of its body
 ALTER TABLE task ADD COLUMN ooms      INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN rules     TEXT;                        -- retries by class of error, JSON
+ALTER TABLE task ADD COLUMN memory_mb INTEGER;                     -- its own cap
 UPDATE task SET urgency = priority WHERE priority <> 5;
 UPDATE task SET size = coalesce((SELECT length(value) FROM body WHERE body.task = task.number), 0);
 DROP INDEX task_ready;

@@ -15,7 +15,7 @@ from typing import Final
 import apsw
 
 from gemflowd.model.errors import StoreError
-from gemflowd.store.files import PART_PREFIX, PART_SUFFIX, copy_database
+from gemflowd.store.files import copy_database
 from gemflowd.store.sql import schema
 
 log = logging.getLogger("gemflow.store")
@@ -49,8 +49,6 @@ def keep_backup(db: apsw.Connection, path: Path) -> Path | None:
     version = check(db)
     if version in (0, SCHEMA_VERSION):
         return None
-    for part in path.parent.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):  # a start that was killed meanwhile
-        part.unlink(missing_ok=True)
     name = f"{path.name}.schema-{version}-backup"
     target, number = path.with_name(name), 1
     while os.path.lexists(target):

@@ -43,6 +43,11 @@ class Schedules:
         return shown
 
     @guarded
+    def count(self) -> int:
+        count: int = self._db.execute("SELECT count(*) FROM schedule").get
+        return count
+
+    @guarded
     def put(self, schedule: Schedule, shown: bytes, task: bytes) -> None:
         it = schedule
         self._db.execute(

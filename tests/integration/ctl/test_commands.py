@@ -47,6 +47,7 @@ STATS = {
     "skipped": 7,
     "average_seconds": 0.25,
     "throughput": 8.5,
+    "refused_outcomes": 2,
     "workers": [
         {
             "name": "blocking-1",
@@ -472,7 +473,7 @@ def test_the_other_commands_show_what_the_daemon_says(peer: Peer, ctl: Ctl) -> N
         ("parallel", "status"): "balanced",
         ("list",): "42      [bold]a  f7    echo  failed",
         ("show", "42"): '"x": "\\u001b"',
-        ("stats",): "8.5/s",
+        ("stats",): "refused outcomes  2",
         ("workers",): "7.5 MB",
         ("workers", "4"): "blocking-1",
         ("profile",): "balanced",

@@ -16,6 +16,7 @@ from integration.ctl.ctlpeer import Body, Journal, Peer, Refuse, Silence, accept
 Ctl = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
+TASK: Body = {"number": 42, "flow": 7, "type": "echo", "state": "failed", "priority": 5, "created": 1_700_000_000.0}
 SCHEDULE = {
     "name": "nightly",
     "cron": "30 2 * * *",
@@ -116,6 +117,14 @@ COMMANDS: list[tuple[list[str], str, Body, Body, str, list[Any]]] = [
         SCHEDULE,
         "schedule nightly is active; it runs next at 2023-11-14 22:13:20",
         [],
+    ),
+    (
+        ["list", "--metadata", "customer=acme", "--metadata", "run=7"],
+        "list",
+        {"metadata": {"customer": "acme", "run": 7}, "limit": 101},
+        {"tasks": [TASK], "next": None},
+        "42      -   f7    echo  failed",
+        [TASK],
     ),
     (
         ["schedule", "list"],

@@ -24,14 +24,14 @@ def ended(outcome: Outcome, retry_after: float | None = None) -> Ended:
 
 def test_what_is_reserved_is_given_back_whatever_the_outcome(turn: Turn):
     for outcome in Outcome:
-        limits.reserve(turn, LIMITED)
+        limits.reserve(turn, LIMITED, 1)
         assert turn.buckets["model"].in_flight == 1
         limits.settle(turn, LIMITED, ended(outcome))
         assert turn.buckets["model"].in_flight == 0
 
 
 def test_a_lane_without_a_bucket_has_no_limit(turn: Turn):
-    limits.reserve(turn, PLAIN)
+    limits.reserve(turn, PLAIN, 1)
     limits.settle(turn, PLAIN, ended(Outcome.RATE_LIMITED))
     assert turn.buckets == {}
     assert limits.may_start(turn, PLAIN)
@@ -48,7 +48,7 @@ def test_a_lane_without_a_bucket_has_no_limit(turn: Turn):
     ],
 )
 def test_the_server_says_how_long_within_reason(turn: Turn, asked: float | None, slept: float):
-    limits.reserve(turn, LIMITED)
+    limits.reserve(turn, LIMITED, 1)
     limits.settle(turn, LIMITED, ended(Outcome.RATE_LIMITED, asked))
     until = NOW + slept
     assert turn.buckets["model"].asleep_until == until
@@ -69,7 +69,7 @@ def test_sleep_is_never_shortened(turn: Turn):
 
 
 def test_other_outcomes_do_not_put_it_to_sleep(turn: Turn):
-    limits.reserve(turn, LIMITED)
+    limits.reserve(turn, LIMITED, 1)
     limits.settle(turn, LIMITED, ended(Outcome.ERROR, 50.0))
     assert limits.may_start(turn, LIMITED)
 
@@ -84,9 +84,9 @@ def test_a_queue_is_paused_or_has_a_limit(turn: Turn):
     queue.paused, queue.most = False, 2
     room = limits.Room(turn, turn.lanes)
     assert [room.take(1), room.take(2), room.take(1)] == [True, True, False]
-    limits.reserve(turn, PLAIN)
+    limits.reserve(turn, PLAIN, 1)
     assert limits.may_start(turn, PLAIN)
-    limits.reserve(turn, LIMITED)
+    limits.reserve(turn, LIMITED, 1)
     assert not limits.may_start(turn, PLAIN)
     limits.settle(turn, LIMITED, ended(Outcome.DONE))
     assert limits.may_start(turn, PLAIN)
@@ -99,7 +99,7 @@ def test_resources_are_shared_out(turn: Turn):
     assert [room.take(3), room.take(3), room.take(3), room.take(1)] == [True, True, False, True]
     for _ in range(2):
         assert limits.may_start(turn, lane)
-        limits.reserve(turn, lane)
+        limits.reserve(turn, lane, 1)
     assert not limits.may_start(turn, lane)
     limits.settle(turn, lane, ended(Outcome.LOST))
     assert limits.may_start(turn, lane), "fractions leave nothing behind"

@@ -17,7 +17,7 @@ from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TERMINAL, On, State
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGING, Task
+from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGED, JUDGING, Task, runs_alone
 
 COROUTINE = Lane(2, LaneKey("default", "model", Kind.COROUTINE))
 
@@ -90,12 +90,17 @@ def test_permanent_fails_at_once():
 
 def test_memory_has_a_limit_of_its_own_and_runs_again_alone():
     task = running(lane=2)
-    turn = end(task, Outcome.MEMORY, rules=Rules(retries=0))
+    cause = "used 300 MB, its cap is 200 MB"
+    turn = end(task, Outcome.MEMORY, rules=Rules(retries=0), cause=cause, peak_kb=300_000)
     assert (task.state, task.tries, task.ooms) == (State.READY, 0, 1)
     assert turn.lanes[task.lane].key.kind is Kind.BLOCKING
+    assert task.reason == f"over its memory cap, runs again alone: {cause}"
+    assert turn.attempts[0].peak_kb == 300_000
+    assert runs_alone(task), "also what is handed to its worker comes alone"
     task = running(ooms=1)
-    end(task, Outcome.MEMORY, rules=Rules(retries=9))
+    end(task, Outcome.MEMORY, rules=Rules(retries=9), cause=cause)
     assert task.state is State.FAILED
+    assert task.reason == f"over its memory cap 2 times: {cause}"
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,7 @@ def test_outcomes_of_what_does_not_run_change_nothing(state: State):
 def test_taken_back_is_ready_again_without_an_attempt():
     task = running(lane=2)
     turn = hold(make_turn(lanes=[COROUTINE]), task)
-    machine.limits.reserve(turn, COROUTINE)
+    machine.limits.reserve(turn, COROUTINE, 1)
     assert machine.take_back(turn, task, 3)
     assert (task.state, task.attempts, task.token) == (State.READY, 0, 4)
     assert turn.buckets["model"].in_flight == 0
@@ -284,7 +289,8 @@ def test_what_has_a_condition_is_judged_before_it_goes_on():
     machine.release(turn, task)
     assert task.flags & JUDGING
     assert (CursorKind.JUDGE, 0) in turn.cursors
-    machine.proceed(turn, task, judged=True)
+    task.flags |= JUDGED
+    machine.proceed(turn, task)
     assert task.state is State.READY
 
 

@@ -269,3 +269,29 @@ def test_of_several_that_would_cancel_each_other_the_last_one_runs():
 def test_utc_is_utc():
     assert next_run("0 12 * * *", "UTC", 0.0) == next_run("0 12 * * *", "Etc/UTC", 0.0) == 12 * 3600
     assert datetime.fromtimestamp(12 * 3600, UTC).hour == 12
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "*/60 * * * *",
+        "0 */24 * * *",
+        "0 0 */31 * *",
+        "0 0 1 */12 *",
+        "0 0 * * */8",
+        "10-20/11 * * * *",
+        "1,5/55 * * * *",
+        "*/60 * * * * *",
+    ],
+)
+def test_a_step_larger_than_its_range_is_refused(cron: str):
+    with pytest.raises(Invalid, match="larger than what it steps through") as refused:
+        first_run(cron, "UTC", 0.0)
+    assert refused.value.path == "cron"
+
+
+@pytest.mark.parametrize(
+    "cron", ["*/59 * * * *", "0 */23 * * *", "10-20/10 * * * *", "5/15 * * * *", "0 0 * * MON-FRI/2", "*/30 * * * * *"]
+)
+def test_other_steps_are_taken(cron: str):
+    assert first_run(cron, "UTC", 0.0) > 0

@@ -12,10 +12,11 @@ from helpers.tasks import Answer, dep, new
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine.engine import TURN_ROWS
 from gemflowd.model.attempt import Outcome
-from gemflowd.model.facts import Cancel, Retry
-from gemflowd.model.refs import FlowRef
+from gemflowd.model.facts import Cancel, Retry, TaskNumber
+from gemflowd.model.refs import FlowRef, TaskRange
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State
+from gemflowd.model.task import LINKING
 
 CHILDREN = 10_000
 #: A turn may do its cursors' rows, start what became ready, and some more.
@@ -119,3 +120,103 @@ def test_others_get_their_turn_meanwhile(rig: Rig):
     rig.turn()
     assert (CursorKind.SETTLE, 1) in rig.contents().cursors
     assert rig.running() == [CHILDREN + 2]
+
+
+class Looked:
+    """How many dependencies each turn reads or marks."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rows = [0]
+        store = rig.store.inner
+        for verb, size in {
+            "parents": lambda _, found: len(found),
+            "parents_page": lambda _, found: len(found),
+            "tasks": lambda _, found: len(found),
+            "write": lambda turn, _: len(turn.reopened_edges) + len(turn.closed_edges) + len(turn.changed),
+        }.items():
+            rig.store.__dict__[verb] = self._counting(getattr(store, verb), size)
+
+    def _counting(self, verb: Callable[..., Any], size: Callable[[Any, Any], int]) -> Callable[..., Any]:
+        def counting(*args: Any) -> Any:
+            turn = self.rows
+            at = size(args[0], None) if verb.__name__ == "write" else 0  # it forgets what it was given
+            found = verb(*args)
+            turn[-1] += at or size(args[0], found or [])
+            return found
+
+        return counting
+
+
+PARENTS = 6_000
+
+
+@pytest.fixture
+def family(tmp_path) -> Any:
+    """A task with very many dependencies that was skipped because of the first; the last one runs."""
+    rig = Rig(OnDisk(tmp_path / "gemflow.db"), Rules(retries=0))
+    rig.slots(2)
+    priorities = {1: 8, PARENTS: 9}
+    for offset in range(0, PARENTS, 1_000):
+        tasks = [new(priority=priorities.get(offset + place, 5)) for place in range(1, 1_001)]
+        rig.submit(tasks, offset=offset, complete=False)
+    deps = [dep(TaskNumber(number)) for number in range(1, PARENTS + 1)]
+    rig.submit([new("child", *deps)], offset=PARENTS, complete=True)
+    rig.end(1, Outcome.PERMANENT)
+    assert rig.state(PARENTS + 1) is State.SKIPPED
+    yield rig
+    rig.store.close()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_retry_looks_at_some_of_very_many_dependencies_a_turn(family: Rig, whole: bool):
+    child = PARENTS + 1
+    if not whole:
+        family.retry(1)
+    looked, answer = Looked(family), Answer()
+    family.post(Retry(answer, [FlowRef(1) if whole else TaskRange(child, child)], downstream=False))
+    while not family.would_sleep():
+        looked.rows.append(0)
+        family.turn()
+    assert answer.body["retried"] == 1 + whole
+    assert len(looked.rows) > 3
+    assert max(looked.rows) <= 8_000, looked.rows
+    assert (family.state(child), family.task(child).waiting) == (State.BLOCKED, PARENTS)
+    family.check()
+
+
+def test_it_goes_on_after_a_crash(family: Rig):
+    child = PARENTS + 1
+    family.retry(1)
+    family.post(Retry(Answer(), [TaskRange(child, child)], downstream=False))
+    crashes = 0
+    while family.state(child) is State.SKIPPED or family.task(child).flags & LINKING:
+        family.turn()
+        family.crash()
+        family.check()
+        crashes += 1
+    assert crashes >= 3
+    assert (family.state(child), family.task(child).waiting) == (State.BLOCKED, PARENTS)
+
+
+def test_what_a_dependency_makes_impossible_stays_as_it_is(family: Rig):
+    child = PARENTS + 1
+    assert family.retry(child).body == {"retried": 0, "unchanged": 1}
+    assert family.state(child) is State.SKIPPED
+    family.check()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "waiting"),
+    [(Outcome.DONE, State.BLOCKED, PARENTS - 1), (Outcome.PERMANENT, State.SKIPPED, None)],
+)
+def test_a_dependency_that_ends_meanwhile_counts(family: Rig, outcome: Outcome, state: State, waiting: int | None):
+    child = PARENTS + 1
+    family.retry(1)
+    family.post(Retry(Answer(), [TaskRange(child, child)], downstream=False))
+    while not family.task(child).flags & LINKING:
+        family.turn()
+    family.end(PARENTS, outcome)
+    assert family.state(child) is state
+    assert waiting is None or family.task(child).waiting == waiting
+    assert not family.task(child).flags & LINKING
+    family.check()

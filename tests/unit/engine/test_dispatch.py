@@ -8,9 +8,11 @@ from helpers.rig import Rig
 from helpers.tasks import Answer, dep, many, new
 
 from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
-from gemflowd.model.facts import Catalogue, Configure
+from gemflowd.model.facts import Catalogue, Configure, Devices
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
+from gemflowd.store.explain import explain
+from gemflowd.store.sql import queries
 
 
 @pytest.fixture
@@ -112,6 +114,17 @@ def test_enabled_again_all_slots_are_used():
 
 
 # Where, and how many at a time
+
+
+def test_what_finishes_in_a_replaced_coroutine_worker_counts():
+    rig = Rig(rules=Rules(coroutines=5))
+    old = rig.slots(1, Kind.COROUTINE, 3)[0]
+    rig.submit(many(10, kind=Kind.COROUTINE))
+    rig.executor.stop(old)
+    rig.slots(1, Kind.COROUTINE, 5)  # as when batch_size grows while three run
+    assert rig.running() == [1, 2, 3, 4, 5]
+    rig.end(1)
+    assert rig.running() == [2, 3, 4, 5, 6]
 
 
 def test_each_kind_has_its_slots(rig: Rig):
@@ -322,3 +335,111 @@ def test_too_large_inputs_fail_the_task_and_free_its_slot():
     assert rig.state(3) is State.SKIPPED
     assert rig.running() == [4]
     rig.check()
+
+
+# Memory caps
+
+
+def test_a_task_with_a_memory_cap_has_its_worker_for_itself(rig: Rig):
+    measured(rig)
+    (slot,) = rig.slots()
+    rig.submit([new(queue="other")], "s0")
+    rig.end(1, seconds=0.001)
+    rig.submit([*many(3), new(memory_mb=512), *many(3)])
+    assert [order.task for order in rig.executor.handed()] == [2, 3, 4]
+    for number in (2, 3, 4):
+        rig.end(number, seconds=0.001)
+    (alone,) = rig.executor.handed()
+    assert (alone.task, alone.memory_mb, alone.slot) == (5, 512, slot)
+    rig.engine._forget()  # a turn failed, and all is loaded again
+    rig.submit([new(queue="other")], "s2")
+    assert [order.task for order in rig.executor.handed()] == [5]
+    rig.end(5, seconds=0.001)
+    assert sorted(order.task for order in rig.executor.handed()) == [6, 7, 8, 9]
+
+
+def test_what_was_over_its_cap_runs_again_alone(rig: Rig):
+    measured(rig)
+    rig.submit(many(3, kind=Kind.COROUTINE))
+    rig.slots(kind=Kind.COROUTINE, size=3)
+    rig.slots()
+    rig.end(2, Outcome.MEMORY)
+    (again,) = [order for order in rig.executor.handed() if order.task == 2]
+    assert again.slot.startswith("b")
+    rig.submit(many(2), "s2")
+    assert [order.task for order in rig.executor.handed() if order.slot == again.slot] == [2]
+    rig.end(2, Outcome.MEMORY)
+    assert rig.state(2) is State.FAILED
+
+
+# GPUs
+
+
+@pytest.fixture
+def gpus() -> Rig:
+    rig = Rig(rules=Rules(resources={"gpu": 2.0}))
+    rig.post(Devices(("0", "GPU-1")))
+    rig.slots(4)
+    return rig
+
+
+def devices(rig: Rig) -> dict[int, tuple[str, ...]]:
+    return {order.task: order.devices for order in rig.executor.handed()}
+
+
+def test_shares_of_a_device_go_together_and_a_whole_one_is_whole(gpus: Rig):
+    gpus.submit([*many(2, resources="gpu=0.5"), *many(2, resources="gpu=1"), new()])
+    assert devices(gpus) == {1: ("0",), 2: ("0",), 3: ("GPU-1",), 5: ()}
+    gpus.end(1)
+    assert 4 not in devices(gpus), "half a device is free, and it needs a whole one"
+    gpus.end(2)
+    assert devices(gpus)[4] == ("0",)
+
+
+def test_what_is_free_on_several_devices_is_not_one_device(gpus: Rig):
+    gpus.submit(many(4, resources="gpu=0.5"))
+    assert devices(gpus) == {1: ("0",), 2: ("0",), 3: ("GPU-1",), 4: ("GPU-1",)}
+    gpus.end(1)
+    gpus.end(3)
+    gpus.submit([new(resources="gpu=1")], "s2")
+    why = explain(gpus.store._db, queries(), gpus.task(5), {}, {"gpu": 2.0}, gpus.engine.free_devices)
+    (reason,) = why["reasons"]
+    assert (reason["code"], reason["resource"], reason["needed"], reason["used"]) == ("resource", "gpu", 1.0, 1.0)
+    assert "as whole devices; free of each: 0.5, 0.5" in reason["message"]
+    gpus.submit([new(resources="gpu=0.25")], "s3")
+    assert devices(gpus) == {2: ("0",), 4: ("GPU-1",), 6: ("0",)}, "it waits, and holds up nobody"
+    assert gpus.engine.free_devices == (0.25, 0.5)
+    gpus.end(4)
+    assert devices(gpus)[5] == ("GPU-1",)
+
+
+def test_devices_come_back_however_an_attempt_ends(gpus: Rig):
+    whole = new(resources="gpu=2", retries=0)
+    gpus.submit([whole, whole, whole])
+    gpus.end(1, Outcome.LOST)
+    assert devices(gpus) == {1: ("0", "GPU-1")}
+    gpus.executor.take_back(gpus.attempt(1).slot, keep=0)
+    gpus.run()
+    assert devices(gpus) == {1: ("0", "GPU-1")}
+    gpus.executor.kill(gpus.attempt(1).slot)
+    gpus.run()
+    gpus.end(1, Outcome.PERMANENT)
+    gpus.end(2, Outcome.CANCELLED)
+    assert devices(gpus) == {3: ("0", "GPU-1")}
+    gpus.store.fail = ("commit", RuntimeError("a defect"))
+    gpus.executor.end(gpus.attempt(3), Outcome.PERMANENT)
+    gpus.run()
+    gpus.submit([whole], "s2")
+    assert devices(gpus) == {4: ("0", "GPU-1")}
+    gpus.crash()
+    gpus.post(Devices(("0", "GPU-1")))
+    gpus.slots()
+    assert devices(gpus) == {4: ("0", "GPU-1")}
+    gpus.check()
+
+
+def test_where_no_devices_are_known_amounts_count():
+    rig = Rig(rules=Rules(resources={"gpu": 2.0}))
+    rig.slots(4)
+    rig.submit([new(resources="gpu=1"), *many(3, resources="gpu=0.5")])
+    assert devices(rig) == {1: (), 2: (), 3: ()}

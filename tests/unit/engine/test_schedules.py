@@ -82,6 +82,16 @@ def run_times(rig: Rig) -> list[float]:
     return [fields["run_at"] for what, fields in events(rig) if what == "fired"]
 
 
+def test_there_may_be_so_many_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gemflowd.engine.schedules.MOST_SCHEDULES", 2)
+    assert [add(rig, name).code if name == "c" else add(rig, name).body["name"] for name in "abc"] == [
+        "a",
+        "b",
+        "too_many_schedules",
+    ]
+    assert add(rig, "a", replace=True).body["name"] == "a"
+
+
 # One run after the other
 
 

@@ -7,7 +7,7 @@ from helpers.rig import Rig
 from helpers.tasks import Answer, dep, many, new, submission
 
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import steering
+from gemflowd.engine import cursors, steering
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.facts import Cancel, Retry
 from gemflowd.model.refs import FlowRef, TaskRange
@@ -150,7 +150,7 @@ def test_a_retry_is_not_done_again_by_the_next_daemon(rig: Rig):
 
 
 def test_a_cursor_that_ends_at_once_after_a_restart_is_gone(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(steering, "STEP", 2)
+    monkeypatch.setattr(cursors, "STEP", 2)
     rig.submit(many(5))
     rig.cancel("f1")
     monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 12)
@@ -169,7 +169,7 @@ def test_a_crash_in_a_round_of_a_retry_costs_nothing(rig: Rig, monkeypatch: pyte
     rig.submit([new("late", dep(3)), new(), new(), new("early"), new(), new(), new()])
     for number in range(2, 8):
         rig.end(number, Outcome.PERMANENT if number == 4 else Outcome.DONE)
-    monkeypatch.setattr(steering, "STEP", 2)
+    monkeypatch.setattr(cursors, "STEP", 2)
     monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 2)
     rig.post(Retry(Answer(), [FlowRef(1)], downstream=False))
     while rig.state(4) is not State.RUNNING:
@@ -188,8 +188,9 @@ def test_a_refused_retry_changes_nothing(rig: Rig):
     assert states(rig)[1] == "failed"
 
 
-def test_too_much_downstream_is_refused_and_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(steering, "_MOST_DOWNSTREAM", 2)
+@pytest.mark.parametrize("most", ["_MOST_DOWNSTREAM", "_MOST_DOWNSTREAM_EDGES"])
+def test_too_much_downstream_is_refused_and_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, most: str):
+    monkeypatch.setattr(steering, most, 2)
     rig.submit([new(), *(new(None, dep(0)) for _ in range(3))])
     rig.end(1, Outcome.PERMANENT)
     assert rig.retry(1, downstream=True).code == "invalid_value"
@@ -205,7 +206,7 @@ def test_two_who_wait_for_the_same_flow_are_both_told(rig: Rig):
 
 
 def test_a_request_over_several_flows_is_answered_once_when_all_is_done(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(steering, "STEP", 1)
+    monkeypatch.setattr(cursors, "STEP", 1)
     monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 3)
     rig.submit(many(2))
     rig.submit(many(4), "s2")
@@ -218,7 +219,7 @@ def test_a_request_over_several_flows_is_answered_once_when_all_is_done(rig: Rig
 
 
 def test_who_waits_is_told_though_a_turn_fails_meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(steering, "STEP", 1)
+    monkeypatch.setattr(cursors, "STEP", 1)
     monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 3)
     rig.submit(many(6))
     answer = Answer()
@@ -258,7 +259,7 @@ def test_a_retried_task_is_told_once_of_a_parent_that_ended_in_the_same_turn(rig
 
 def test_a_parent_that_ends_again_tells_all_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     """It was being told how it ended when it and its first child were put back, and it ended once more."""
-    monkeypatch.setattr(steering, "STEP", 2)
+    monkeypatch.setattr(cursors, "STEP", 2)
     monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 2)
     rig.submit([new("p"), *(new(None, dep(0)) for _ in range(6))], complete=True)
     rig.executor.end(rig.attempt(1), Outcome.PERMANENT)

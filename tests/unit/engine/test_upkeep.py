@@ -257,8 +257,8 @@ def test_a_rare_topic_is_looked_for_in_bounded_steps(on_disk: OnDisk, monkeypatc
 
 
 def test_what_is_being_deleted_is_there_for_nobody(on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemflowd.engine.steering._REMOVED", 1)
-    monkeypatch.setattr("gemflowd.engine.steering.STEP", 1)
+    monkeypatch.setattr("gemflowd.engine.cursors._REMOVED", 1)
+    monkeypatch.setattr("gemflowd.engine.cursors.STEP", 1)
     monkeypatch.setattr("gemflowd.engine.engine.TURN_ROWS", 1)
     rig = rig_of(KEEP, on_disk)
     done(rig, "old", 5)

@@ -48,3 +48,13 @@ def test_task_ids():
     assert is_task_id("x" * 128)
     for text in ("", "x" * 129, "a/b", "ä", "a\n", " a"):
         assert not is_task_id(text)
+
+
+def test_a_refusal_does_not_say_all_of_a_long_input_again():
+    with pytest.raises(Invalid) as refused:
+        parse("x" * 100_000, "ref")
+    assert "xxx…" in refused.value.message
+    assert len(refused.value.message) < 200
+    with pytest.raises(Invalid) as refused:
+        parse(["x"] * 100_000, "ref")
+    assert len(refused.value.message) < 200

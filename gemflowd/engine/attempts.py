@@ -1,0 +1,69 @@
+"""What an executor reports: attempts that ended or came back, slots that come and go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from gemflowd.core import machine
+from gemflowd.core.placement import Slot
+from gemflowd.engine.memory import Memory
+from gemflowd.engine.rows import Rows
+from gemflowd.model.attempt import Ended, Outcome
+from gemflowd.model.event import WORKER_TOPIC, Event
+from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
+from gemflowd.model.states import State
+
+log = logging.getLogger("gemflow.queue")
+
+
+def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -> None:
+    """Attempts have ended. `unclean`: the daemon died while they ran."""
+    turn, memory = rows.turn, rows.memory
+    rows.tasks([outcome.task for outcome in ended])
+    for outcome in ended:
+        task = turn.tasks.get(outcome.task)
+        before = turn.refused_outcomes
+        machine.outcome(turn, task, outcome, unclean=unclean)
+        if turn.refused_outcomes > before:
+            log.warning(
+                "outcome %s of task %d refused: its attempt is not the live one", outcome.outcome.word, outcome.task
+            )
+        elif task is not None:
+            _left_slot(memory, task.number, task.state)
+            turn.seconds[task.number] = outcome.seconds
+            if outcome.outcome is Outcome.DONE:
+                memory.means.note(task.type, outcome.seconds)
+
+
+def take_back(rows: Rows, attempts: Sequence[tuple[int, int]]) -> None:
+    """Attempts, as (task, token), that were handed over and had not started."""
+    for number, token in attempts:
+        task = rows.tasks([number]).get(number)
+        if task is not None and machine.take_back(rows.turn, task, token):
+            _left_slot(rows.memory, task.number, task.state)
+            rows.memory.slow_down(task.slot)
+
+
+def _left_slot(memory: Memory, number: int, state: State) -> None:
+    if state is not State.RUNNING:
+        task = memory.running.pop(number, None)
+        slot = memory.slots.get(task.slot or "") if task is not None else None
+        if slot is not None:
+            slot.remove(number)
+
+
+def change_slot(rows: Rows, fact: SlotUp | SlotStopping | SlotDown) -> None:
+    """A slot is there, takes nothing new, or is gone."""
+    turn, slots = rows.turn, rows.memory.slots
+    if isinstance(fact, SlotUp):
+        slots[fact.name] = Slot(fact.name, fact.kind, fact.size)
+        turn.events.append(Event(WORKER_TOPIC, {"worker": fact.name, "state": "up", "pid": fact.pid}))
+    elif isinstance(fact, SlotStopping):
+        if fact.name in slots:
+            slots[fact.name].stopping = True
+    elif slots.pop(fact.name, None) is not None:
+        fields: dict[str, object] = {"worker": fact.name, "state": "down", "pid": fact.pid}
+        if fact.cause:
+            fields["cause"] = fact.cause
+        turn.events.append(Event(WORKER_TOPIC, fields))
