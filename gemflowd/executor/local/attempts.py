@@ -32,11 +32,9 @@ LOG_CREDIT: Final = 2_000
 _MOST_UNREAD: Final = 64 * 1024 * 1024
 #: Seconds of an attempt from which on its memory is read at its end, where no sample was taken on the way.
 _WORTH_A_LOOK: Final = 0.02
-
-
 #: Characters of a dead worker's last words in the daemon's log.
 _MOST_LAST_WORDS: Final = 8_000
-LogLine = tuple[int, int, float, str, str]
+LogLine = tuple[int, int, float, str, str]  # task, attempt, at, stream, text
 
 
 class Attempts:

@@ -17,7 +17,7 @@ from gemflowd.worker.main import run_worker
 def main() -> None:
     options = json.loads(sys.argv[1])
     given = json.loads(options["argv"])
-    streams.set_up_logging(given["log"])
+    streams.set_up_logging(given.get("log", "auto"))
     die_with_parent(options["parent"])
     become_subreaper()
     sys.path[:0] = [path for path in given["handler_path"] if path not in sys.path]

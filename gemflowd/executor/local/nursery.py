@@ -37,7 +37,7 @@ _NEXT_WORD: Final = 0.02
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
-    streams.set_up_logging(options["log"])
+    streams.set_up_logging(options.get("log", "auto"))
     die_with_parent(options["parent"])
     # Ctrl-C, and what timeout(1) sends, goes to the whole process group; the daemon decides. Not SIG_IGN: programs that
     # handlers start would inherit it.
