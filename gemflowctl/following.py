@@ -24,14 +24,14 @@ _RESULTS_AT_ONCE: Final = 1000
 ENDED_TOPICS: Final = tuple(sorted(f"task.{state.word}" for state in TERMINAL))
 _FLOW_ENDED_TOPICS: Final = ("flow.succeeded", "flow.failed", "flow.cancelled")
 #: Topics whose events are not stored: there is nothing to fetch.
-_UNSTORED: Final = ("stats", "log.")
+_UNSTORED: Final = ("stats", "log.", "progress.")
 
 
 def prefixes(topics: tuple[str, ...]) -> tuple[str, ...]:
     """What to subscribe to; none means everything that is stored. `task` and `flow` mean all their states."""
     if not topics:
         return ("task.", "flow.", "worker", "limit", "queue", "memory", "schedule")
-    return tuple(f"{topic}." if topic in ("task", "flow", "log") else topic for topic in topics)
+    return tuple(f"{topic}." if topic in ("task", "flow", "log", "progress") else topic for topic in topics)
 
 
 def wanted(topic: str, topics: tuple[str, ...]) -> bool:

@@ -56,10 +56,9 @@ def logs(ref: RefLike, follow: bool, after: int) -> Steps[None]:
         reply: Body = yield Call("logs", body, patience=wait)
         for line in reply["lines"]:
             yield Emit(line)
-        if reply.get("ended") or (not follow and not reply["lines"]):
+        before, after = after, after if reply.get("next") is None else reply["next"]
+        if reply.get("ended") or (not follow and not reply["lines"] and after == before):
             return
-        if reply.get("next") is not None:
-            after = reply["next"]
 
 
 def memory_list(namespace: str | None, prefix: str, values: bool, limit: int | None) -> Steps[None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from gemflowd.protocol.moments import parse_moment
 
@@ -76,3 +77,14 @@ def format_bytes(count: float | None) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def format_progress(progress: Mapping[str, Any] | None) -> str | None:
+    """`37 of 100 (37 %): what it does`, or what of it is known."""
+    if not progress:
+        return None
+    done, total, message = progress["done"], progress.get("total"), progress.get("message")
+    text = f"{done:.12g}" if total is None else f"{done:.12g} of {total:.12g}"
+    if total:
+        text += f" ({done / total:.0%})"
+    return f"{text}: {message}" if message else text

@@ -43,7 +43,7 @@ from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.effects import Effects
 from gemflowd.model.errors import ConfigError, Refused
-from gemflowd.model.event import LOG_TOPIC, STATS_TOPIC
+from gemflowd.model.event import LOG_TOPIC, PROGRESS_TOPIC, STATS_TOPIC
 from gemflowd.places import Places, config_dir, key_is_set
 from gemflowd.protocol import endpoints
 from gemflowd.protocol.versions import DAEMON_VERSION
@@ -190,6 +190,7 @@ class App:
             total,
             Groups.find(),
             self._know_handlers,
+            self._publish_progress,
         )
         self._executor: Executor = self._pool
         for number, handler in (
@@ -274,6 +275,7 @@ class App:
             workers=lambda: [
                 {name: getattr(worker, name) for name in worker.__slots__} for worker in self._executor.workers()
             ],
+            progress=lambda: self._executor.progress(),
             paused_limits=self._paused_limits,
             now=clock.wall,
             moment=lambda: Moment(self._clocks.steady(), self._clocks.wall()),
@@ -369,6 +371,10 @@ class App:
             for task, attempt, at, stream, text in effects.logs:
                 fields = {"at": at, "task": task, "attempt": attempt, "stream": stream, "text": text}
                 self._publisher.publish_unstored(f"{LOG_TOPIC}{task}", fields)
+
+    def _publish_progress(self, task: int, attempt: int, body: dict[str, Any]) -> None:
+        if hasattr(self, "_publisher") and self._publisher.anyone:
+            self._publisher.publish_unstored(f"{PROGRESS_TOPIC}{task}", {"task": task, "attempt": attempt, **body})
 
     def _publish_stats(self) -> None:
         self._loop.call_later(STATS_EVERY, self._publish_stats)

@@ -24,9 +24,15 @@ def command(session: Session) -> None:
         console.json(reply)
         return
     console.table(
-        ["type", "kind", "module", "about"],
+        ["type", "kind", "module", "package", "about"],
         [
-            [handler["type"], handler.get("kind"), handler.get("module"), first_line(handler.get("doc"))]
+            [
+                handler["type"],
+                handler.get("kind"),
+                handler.get("module"),
+                handler.get("package"),
+                first_line(handler.get("doc")),
+            ]
             for handler in reply["handlers"]
         ],
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 
 import click
 
 from gemflowctl.cli import REF, Command
 from gemflowctl.output import plain
 from gemflowctl.session import Session
+from gemflowctl.steps import Body
 
 
 @click.command(
@@ -17,23 +19,55 @@ from gemflowctl.session import Session
     epilog="""
     gemflowctl logs 42
     gemflowctl logs f7/build -f
+    gemflowctl logs f7 -f
+    gemflowctl logs 42 --attempt 2 --stream stderr --timestamps
     gemflowctl logs 42 --json | jq -r 'select(.stream == "stderr") | .text'
     """,
 )
 @click.argument("ref", type=REF)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only lines after this number.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only those of the Nth attempt.")
+@click.option(
+    "--stream", "streams", multiple=True, metavar="NAME", help="Only stdout, stderr or log; may be given again."
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time, attempt and stream.")
 @click.pass_obj
-def command(session: Session, ref: str, follow: bool, after: int) -> None:
-    """Show what a task wrote: its log lines, and the standard error of a command.
+def command(
+    session: Session,
+    ref: str,
+    follow: bool,
+    after: int,
+    attempt: int | None,
+    streams: tuple[str, ...],
+    timestamps: bool,
+) -> None:
+    """Show what a task wrote, or each task of a flow: what its handler printed and logged, and the standard error of a command.
 
     Control characters are shown as escapes; --json has the exact text, with number, time, attempt and stream.
     """
     with session.client() as client:
         for line in client.logs(ref, follow=follow, after=after):
+            if attempt not in (None, line["attempt"]) or (streams and line["stream"] not in streams):
+                continue
             if session.console.as_json:
                 session.console.json(line)
             else:
-                sys.stdout.write(plain.text(line["text"].removesuffix("\n")) + "\n")
-                if follow:
-                    sys.stdout.flush()
+                sys.stdout.write(_whose(line) + _shown(line, timestamps) + "\n")
+            if follow:
+                sys.stdout.flush()
+
+
+def _whose(line: Body) -> str:
+    """Of a flow's lines: the task."""
+    if "task" not in line:
+        return ""
+    return f"{line['task'] if line.get('id') is None else plain.line(line['id'], 40)}: "
+
+
+def _shown(line: Body, timestamps: bool) -> str:
+    text = plain.text(line["text"].removesuffix("\n"))
+    if not timestamps:
+        return text
+    at = datetime.fromtimestamp(line["at"]).isoformat(" ", "milliseconds")
+    return f"{at} {line['attempt']} {plain.line(line['stream'], 20):<6} {text}"

@@ -8,7 +8,7 @@ from gemflowctl.cli import REF, Command
 from gemflowctl.output.console import Console
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
-from gemflowctl.times import format_moment, format_seconds
+from gemflowctl.times import format_moment, format_progress, format_seconds
 
 
 @click.command(
@@ -92,6 +92,7 @@ def task_pairs(task: Body) -> dict[str, object]:
         "flow": f"f{task['flow']}" if task.get("flow") is not None else None,
         "type": task.get("type"),
         "state": task["state"],
+        "progress": format_progress(task.get("progress")),
         "reason": task.get("reason"),
         "priority": task.get("priority"),
         "queue": task.get("queue"),

@@ -7,8 +7,8 @@ import click
 from gemflowctl.cli import Command
 from gemflowctl.output.console import Console
 from gemflowctl.session import Session
-from gemflowctl.steps import Bodies
-from gemflowctl.times import format_bytes, format_moment
+from gemflowctl.steps import Bodies, Body
+from gemflowctl.times import format_bytes, format_moment, format_seconds
 
 
 @click.command("workers", cls=Command, epilog="gemflowctl workers\ngemflowctl workers 8\ngemflowctl workers restart")
@@ -53,7 +53,7 @@ def _restart(session: Session) -> None:
 def show_workers(console: Console, workers: Bodies) -> None:
     """A table of workers."""
     console.table(
-        ["name", "kind", "pid", "state", "memory", "active", "done", "since", "tasks"],
+        ["name", "kind", "pid", "state", "memory", "active", "done", "since", "lag", "tasks"],
         [
             [
                 worker["name"],
@@ -64,8 +64,17 @@ def show_workers(console: Console, workers: Bodies) -> None:
                 worker.get("active"),
                 worker.get("done"),
                 format_moment(worker.get("started")),
+                _lag(worker),
                 " ".join(map(str, worker.get("tasks") or [])) or None,
             ]
             for worker in workers
         ],
     )
+
+
+def _lag(worker: Body) -> str | None:
+    """For how long its loop stands still, and which task keeps it."""
+    if worker.get("lag") is None:
+        return None
+    by = worker.get("blocked_by")
+    return format_seconds(worker["lag"]) + (f" by {by}" if by is not None else "")

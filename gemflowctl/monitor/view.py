@@ -15,7 +15,7 @@ from gemflowctl.monitor.feed import Feed
 from gemflowctl.output import plain
 from gemflowctl.output.styles import style_of
 from gemflowctl.steps import Body
-from gemflowctl.times import format_bytes, format_seconds
+from gemflowctl.times import format_bytes, format_progress, format_seconds
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _STATES: Final = {
@@ -121,7 +121,7 @@ def _workers(workers: list[Body], lines: int, width: int) -> Table:
     ordered = sorted(workers, key=lambda worker: (not worker.get("active"), str(worker.get("name"))))
     shown = ordered if len(ordered) <= lines else ordered[: lines - 1]
     for worker in shown:
-        state = worker.get("state")
+        state = worker.get("state") if worker.get("lag") is None else "blocked"
         table.add_row(
             _text(worker.get("name")),
             _text(worker.get("kind")),
@@ -139,7 +139,11 @@ def _workers(workers: list[Body], lines: int, width: int) -> Table:
 def _tasks(worker: Body) -> str:
     numbers = worker.get("tasks") or []
     many = f"({len(numbers)}) " if len(numbers) > 1 else ""
-    return many + " ".join(str(number) for number in numbers[:50]) if numbers else "-"
+    if not numbers:
+        return "-"
+    told = worker.get("progress") or []
+    progress = f"  {format_progress(told[0])}" if len(numbers) == 1 and told else ""
+    return many + " ".join(str(number) for number in numbers[:50]) + progress
 
 
 def _events(feed: Feed, lines: int, width: int) -> Group:

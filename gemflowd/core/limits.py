@@ -121,7 +121,11 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
     bucket = bucket_of(turn.buckets, lane)
     if bucket is None or ended.outcome is not Outcome.RATE_LIMITED:
         return
-    sleep = sleep_of(ended)
+    put_to_sleep(turn, bucket, sleep_of(ended))
+
+
+def put_to_sleep(turn: Turn, bucket: Bucket, sleep: float) -> None:
+    """Nothing of it starts for that many seconds. One that sleeps for longer already goes on sleeping."""
     if turn.steady + sleep > bucket.asleep_until:
         bucket.asleep_until = turn.steady + sleep
         turn.changed_buckets[bucket.name] = bucket

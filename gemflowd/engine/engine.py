@@ -19,6 +19,7 @@ import msgpack
 
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import values
+from gemflowd.engine.asleep import sleep_limit
 from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.deadlines import Deadlines
@@ -386,6 +387,8 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: values.set_value(rows, fact))
             case facts.DeleteValue():
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
+            case facts.SleepLimit():
+                self._answer(rows, fact.reply, lambda: sleep_limit(rows, fact))
             case facts.AddSchedule():
                 self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
             case facts.PauseSchedule():
@@ -484,7 +487,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
-                | facts.SetValue() | facts.DeleteValue() | facts.Starts()
+                | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")

@@ -9,7 +9,7 @@ The engine places each attempt on a slot; what a slot can't take comes back as `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gemflowd.model.attempt import HandlerInfo, Start
@@ -35,6 +35,9 @@ class WorkerInfo:
     done: int
     started: float
     recycle: str | None = None  # why it will be replaced when it can be
+    lag: float | None = None  # seconds for which the loop of a coroutine worker stands still now
+    blocked_by: int | None = None  # the task that keeps it, where that is known
+    progress: list[dict[str, Any]] = field(default_factory=list)  # of `tasks`: {task, done, total, message, at}
     cap_bytes: int | None = None  # memory above which it is killed
 
 
@@ -92,6 +95,10 @@ class Executor(Protocol):
         ...
 
     def workers(self) -> list[WorkerInfo]: ...
+    def progress(self) -> dict[int, dict[str, Any]]:
+        """How far running attempts say that they are, by task: `{done, total, message, at}`."""
+        ...
+
     async def close(self) -> None:
         """End everything at once; attempts that still run are lost, without blame."""
         ...

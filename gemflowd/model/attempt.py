@@ -102,3 +102,5 @@ class HandlerInfo:
     module: str = ""
     retry_on: dict[str, int] = field(default_factory=dict)  # tries after the first, by class or code of the error
     options: dict[str, object] = field(default_factory=dict)
+    package: str = ""  # the installed package that offers it, with its version
+    converts: bool = False  # data is converted to a model, and so checked again, in the worker

@@ -180,6 +180,15 @@ class DeleteValue:
 
 
 @dataclass(slots=True)
+class SleepLimit:
+    """Put the limit to sleep that the speaking attempt falls under."""
+
+    reply: Reply
+    seconds: float
+    speaker: Speaker
+
+
+@dataclass(slots=True)
 class AddSchedule:
     """`next_run` of the reply says when it runs first."""
 
@@ -321,7 +330,7 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
-    | SetValue | DeleteValue | AddSchedule | PauseSchedule | RemoveSchedule
+    | SetValue | DeleteValue | SleepLimit | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop
 )  # fmt: skip

@@ -185,6 +185,12 @@ class MemoryList(Body):
     namespaces: bool = False
 
 
+class Limit(Body):
+    """Of a running attempt."""
+
+    seconds: float
+
+
 class ScheduleAdd(Body):
     name: str
     cron: str

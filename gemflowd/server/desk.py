@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,8 +72,8 @@ class Personas(Protocol):
 
 
 class Validator(Protocol):
-    def check(self, task_type: str, data: Mapping[str, Any], path: str) -> HandlerInfo:
-        """The type's description, once the data fits its schema. Raises `Refused`."""
+    def check(self, task_type: str, data: Mapping[str, Any], path: str, *, templates: bool = False) -> HandlerInfo:
+        """The type's description, once the data fits its schema. With `templates`, strings in it may be some. Raises `Refused`."""
         ...
 
     def table(self) -> list[Body]: ...
@@ -115,6 +115,7 @@ class Desk:
     identity: Callable[[], Body]  # version, pid, epoch, state, drain, started, events
     stats: Callable[[], Body]
     workers: Callable[[], list[Body]]
+    progress: Callable[[], Mapping[int, Body]]  # of running attempts, by task
     paused_limits: Callable[[], list[Body]]
     now: Callable[[], float]
     moment: Callable[[], Any]  # now by both clocks, as the reader's questions about the shared memory take it
@@ -128,6 +129,14 @@ class Desk:
     position: Callable[[], Body]  # of the events: {next, topics}
     ending: bool = False  # the last moment: who waits is answered with what there is
     uploads: dict[str, Upload] = field(default_factory=dict)  # by UUID
+
+    def with_progress(self, items: Iterable[Body]) -> None:
+        """Add to tasks that run how far they say that they are."""
+        progress = None
+        for item in items:
+            if item.get("state") == "running":
+                progress = self.progress() if progress is None else progress
+                item["progress"] = progress.get(item["number"])
 
     async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self.reader.ask(question, *args, **kwargs), loop=self.loop)

@@ -8,7 +8,7 @@ from typing import Any
 
 import zmq
 
-from gemflowd.model.event import LOG_TOPIC, EventBatch
+from gemflowd.model.event import LOG_TOPIC, PROGRESS_TOPIC, EventBatch
 from gemflowd.protocol.codec import pack
 from gemflowd.protocol.versions import PROTOCOL_VERSION
 
@@ -70,10 +70,10 @@ class Publisher:
                 self._send(topic, events[0]["seq"], events[-1]["seq"], ordinal, events)
 
     def publish_unstored(self, topic: str, fields: dict[str, Any]) -> None:
-        """An event without a number: statistics, log lines."""
+        """An event without a number: statistics, log lines, progress."""
         if self.wanted(topic):
             ordinal = self._ordinals.get(topic, 0)
-            if not topic.startswith(LOG_TOPIC):  # those would be remembered for ever
+            if not topic.startswith((LOG_TOPIC, PROGRESS_TOPIC)):  # those would be remembered for ever
                 self._ordinals[topic] = ordinal + 1
             self._send(topic, None, None, ordinal, [{"seq": None, "topic": topic, **fields}])
 

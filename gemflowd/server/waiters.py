@@ -19,6 +19,7 @@ class Waiters:
         self._by_task: _Table = defaultdict(set)
         self._by_flow: _Table = defaultdict(set)
         self._by_log: _Table = defaultdict(set)
+        self._any_log: set[asyncio.Event] = set()
         self._ranges: dict[asyncio.Event, list[tuple[int, int]]] = {}
         self._places: dict[asyncio.Event, list[tuple[_Table, int]]] = {}
 
@@ -45,6 +46,13 @@ class Waiters:
         self._put(self._by_task, task, event)
         return event
 
+    def add_any_log(self) -> asyncio.Event:
+        """An event that is set when any task has a new log line, or ends."""
+        event = asyncio.Event()
+        self._places[event] = []
+        self._any_log.add(event)
+        return event
+
     def _put(self, table: _Table, number: int, event: asyncio.Event) -> None:
         table[number].add(event)
         self._places[event].append((table, number))
@@ -55,10 +63,12 @@ class Waiters:
             if not table[number]:
                 del table[number]
         self._ranges.pop(event, None)
+        self._any_log.discard(event)
 
     def ended(self, tasks: Iterable[TaskEnded]) -> None:
         if not self._places:
             return
+        self._wake_any()
         for ended in tasks:
             for table, number in ((self._by_task, ended.task), (self._by_flow, ended.flow)):
                 if number in table:
@@ -68,7 +78,12 @@ class Waiters:
                 if any(first <= ended.task <= last for first, last in spans):
                     event.set()
 
+    def _wake_any(self) -> None:
+        for event in self._any_log:
+            event.set()
+
     def logged(self, tasks: set[int]) -> None:
+        self._wake_any()
         for number in tasks & self._by_log.keys():
             for event in self._by_log[number]:
                 event.set()

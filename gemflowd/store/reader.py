@@ -46,6 +46,9 @@ _FLOW_WIDTH: Final = len(FLOW_COLUMNS.split(","))
 #: Stored events that one question looks at, about; each turn's are looked at as a whole.
 _MOST_EVENTS: Final = 20_000
 
+#: Log lines that one question about a flow looks at.
+_MOST_LINES: Final = 20_000
+
 Body = dict[str, Any]
 #: Of a task: its flow is not being deleted. There are few such flows at a time, and they are looked up once a statement.
 _THERE: Final = "flow NOT IN (SELECT number FROM flow WHERE deleted = 1)"
@@ -324,6 +327,8 @@ class Questions:
         return numbers, size
 
     def logs(self, ref: Ref, after: int, limit: int) -> Body:
+        if isinstance(ref, FlowRef):
+            return self._flow_logs(ref, after, limit)
         task = self.one_task(ref)
         rows = list(self._db.execute(self._queries["logs"], (task.number, after, limit)))
         lines = [
@@ -332,6 +337,26 @@ class Questions:
         ]
         ended = task.state.terminal and len(rows) < limit
         return {"lines": lines, "next": rows[-1][0] if rows else after, "ended": ended, "task": task.number}
+
+    def _flow_logs(self, ref: FlowRef, after: int, limit: int) -> Body:
+        """Those of all its tasks, as they came. `next` says how far was looked."""
+        row = self._db.execute(self._queries["flow_row"], (ref.number,)).fetchone()
+        if row is None:
+            raise Refused("not_found", f"there is no flow f{ref.number}", "ref")
+        flow = flow_from(row)
+        lines: list[Body] = []
+        looked = 0
+        rows = self._db.execute(self._queries["logs_from"], (after, _MOST_LINES))
+        for seq, at, attempt, stream, text, task, its, name in rows:
+            looked += 1
+            after = seq
+            if its == flow.number:
+                line = {"seq": seq, "at": at, "attempt": attempt, "stream": stream, "text": text}
+                lines.append({**line, "task": task, "id": name})
+                if len(lines) == limit:
+                    break
+        ended = flow.state not in (FlowState.OPEN, FlowState.ACTIVE) and looked < _MOST_LINES and len(lines) < limit
+        return {"lines": lines, "next": after, "ended": ended, "task": None}
 
     def submission(self, submission: str) -> Body:
         row = self._db.execute(self._queries["flow_of"], (submission,)).fetchone()

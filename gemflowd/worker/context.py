@@ -25,11 +25,14 @@ class BaseContext:
     settings: Mapping[str, Any]  # the part of the daemon's settings that handlers may see; no secrets
     emit: Callable[[str, str], None]  # stream, text: one line of the task's log
     token: int = 0  # that of the live attempt: who has it speaks for the task
+    memory_mb: int | None = None  # the cap that was asked for this task; None: the worker's (setting memory_mb)
+    devices: tuple[str, ...] = ()  # GPUs that are this attempt's, as CUDA_VISIBLE_DEVICES names them
     grace: float = 10.0  # seconds between being asked to stop and being killed
     pass_fds: tuple[int, ...] = ()  # descriptors that a subprocess must inherit: the lease (docs/architecture.md)
     usage: dict[str, Any] = field(default_factory=dict)  # what the attempt cost, kept with it
     _cancelled: bool = False
     _process_group: Callable[[int], None] | None = None
+    _progress: Callable[[float, float | None, str | None], None] = lambda done, total, message: None
 
     @property
     def idempotency_key(self) -> str:
@@ -46,6 +49,15 @@ class BaseContext:
         for line in text.splitlines() or [""]:
             self.emit(stream, line)
 
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far it is: shown while it runs, and told to who listens, at most ten times a second. It is not stored.
+
+        Args:
+            done: in any unit; with `total` a share of it.
+            message: what it does now, up to 500 characters.
+        """
+        self._progress(done, total, message)
+
     def started_process(self, pid: int) -> None:
         """Tell the daemon of a subprocess that leads a process group, so that it ends with the attempt."""
         if self._process_group is not None:
@@ -61,6 +73,8 @@ class BaseContext:
         if self.settings.get("endpoint"):  # any client finds this daemon by it
             environment["GEMFLOW_ENDPOINT"] = self.settings["endpoint"]
         environment["GEMFLOW_IDEMPOTENCY_KEY"] = self.idempotency_key
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         return environment
 
 
@@ -94,6 +108,20 @@ class Context(BaseContext):
         """
         return self._ask("submit", _submission(tasks, step))
 
+    def limit(self, seconds: float) -> float:
+        """Put the limit that the task falls under to sleep, while this attempt goes on: nothing else under it starts meanwhile.
+
+        Args:
+            seconds: from 0.05 to 86,400. A limit that sleeps for longer already goes on sleeping.
+
+        Returns:
+            until when it sleeps, in seconds since the epoch.
+
+        Raises:
+            RequestRefused: `not_found`: tasks of this type fall under no limit.
+        """
+        return float(self._ask("limit", {"seconds": seconds})["until"])
+
 
 @dataclass(slots=True)
 class AsyncContext(BaseContext):
@@ -109,6 +137,10 @@ class AsyncContext(BaseContext):
     async def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
         """As `Context.submit`."""
         return await self._ask("submit", _submission(tasks, step))
+
+    async def limit(self, seconds: float) -> float:
+        """As `Context.limit`."""
+        return float((await self._ask("limit", {"seconds": seconds}))["until"])
 
 
 def _submission(tasks: Sequence[Mapping[str, Any]], step: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
+from gemflowd.handlers.models import to_model, to_plain
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Invalid
@@ -20,13 +21,13 @@ from gemflowd.model.values import check_value
 from gemflowd.templates import TemplateFailed, render
 from gemflowd.worker import wire
 from gemflowd.worker.context import AsyncContext, Context
+from gemflowd.worker.log import Log
+from gemflowd.worker.progress import Later, Progress
 from gemflowd.worker.requests import Asker, AsyncAsker, Requests
+from gemflowd.worker.streams import Streams
 
 #: Characters of a traceback that are kept: its end says most.
 _TRACEBACK: Final = 8_000
-#: Lines and characters per line of one attempt's log; the rest is counted and dropped.
-MAX_LOG_LINES: Final = 10_000
-MAX_LOG_LINE: Final = 8_192
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,47 +53,36 @@ class Order:
     inputs: bytes | None
     timeout: float
     devices: tuple[str, ...] | list[str] = ()
+    memory_mb: int | None = None
 
 
 Send = Callable[[list[Any]], None]
 AnyContext = Context | AsyncContext
 
 
-class Log:
-    """The log of one attempt, with a limit."""
-
-    def __init__(self, order: Order, send: Send) -> None:
-        self._order = order
-        self._send = send
-        self._lines = 0
-
-    def __call__(self, stream: str, text: str) -> None:
-        self._lines += 1
-        if self._lines > MAX_LOG_LINES:
-            return
-        if self._lines == MAX_LOG_LINES:
-            stream, text = "log", f"[more than {MAX_LOG_LINES} lines: the rest is not kept]"
-        elif len(text) > MAX_LOG_LINE:
-            text = text[:MAX_LOG_LINE] + " […]"
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        self._send([wire.LOG, self._order.task, self._order.attempt, time.time(), stream, text])
-
-
 @dataclass(slots=True, frozen=True)
 class Surroundings:
-    """What all attempts of a worker share."""
+    """What all attempts of a worker share.
+
+    Attributes:
+        later: does something after some seconds.
+        settle: sees to it that what was written past Python's streams is in the attempt's log, too.
+    """
 
     config: Config
     send: Send
     lease: int
     requests: Requests
+    streams: Streams
+    later: Later
+    settle: Callable[[], None] = lambda: None
 
 
-def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, AnyContext]:
+def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> tuple[Any, AnyContext]:
     """The data for the handler, rendered, and its context.
 
     Raises:
-        Permanent: a template can't be rendered.
+        Permanent: a template can't be rendered, or the data does not fit the model.
     """
     body = msgpack.unpackb(order.body, strict_map_key=False)
     results = {} if order.inputs is None else msgpack.unpackb(order.inputs, strict_map_key=False)
@@ -106,9 +96,12 @@ def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, 
         "timeout": order.timeout,
         "results": results,
         "settings": around.config.settings,
-        "emit": Log(order, around.send),
+        "emit": log,
+        "memory_mb": order.memory_mb,
+        "devices": tuple(order.devices),
         "grace": around.config.grace,
         "pass_fds": (around.lease,),
+        "_progress": Progress(order.task, order.token, around.send, around.later),
         "_process_group": lambda group: around.send([wire.GROUP, group]),
     }
     context: AnyContext
@@ -117,11 +110,14 @@ def prepare(order: Order, around: Surroundings, handler: Handler) -> tuple[Any, 
     else:
         context = Context(**fields, _ask=Asker(around.requests, order.task, order.token))
     data = body["data"]
-    if order.inputs is not None and body.get("template", True):
+    rendered = order.inputs is not None and body.get("template", True)
+    if rendered:
         try:
             data = render(data, results)
         except TemplateFailed as error:
             raise Permanent(str(error), code="template_failed") from None
+    if handler.model is not None:
+        data = to_model(handler.model, data, strict=not rendered)
     return data, context
 
 
@@ -131,8 +127,9 @@ def run_sync(
     """Run an attempt on this thread and send its outcome. `running` brackets the time in which it may be interrupted."""
     context: AnyContext | None = None
     begin = time.perf_counter()
+    log = around.streams.alone = Log(order.task, order.attempt, around.send)
     try:
-        data, context = prepare(order, around, handler)
+        data, context = prepare(order, around, handler, log)
         running(context)
         try:
             if asyncio.iscoroutinefunction(handler.function):
@@ -144,6 +141,9 @@ def run_sync(
         message = ended(order, Outcome.DONE, _result(result, around.config), begin, context)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         message = _outcome_of(order, error, begin, context)
+    around.settle()
+    _last_words(log, context)
+    around.streams.alone = None
     around.send(message)
 
 
@@ -153,8 +153,10 @@ async def run_async(
     """The same in a coroutine worker."""
     context: AnyContext | None = None
     begin = time.perf_counter()
+    log = Log(order.task, order.attempt, around.send)
+    around.streams.own(log)
     try:
-        data, context = prepare(order, around, handler)
+        data, context = prepare(order, around, handler, log)
         running[order.task, order.token] = context
         result = await handler.function(data, context)
         message = ended(order, Outcome.DONE, _result(result, around.config), begin, context)
@@ -162,18 +164,32 @@ async def run_async(
         message = _outcome_of(order, error, begin, context)
     finally:
         running.pop((order.task, order.token), None)
+    _last_words(log, context)
     around.send(message)
+
+
+def _last_words(log: Log, context: AnyContext | None) -> None:
+    """What the attempt has said comes before its outcome."""
+    log.close()
+    if context is not None and isinstance(context._progress, Progress):
+        context._progress.tell()
 
 
 def _result(result: Any, config: Config) -> bytes:
     """Raises Permanent: the result is too large, or is nothing that MessagePack knows."""
     try:
-        check_value(result, "result")
+        try:
+            check_value(result, "result")
+        except Invalid as error:
+            if error.code != "wrong_type":
+                raise
+            result = to_plain(result)  # a model, or something with one in it
+            check_value(result, "result")
         packed: bytes = msgpack.packb(result)
     except Invalid as error:
         raise Permanent(f"the result can't be stored: {error.message} (at {error.path})", code="bad_result") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Permanent(f"the result can't be stored: {error}", code="bad_result") from error
+    except Exception as error:
+        raise Permanent(f"the result can't be stored: {_text_of(error)[:500]}", code="bad_result") from error
     if len(packed) > config.max_result_bytes:
         message = f"the result has {len(packed)} bytes; the setting max_result_mb allows {config.max_result_bytes}"
         raise Permanent(message, code="result_too_large")

@@ -166,7 +166,10 @@ def test_reload_says_what_came_of_it(tmp_path: Path) -> None:
         ctl("config", "set", "retries=5")
         write_settings(daemon.config, {"workers": 2, "grace": 3, "ageing": 60, "retries": 9, "keep_days": 1})
         answer = ctl.json("reload")
-        assert (answer["changed"], answer["pending"]) == (["workers", "keep_days", "grace", "drain_timeout"], ["ageing"])
+        assert (answer["changed"], answer["pending"]) == (
+            ["workers", "keep_days", "grace", "drain_timeout"],
+            ["ageing"],
+        )
         assert setting(ctl, "retries") == (5, "run time")
         assert setting(ctl, "ageing") == (0.0, "default"), "what is in force is shown"
         assert ctl.json("workers")["count"] == 2

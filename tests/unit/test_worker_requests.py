@@ -158,7 +158,7 @@ class Asked:
 def make_attempts() -> tuple[Attempts, Worker, FakeChannel, Asked, asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     asked, channel = Asked(), FakeChannel()
-    worker = Worker("b1", Kind.BLOCKING, 1, -1, cast(Any, channel), cast(Any, None), 1.0)
+    worker = Worker("b1", Kind.BLOCKING, 1, -1, cast(Any, channel), cast(Any, None), 1.0, cast(Any, None))
     attempts = Attempts(loop, {"b1": worker}, lambda fact: None, asked, lambda: 1.0, lambda _: None, lambda _: None)
     order = Start(5, 6, 1, 1, None, "echo", "b1", b"", None, 1.0)
     worker.handed[5, 6] = Handed(order, 0.0)

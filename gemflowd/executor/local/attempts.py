@@ -32,6 +32,9 @@ LOG_CREDIT: Final = 2_000
 _MOST_UNREAD: Final = 64 * 1024 * 1024
 #: Seconds of an attempt from which on its memory is read at its end, where no sample was taken on the way.
 _WORTH_A_LOOK: Final = 0.02
+#: Characters of a dead worker's last words in the daemon's log.
+_MOST_LAST_WORDS: Final = 8_000
+LogLine = tuple[int, int, float, str, str]  # task, attempt, at, stream, text
 
 
 class Attempts:
@@ -41,6 +44,7 @@ class Attempts:
         workers: those of the pool, by name.
         grace: seconds between asking an attempt to stop and killing its worker.
         retire: called with a coroutine worker that shall get nothing new, because one of its attempts does not stop.
+        progressed: told how far an attempt is: task, attempt, `{done, total, message, at}`.
         before_ended: called with a worker whose attempts have ended, before that is reported: the time to say that it gets no more.
     """
 
@@ -53,6 +57,7 @@ class Attempts:
         grace: Callable[[], float],
         retire: Callable[[Worker], None],
         before_ended: Callable[[Worker], None],
+        progressed: Callable[[int, int, dict[str, Any]], None] = lambda task, attempt, body: None,
     ) -> None:
         self._loop = loop
         self._workers = workers
@@ -61,6 +66,7 @@ class Attempts:
         self._grace = grace
         self._retire = retire
         self._before_ended = before_ended
+        self._progressed = progressed
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._log_owed: list[tuple[Worker, int]] = []
@@ -146,7 +152,7 @@ class Attempts:
     def said(self, worker: Worker, messages: list[Any]) -> list[list[Any]]:
         """Take in what is about attempts. Returns the rest: what is about the worker."""
         ended: list[Ended] = []
-        lines: list[tuple[int, int, float, str, str]] = []
+        lines: list[LogLine] = []
         rest = []
         for message in messages:
             word = message[0]
@@ -154,6 +160,8 @@ class Attempts:
                 self._one_ended(worker, message, ended)
             elif word == wire.LOG:
                 lines.append(tuple(message[1:]))
+            elif word == wire.PROGRESS:
+                self._progress(worker, *message[1:])
             elif word == wire.GROUP:
                 worker.groups.append(message[1])
             elif word == wire.REQUEST:
@@ -162,12 +170,7 @@ class Attempts:
                 worker.fenced -= message[1]
             else:
                 rest.append(message)
-        if lines:
-            worker.unstored_logs += len(lines)
-            self._log_owed.append((worker, len(lines)))
-            if worker.unstored_logs > LOG_CREDIT:
-                worker.channel.pause()
-            self._report(LogLines(lines))
+        self._take_lines(worker, lines)
         if ended:
             if log.isEnabledFor(logging.DEBUG):
                 for one in ended:
@@ -175,6 +178,39 @@ class Attempts:
             self._before_ended(worker)
             self._report(AttemptsEnded(ended))
         return rest
+
+    def _take_lines(self, worker: Worker, lines: list[LogLine]) -> None:
+        if lines:
+            worker.unstored_logs += len(lines)
+            self._log_owed.append((worker, len(lines)))
+            if worker.unstored_logs > LOG_CREDIT:
+                worker.channel.pause()
+            self._report(LogLines(lines))
+
+    def _progress(
+        self, worker: Worker, task: int, token: int, at: float, done: float, total: float | None, message: str | None
+    ) -> None:
+        handed = worker.handed.get((task, token))
+        if handed is not None:
+            body = {"done": done, "total": total, "message": message, "at": at}
+            handed.progress = body
+            self._progressed(task, handed.order.attempt, body)
+
+    def listen(self, worker: Worker) -> None:
+        """Take what a blocking worker does not come to read of its output, because C code keeps the interpreter's lock."""
+        if worker.kind is Kind.BLOCKING and worker.handed:
+            (key, handed), *_ = worker.handed.items()
+            self._take_lines(worker, _log_lines(handed, worker.output.overdue(key)))
+
+    def _last_words(self, worker: Worker, started: Sequence[Handed]) -> None:
+        """What a dead worker left unread, with the stack of a crash. Where several ran in it nobody can tell whose it is."""
+        handed = started[0] if len(started) == 1 else None
+        lines = worker.output.last(None if handed is None else (handed.order.task, handed.order.token))
+        if handed is not None:
+            self._take_lines(worker, _log_lines(handed, lines))
+        elif lines:
+            text = "\n".join(text for _, text in lines)[:_MOST_LAST_WORDS]
+            log.warning("the last words of worker %s (pid %d):\n%s", worker.name, worker.pid, text)
 
     def _attempt_asks(self, worker: Worker, number: int, task: int, token: int, op: str, body: bytes) -> None:
         """Hand a request on. What an attempt may not ask at all is refused here."""
@@ -244,6 +280,7 @@ class Attempts:
             self._report(TakenBack(back))
         started = list(worker.handed.values())
         worker.handed.clear()
+        self._last_words(worker, started)
         if started:
             self._report(AttemptsEnded([_of_the_dead(worker, handed, len(started), closing) for handed in started]))
 
@@ -338,8 +375,13 @@ def _of_the_dead(worker: Worker, handed: Handed, started: int, closing: bool) ->
     )
 
 
+def _log_lines(handed: Handed, lines: Sequence[tuple[str, str]]) -> list[LogLine]:
+    now = time.time()
+    return [(handed.order.task, handed.order.attempt, now, stream, text) for stream, text in lines]
+
+
 def _order(order: Start) -> tuple[Any, ...]:
     return (
         order.task, order.token, order.attempt, order.flow, order.id, order.type, order.body, order.inputs, order.timeout,
-        order.devices,
+        order.devices, order.memory_mb,
     )  # fmt: skip

@@ -9,9 +9,12 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.nursery_process import NurseryProcess
+from gemflowd.executor.local.output import Output
 from gemflowd.host.cgroups import WorkerGroup
 from gemflowd.host.process import StatmReader, descendants
 from gemflowd.model.attempt import Kind, Outcome, Start
@@ -29,6 +32,7 @@ class Handed:
     asked: float = 0.0  # monotonic: when it was asked
     asking: int = 0  # its requests that are not answered yet
     warned: bool = False  # coroutine: did not stop in time, its neighbours have the grace time now
+    progress: dict[str, Any] | None = None  # how far it says that it is: {done, total, message, at}
     peak: int = 0  # most bytes that its worker was seen with while it ran, subprocesses included
 
 
@@ -43,6 +47,7 @@ class Worker:
     channel: Channel
     nursery: NurseryProcess
     factor: float  # of its limits, see `recycling.jitter`
+    output: Output
     pid: int = 0
     pidfd: int | None = None
     said_up: bool = False  # by itself; `up` is when its process is known, too
@@ -64,12 +69,27 @@ class Worker:
     due: str | None = None  # why it shall be replaced when it can be
     over: tuple[int, int] | None = None  # bytes that it had and bytes of its cap, when it was killed for that
     group: WorkerGroup | None = None  # its control group, where there are any
+    blocked: tuple[float, int | None] | None = None  # monotonic: since when its loop stands still, and by which task
     age_timer: asyncio.TimerHandle | None = None
 
     @property
     def age(self) -> float:
         """Seconds since it was asked for; setting the clock does not change them."""
         return time.monotonic() - self._began
+
+    def stands_still(self, seconds: float, task: int | None) -> None:
+        """Its loop has not turned for so long, as far as is known because of that task."""
+        self.blocked = (time.monotonic() - seconds, task)
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds for which its loop stands still now."""
+        return None if self.blocked is None else time.monotonic() - self.blocked[0]
+
+    def progress(self, most: int) -> list[dict[str, Any]]:
+        """How far the first `most` attempts say that they are."""
+        first = islice(self.handed.items(), most)
+        return [{"task": task, **handed.progress} for (task, _), handed in first if handed.progress is not None]
 
     @property
     def types(self) -> frozenset[str]:
@@ -132,6 +152,7 @@ class Worker:
 
     def close(self) -> None:
         self.channel.close()
+        self.output.close()
         os.close(self.tickets)
         if self.age_timer is not None:
             self.age_timer.cancel()

@@ -20,14 +20,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gemflowd import templates
 from gemflowd.handlers.registry import Handler, discover
-from gemflowd.host import logs
 from gemflowd.host.process import become_subreaper, die_with_parent
 from gemflowd.model.attempt import Kind
-from gemflowd.worker import wire
+from gemflowd.worker import streams, wire
 from gemflowd.worker.main import run_worker
 
 #: Seconds to wait for the daemon's first wish, which follows the catalogue at once, and for each further one.
@@ -38,7 +37,7 @@ _NEXT_WORD: Final = 0.02
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
-    logs.set_up(options.get("log", "auto"))
+    streams.set_up_logging(options.get("log", "auto"))
     die_with_parent(options["parent"])
     # Ctrl-C, and what timeout(1) sends, goes to the whole process group; the daemon decides. Not SIG_IGN: programs that
     # handlers start would inherit it.
@@ -46,7 +45,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     sys.path[:0] = [path for path in options["handler_path"] if path not in sys.path]
     try:
-        handlers = discover(options["handlers"])
+        handlers = discover(options["handlers"], lambda text: wire.send_packet(control, [wire.NOTE, text]))
     except ImportError as error:
         wire.send_packet(control, [wire.FAILED, str(error)])
         return
@@ -94,7 +93,7 @@ class Nursery:
         self._control = control
         self._handlers = handlers
         self._lease = lease
-        self._later: list[tuple[str, int, int, int]] = []  # coroutine workers, asked for before all was loaded
+        self._later: list[tuple[Any, ...]] = []  # coroutine workers, asked for before all was loaded
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -110,12 +109,12 @@ class Nursery:
             if message[2] == Kind.BLOCKING:
                 self._fork(*message[1:], *descriptors)
             else:
-                self._later.append((message[1], message[2], *descriptors))
+                self._later.append((*message[1:], *descriptors))
             patience = _NEXT_WORD
 
     def serve(self) -> None:
-        for name, kind, channel, tickets in self._later:
-            self._fork(name, kind, channel, tickets)
+        for wish in self._later:
+            self._fork(*wish)
         self._later.clear()
         while True:
             readable, _, _ = select.select([self._control.fileno(), self._wake], [], [])
@@ -128,26 +127,26 @@ class Nursery:
                     return
                 self._fork(*message[1:], *descriptors)
 
-    def _fork(self, name: str, kind: int, channel: int, tickets: int) -> None:
+    def _fork(self, name: str, kind: int, channel: int, tickets: int, *output: int) -> None:
         try:
             if _threads() > 1:
-                pid = self._exec(name, kind, channel, tickets)
+                pid = self._exec(name, kind, channel, tickets, output)
             else:
                 parent = os.getpid()
                 pid = os.fork()
                 if pid == 0:
-                    self._child(parent, name, kind, channel, tickets)
+                    self._child(parent, name, kind, channel, tickets, output)
         except OSError as error:  # the workers that there are go on
             wire.send_packet(self._control, [wire.UNFORKED, name, str(error)])
             return
         finally:
-            os.close(channel)
-            os.close(tickets)
+            for descriptor in (channel, tickets, *output):
+                os.close(descriptor)
         pidfd = os.pidfd_open(pid)
         wire.send_packet(self._control, [wire.FORKED, name, pid], [pidfd])
         os.close(pidfd)
 
-    def _child(self, parent: int, name: str, kind: int, channel: int, tickets: int) -> None:
+    def _child(self, parent: int, name: str, kind: int, channel: int, tickets: int, output: Sequence[int]) -> None:
         """What was forked becomes a worker and never returns into the nursery's code."""
         status = 1
         try:
@@ -157,7 +156,8 @@ class Nursery:
             become_subreaper()  # what its tasks leave behind stays below it, and ends with it
             self._control.close()
             os.close(self._wake)
-            run_worker(self._handlers, name, Kind(kind), socket.socket(fileno=channel), tickets, self._lease)
+            end = socket.socket(fileno=channel)
+            run_worker(self._handlers, name, Kind(kind), end, tickets, self._lease, output)
             status = 0
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon is gone; what a handler raises never gets here
@@ -168,7 +168,7 @@ class Nursery:
             sys.stderr.flush()
             os._exit(status)
 
-    def _exec(self, name: str, kind: int, channel: int, tickets: int) -> int:
+    def _exec(self, name: str, kind: int, channel: int, tickets: int, output: Sequence[int]) -> int:
         options = json.dumps(
             {
                 "parent": os.getpid(),
@@ -176,13 +176,14 @@ class Nursery:
                 "kind": kind,
                 "channel": channel,
                 "tickets": tickets,
+                "output": output,
                 "argv": sys.argv[2],
             }
         )
         lease: int = json.loads(sys.argv[2])["lease"]
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "gemflowd.executor.local.exec_worker", options],
-            pass_fds=(channel, tickets, lease),
+            pass_fds=(channel, tickets, lease, *output),
         )
         child.returncode = 0  # reaped by wait4 below, not by Popen
         return child.pid

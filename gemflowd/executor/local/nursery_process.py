@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.options import Options
+from gemflowd.executor.local.output import Output
 from gemflowd.host import logs
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.errors import ConfigError
@@ -55,7 +56,7 @@ class NurseryProcess:
         self._loop = loop
         self._parent = parent
         self._catalogue: list[HandlerInfo] = []
-        self._to_fork: deque[tuple[str, Kind, socket.socket, int]] = deque()
+        self._to_fork: deque[tuple[str, Kind, socket.socket, int, Output]] = deque()
         self._why: str | None = None  # the handlers can't be loaded
         self._forking = 0  # asked for, not answered yet
         self.options = options
@@ -97,17 +98,19 @@ class NurseryProcess:
     def alive(self) -> bool:
         return self._control is not None
 
-    def fork(self, name: str, kind: Kind, channel: socket.socket, tickets: int) -> None:
-        """Ask for a worker. Takes over the worker's end of its channel; `tickets` stays the caller's."""
+    def fork(self, name: str, kind: Kind, channel: socket.socket, tickets: int, output: Output) -> None:
+        """Ask for a worker. Takes over the worker's end of its channel; `tickets` and `output` stay the caller's."""
         self.workers += 1
-        self._to_fork.append((name, kind, channel, tickets))
+        self._to_fork.append((name, kind, channel, tickets, output))
         self._fork_some()
 
     def _fork_some(self) -> None:
         while self._to_fork and self._forking < _FORKING and self._control is not None:
-            name, kind, channel, tickets = self._to_fork.popleft()
-            wire.send_packet(self._control, [wire.FORK, name, int(kind)], [channel.fileno(), tickets])
+            name, kind, channel, tickets, output = self._to_fork.popleft()
+            descriptors = [channel.fileno(), tickets, *output.descriptors]
+            wire.send_packet(self._control, [wire.FORK, name, int(kind)], descriptors)
             channel.close()
+            output.handed_over()
             self._forking += 1
 
     def _readable(self) -> None:
@@ -160,7 +163,7 @@ class NurseryProcess:
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
-        for _, _, channel, _ in self._to_fork:
+        for _, _, channel, _, _ in self._to_fork:
             channel.close()
         self._to_fork.clear()
 

@@ -25,6 +25,7 @@ from gemflowd.executor.local.crew import Worker
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.nursery_process import NurseryProcess
 from gemflowd.executor.local.options import Options
+from gemflowd.executor.local.output import Output
 from gemflowd.executor.local.watch import MemoryWatch
 from gemflowd.host.cgroups import Groups, WorkerGroup
 from gemflowd.host.process import StatmReader, children_of, environment_of, rss_bytes
@@ -52,6 +53,7 @@ class LocalPool:
 
     Args:
         total: bytes that all workers together may have, where the limits name none.
+        progressed: told how far an attempt says that it is: task, attempt, `{done, total, message, at}`.
         loaded: called with the catalogue of a nursery that has taken the place of a dead one; its code may be another.
         groups: where each worker gets a control group of its own, if they are delegated to us.
     """
@@ -67,6 +69,7 @@ class LocalPool:
         total: int = 0,
         groups: Groups | None = None,
         loaded: Callable[[list[HandlerInfo]], None] = lambda handlers: None,
+        progressed: Callable[[int, int, dict[str, Any]], None] = lambda task, attempt, body: None,
     ) -> None:
         self._loop = loop
         self._lease = lease
@@ -90,7 +93,7 @@ class LocalPool:
         self._closing = False
         self._gone: asyncio.Future[None] | None = None
         self._attempts = Attempts(
-            loop, self._workers, report, asks, lambda: self._options.grace, self._retire, self._before_ended
+            loop, self._workers, report, asks, lambda: self._options.grace, self._retire, self._before_ended, progressed
         )
         self._watch = MemoryWatch(
             loop,
@@ -99,6 +102,7 @@ class LocalPool:
             lambda: self._limits.memory_total_mb * recycling.MB or total,
             report,
             self._consider,
+            self._attempts.listen,
         )
 
     # Start and end
@@ -304,11 +308,12 @@ class LocalPool:
             lambda: self._silent(worker),
             lambda: self._attempts.clear(worker),
         )
-        worker = Worker(name, kind, size, tickets, channel, self._nursery, recycling.jitter(self._rng))
+        factor = recycling.jitter(self._rng)
+        worker = Worker(name, kind, size, tickets, channel, self._nursery, factor, Output(kind))
         self._workers[name] = worker
         log.debug("worker %s is wanted, of size %d", name, size)
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
-        self._nursery.fork(name, kind, theirs, tickets)
+        self._nursery.fork(name, kind, theirs, tickets, worker.output)
         self._look_in_time(worker)
 
     def _report_up(self, worker: Worker) -> None:
@@ -414,6 +419,18 @@ class LocalPool:
             if message[0] == wire.UP:
                 worker.said_up = True
                 self._report_up(worker)
+            elif message[0] == wire.LAG:
+                self._stands_still(worker, *message[1:])
+
+    def _stands_still(self, worker: Worker, seconds: float, task: int | None, stack: str | None) -> None:
+        """The loop of a coroutine worker, or it turns again."""
+        if stack is None:
+            worker.blocked = None
+            log.warning("the loop of worker %s turns again, after %.1f s", worker.name, seconds)
+            return
+        worker.stands_still(seconds, task)
+        whose = "a coroutine" if task is None else f"task {task}"
+        log.warning("%s has kept the loop of worker %s for %.1f s:\n%s", whose, worker.name, seconds, stack)
 
     def _silent(self, worker: Worker) -> None:
         worker.ended = True
@@ -508,10 +525,21 @@ class LocalPool:
                 done=worker.done,
                 started=worker.born,
                 recycle=worker.due,
+                lag=worker.lag,
+                blocked_by=None if worker.blocked is None else worker.blocked[1],
+                progress=worker.progress(8),
                 cap_bytes=recycling.cap_of(self._limits, worker.baseline),
             )
             for worker in self._workers.values()
         ]
+
+    def progress(self) -> dict[int, dict[str, Any]]:
+        return {
+            task: handed.progress
+            for worker in self._workers.values()
+            for (task, _), handed in worker.handed.items()
+            if handed.progress is not None
+        }
 
     @property
     def nursery_pids(self) -> frozenset[int]:

@@ -33,6 +33,7 @@ class MemoryWatch:
         limits: those in force.
         total: bytes that all workers together may have.
         consider: called with a worker that has grown beyond its cap without a task: whether it shall be replaced.
+        also: called with each worker that has something to do, at each look.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class MemoryWatch:
         total: Callable[[], int],
         report: Report,
         consider: Callable[[Worker], None],
+        also: Callable[[Worker], None] = lambda worker: None,
     ) -> None:
         self._loop = loop
         self._workers = workers
         self._limits = limits
         self._total = total
         self._report = report
+        self._also = also
         self._consider = consider
         self._timer: asyncio.TimerHandle | None = None
         self._tight = False
@@ -76,6 +79,7 @@ class MemoryWatch:
         busy = blocking = False
         for worker in list(self._workers.values()):
             if worker.handed:
+                self._also(worker)
                 rss = self._look_at(worker)
                 busy = True
                 blocking = blocking or worker.kind is Kind.BLOCKING

@@ -24,7 +24,9 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
         raise Invalid("invalid_value", f"at most {MOST_KEYS} keys", "metadata")
     check_value(request.metadata, "metadata")
     where, values = _where(request)
-    reply(await desk.ask(desk.questions.page, where, values, request.after, request.limit, request.metadata))
+    found = await desk.ask(desk.questions.page, where, values, request.after, request.limit, request.metadata)
+    desk.with_progress(found["tasks"])
+    reply(found)
 
 
 def _where(request: messages.List) -> tuple[str, tuple[Any, ...]]:

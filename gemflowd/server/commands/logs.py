@@ -1,9 +1,10 @@
-"""`logs`: a task's log lines, with a long poll for the next one."""
+"""`logs`: log lines of a task or a flow, with a long poll for the next one."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from gemflowd.model import refs
 from gemflowd.model.errors import Invalid
@@ -11,7 +12,9 @@ from gemflowd.model.facts import Reply
 from gemflowd.protocol import messages
 from gemflowd.server.desk import Body, Desk
 
-MOST = 5000
+MOST: Final = 5000
+#: Seconds between two looks for new lines of a flow.
+_EVERY: Final = 0.1
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
@@ -24,16 +27,32 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
         raise Invalid("invalid_value", f"must be from 0 to {messages.MAX_POLL:g}", "wait")
     ref = refs.parse(request.ref, "ref")
     answer = await desk.ask(desk.questions.logs, ref, request.after, request.limit)
-    number = answer.pop("task")
-    if request.wait and not answer["lines"] and not answer["ended"]:
-        event = desk.waiters.add_log(number)
+    task = answer.pop("task")
+    if request.wait and _nothing_new(answer, request.after):
+        event = desk.waiters.add_any_log() if isinstance(ref, refs.FlowRef) else desk.waiters.add_log(task)
         try:
-            answer = await desk.ask(desk.questions.logs, ref, request.after, request.limit)
-            if not answer["lines"] and not answer["ended"]:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), request.wait)
-                answer = await desk.ask(desk.questions.logs, ref, request.after, request.limit)
-            del answer["task"]
+            answer = await _next(desk, ref, request, event)
         finally:
             desk.waiters.remove(event)
     reply(answer)
+
+
+async def _next(desk: Desk, ref: refs.Ref, request: messages.Logs, event: asyncio.Event) -> Body:
+    """The first lines that come. Of a flow every line of any task is a reason to look, but not more often than `_EVERY`."""
+    end = desk.loop.time() + request.wait
+    after = request.after
+    while True:
+        event.clear()
+        answer: Body = await desk.ask(desk.questions.logs, ref, after, request.limit)
+        answer.pop("task")
+        after = answer["next"]
+        left = end - desk.loop.time()
+        if answer["lines"] or answer["ended"] or left <= 0 or desk.ending:
+            return answer
+        with suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), left)
+        await asyncio.sleep(min(_EVERY, max(0.0, end - desk.loop.time())) if isinstance(ref, refs.FlowRef) else 0)
+
+
+def _nothing_new(answer: Body, after: int) -> bool:
+    return not answer["lines"] and not answer["ended"] and answer["next"] == after

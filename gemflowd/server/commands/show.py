@@ -10,4 +10,6 @@ from gemflowd.server.desk import Body, Desk
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Show, body)
-    reply(await desk.ask(desk.questions.show, refs.parse(request.ref, "ref")))
+    found = await desk.ask(desk.questions.show, refs.parse(request.ref, "ref"))
+    desk.with_progress([found])
+    reply(found)

@@ -11,7 +11,9 @@ from gemflowd.server.desk import Body, Desk
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Status, body)
     if request.refs is not None:
-        reply(await desk.ask(desk.questions.items, refs.parse_all(request.refs)))
+        found = await desk.ask(desk.questions.items, refs.parse_all(request.refs))
+        desk.with_progress(found["items"])
+        reply(found)
         return
     totals = await desk.ask(desk.questions.totals)
     identity = desk.identity()

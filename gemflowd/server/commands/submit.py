@@ -315,11 +315,11 @@ async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask])
 
 def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], *, alone: bool) -> NewTask:
     task_type, data = _type_and_data(desk, shape, path)
-    info = desk.validator.check(task_type, data, path)
+    template = shape.template and bool(deps)
+    info = desk.validator.check(task_type, data, path, templates=template)
     _check_numbers(shape, path)
     if shape.memory_mb is not None:
         desk.configuration.check_cap(shape.memory_mb, f"{path}.memory_mb")
-    template = shape.template and bool(deps)
     if template:
         _check_templates(data, f"{path}.data")
     body: Body = {"data": data}

@@ -18,6 +18,7 @@ from gemflowd.server.commands import (
     handlers,
     hello,
     hold,
+    limit,
     logs,
     memory,
     profile,
@@ -95,6 +96,7 @@ COMMANDS: Final[dict[str, Command]] = {
 
 #: What a running attempt may ask, and nothing else: the same commands, with the attempt as who speaks.
 ATTEMPT_COMMANDS: Final[dict[str, AttemptCommand]] = {
+    "limit": limit.sleep,
     "memory_delete": memory.delete,
     "memory_get": memory.get,
     "memory_list": memory.list_values,

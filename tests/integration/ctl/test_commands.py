@@ -342,6 +342,24 @@ def test_logs_cannot_send_escapes(peer: Peer, ctl: Ctl) -> None:
     assert json.loads(ctl("logs", "42", "--json").stdout) == line
 
 
+def test_logs_are_chosen_by_attempt_and_stream(peer: Peer, ctl: Ctl) -> None:
+    lines = [
+        {"seq": seq, "at": 1.0, "attempt": attempt, "stream": stream, "text": f"{seq}"}
+        for seq, (attempt, stream) in enumerate([(1, "stdout"), (1, "log"), (2, "stderr"), (2, "stdout")], 1)
+    ]
+    peer.answers["logs"] = {"lines": lines, "next": 4, "ended": True}
+    assert ctl("logs", "42", "--attempt", "2").stdout == "3\n4\n"
+    assert ctl("logs", "42", "--stream", "log", "--stream", "stderr").stdout == "2\n3\n"
+    first = ctl("logs", "42", "-t", "--stream", "log").stdout
+    assert first.endswith(".000 1 log    2\n"), first
+    peer.answers["logs"] = {
+        "lines": [{**lines[0], "task": 7, "id": None}, {**lines[1], "task": 8, "id": "a"}],
+        "next": 2,
+        "ended": True,
+    }
+    assert ctl("logs", "f3").stdout == "7: 1\na: 2\n"
+
+
 def test_the_other_commands_show_what_the_daemon_says(peer: Peer, ctl: Ctl) -> None:
     task = {
         "number": 42,

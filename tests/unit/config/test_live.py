@@ -11,6 +11,8 @@ from gemflowd.config.reading import load
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Configure, Fact
 
+#: MB that a worker has before its first task.
+BASELINE = 50
 Answers = list[dict[str, Any] | Refused]
 
 
@@ -20,7 +22,7 @@ class Engine:
     def __init__(self, **command_line: Any) -> None:
         self.facts: list[Configure] = []
         self.applied = 0
-        self.live = LiveSettings(load([], {}, command_line), self.post, self.changed, ["colour"])
+        self.live = LiveSettings(load([], {}, command_line), self.post, self.changed, {}, lambda: BASELINE, ["colour"])
 
     def post(self, fact: Fact) -> None:
         assert isinstance(fact, Configure)
@@ -90,3 +92,13 @@ def test_settings_read_again() -> None:
     assert engine.live.settings["retries"] == 9, "what was changed at run time stays on top"
     assert engine.answer({}).changes == {}
     assert engine.applied == 2
+
+
+def test_a_cap_below_what_a_worker_has_is_refused_with_both_figures() -> None:
+    engine, answers = Engine(), Answers()
+    with pytest.raises(Invalid, match=f"{BASELINE} MB.*, not {BASELINE - 1}") as caught:
+        engine.live.change({"memory_mb": BASELINE - 1}, [], answers.append)
+    assert (caught.value.code, caught.value.path) == ("invalid_value", "set.memory_mb")
+    assert engine.facts == []
+    engine.live.change({"memory_mb": BASELINE}, [], answers.append)
+    assert len(engine.facts) == 1

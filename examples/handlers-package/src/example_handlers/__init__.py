@@ -1,0 +1,1 @@
+"""Task types of one's own for gemflow, as a package."""
