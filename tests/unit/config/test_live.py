@@ -86,9 +86,11 @@ def test_settings_read_again() -> None:
     engine = Engine(workers=4)
     engine.live.change({"retries": 9}, [], Answers().append)
     engine.answer({})
-    came = engine.live.replace(load([], {"GEMFLOW_RETRIES": "1", "GEMFLOW_GRACE": "3"}, {"workers": 5}))
-    assert (came.changed, came.pending) == (["workers"], ["grace"])
-    assert (engine.live.settings["grace"], engine.live.settings.origins["grace"]) == (10.0, "default")
+    came = engine.live.replace(
+        load([], {"GEMFLOW_RETRIES": "1", "GEMFLOW_GRACE": "3", "GEMFLOW_AGEING": "60"}, {"workers": 5})
+    )
+    assert (came.changed, came.pending) == (["workers", "grace"], ["ageing"])
+    assert (engine.live.settings["ageing"], engine.live.settings.origins["ageing"]) == (0.0, "default")
     assert engine.live.settings["retries"] == 9, "what was changed at run time stays on top"
     assert engine.answer({}).changes == {}
     assert engine.applied == 2
