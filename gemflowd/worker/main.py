@@ -27,6 +27,7 @@ from gemflowd.handlers.registry import Handler
 from gemflowd.host.titles import set_title
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import wire
+from gemflowd.worker.orphans import reap_orphans
 from gemflowd.worker.requests import Requests
 from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
 
@@ -96,6 +97,7 @@ class BlockingWorker:
             else:
                 self._send([wire.DROPPED, 1])
             self._asked.pop((order.task, order.token), None)
+            reap_orphans()
 
     def _running(self, context: AnyContext | None) -> None:
         self._context = context
