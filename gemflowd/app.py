@@ -34,6 +34,7 @@ from gemflowd.executor.local.pool import LocalPool
 from gemflowd.host import checks, clock, filesystem, process
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.clockwatch import ClockWatch
+from gemflowd.host.flow_directories import FlowDirectories
 from gemflowd.host.gpus import gpu_ids
 from gemflowd.host.locks import FileLock
 from gemflowd.host.memory import memory_limit_bytes
@@ -101,6 +102,7 @@ class App:
         self._paused: dict[str, float] = {}
         self._running = 0
         self._starts_nothing = False
+        self._directories = FlowDirectories(places.workspace)
 
     async def run(self) -> int:
         """Serve until asked to stop. Returns the exit status.
@@ -136,7 +138,11 @@ class App:
         self._made_directory = not socket.parent.exists()
         if self._made_directory:
             filesystem.make_private(socket.parent)
-        for path in (state / "gemflowd.lock", socket.with_name(socket.name + ".lock")):
+        for path in (
+            state / "gemflowd.lock",
+            socket.with_name(socket.name + ".lock"),
+            self._places.workspace / ".gemflow.lock",
+        ):
             lock = FileLock(path)
             lock.acquire()
             self._locks.append(lock)
@@ -168,6 +174,8 @@ class App:
         for suffix in ("", "-wal", "-shm"):  # an older version may have left them readable for others
             with suppress(FileNotFoundError):
                 self._places.database.with_name(self._places.database.name + suffix).chmod(0o600)
+        self._reader = Reader(self._places.database)
+        await self._sweep_workspace()
         self._position, self._paused = opened.position, opened.asleep
         settings, problems = self._first_settings.with_stored(opened.settings)
         for problem in problems:
@@ -207,7 +215,6 @@ class App:
             await self._executor.close()
             raise ConfigError([f"memory_mb {too_little}"])
         self._know_handlers(handlers)
-        self._reader = Reader(self._places.database)
         self._copies = Copies(self._places.database)
         self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
         self._attempt_door = AttemptDoor(self._loop, self._desk)
@@ -225,6 +232,13 @@ class App:
                 "no key for Gemini: gemini tasks will fail; set GEMINI_API_KEY or gemini_api_key_file, or try --offline"
             )
         log.info("gemflowd %s serves %s, state in %s", DAEMON_VERSION, self._places.endpoint, self._places.state)
+
+    async def _sweep_workspace(self) -> None:
+        """What flows have left that are gone goes too, before any task can run: one of a new database has their numbers, perhaps."""
+        numbers = await asyncio.to_thread(self._directories.numbers)
+        known = await asyncio.wrap_future(self._reader.ask(Questions.flow_numbers, numbers))
+        await asyncio.to_thread(self._directories.sweep, known["database"], known["there"], known["next_flow"])
+        self._directories.start()
 
     def _pool_options(self, settings: Settings) -> Options:
         return Options(
@@ -335,6 +349,8 @@ class App:
             self._executor.start(effects.starts)
         for task, token in effects.cancels:
             self._executor.cancel(task, token)
+        if effects.gone:
+            self._directories.remove(effects.gone)
         if effects.logs:
             self._executor.logs_stored(len(effects.logs))
         if effects.events is not None:
@@ -547,6 +563,7 @@ class App:
         self._attempt_door.close()
         self._publisher.close()
         self._reader.close()
+        await asyncio.to_thread(self._directories.close)
         self._context.term()
         for endpoint in (self._places.endpoint, self._places.events):
             endpoints.socket_path(endpoint).unlink(missing_ok=True)

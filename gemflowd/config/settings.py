@@ -183,7 +183,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
     Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, hushed=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
-    Setting("workspace", str, None, "path", "in which tasks have their files; default: workspace in the state directory", reloads=True),
+    Setting("workspace", str, None, "path", "in which tasks have their files; default: workspace in the state directory"),
     Setting("tool_shell", bool, False, "", "let the tool `shell` run what tasks say", for_handlers=True),
     Setting("tool_allow_private_addresses", bool, False, "", "let `fetch_url` ask this machine and private networks", for_handlers=True),
     Setting("tool_max_file_mb", int, 16, "MB", "largest file or page that a tool reads or writes", Between(1, 1024), for_handlers=True),

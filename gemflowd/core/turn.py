@@ -124,6 +124,7 @@ class Turn:
     settled: list[Task] = field(default_factory=list)  # ended in this turn
     seconds: dict[int, float] = field(default_factory=dict)  # running time of attempts that ended in this turn
     log_lines: list[tuple[int, int, float, str, str]] = field(default_factory=list)  # as `logs`, for those who listen
+    gone: list[int] = field(default_factory=list)  # flows that were removed
     started: list[Task] = field(default_factory=list)
     refused_outcomes: int = 0
     # The engine's, for runs of schedules that wait for the end of an earlier one.

@@ -307,6 +307,7 @@ class Cursors:
         turn, memory = rows.turn, rows.memory
         self.drop(rows, CursorKind.LINK, flow)
         turn.deleted_flows.append(flow.number)
+        turn.gone.append(flow.number)
         if event is not None:
             turn.events.append(Event(FLOW_TOPIC + event, {"flow": flow.number, "name": flow.name}))
         turn.changed_flows.pop(flow.number, None)

@@ -295,6 +295,7 @@ class Engine:
             logs=turn.log_lines,
             ended=[TaskEnded(t.number, t.flow, t.state, turn.seconds.get(t.number, 0.0)) for t in turn.settled],
             replies=turn.replies,
+            gone=turn.gone,
             running=len(self._memory.running),
         )
 

@@ -54,7 +54,7 @@ def command(data: dict[str, Any], context: Context) -> dict[str, Any]:
         cwd: the directory it runs in: relative to the workspace, which is where it runs without one, or absolute.
         workspace: a name, for a workspace that flows share; otherwise the flow's own.
 
-    The program leads a process group; when it ends, what it left running in that group is killed. Exit code 0 gives
+    The program leads a process group; when it ends, what it left running is killed, in whatever session it is. Exit code 0 gives
     `{stdout, exit_code}`, with `stdout` parsed where it is JSON (and as bytes where it is not UTF-8). 64 and 65
     fail the task at once; 75 and all others are tried again.
 

@@ -7,7 +7,8 @@ thread. Two things follow:
 - The leader of the group is reaped last. Until then its number can't be given to anyone else, so the group can be
   signalled without hitting a stranger.
 
-Does not cover a program that leaves its group (setsid): it is ended by the lease (docs/architecture.md) or the cgroup.
+What has left the group (setsid, a second fork) becomes the worker's child when its parents have ended, and is ended when the leader is
+reaped: `leftovers`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from gemflowd.handlers.errors import AttemptCancelled, Permanent, Transient
+from gemflowd.handlers.leftovers import Leftovers
 
 _CHUNK: Final = 256 * 1024
 _MAX_LINE: Final = 64 * 1024  # a longer line of standard error is logged in pieces
@@ -67,15 +69,19 @@ def run_program(program: Program, *, started: Callable[[int], None], log: Callab
         OutputTooLarge: it wrote more than `max_output` bytes.
         AttemptCancelled: passed on after the group is gone: SIGTERM first, SIGKILL when the grace time is over.
     """
+    leftovers = Leftovers()
     spawn = _Spawn(program)
     try:
         process = spawn.start()
         started(process.pid)
-        return _Conversation(process, spawn.exited, program, log).until_end()
+        ended = _Conversation(process, spawn.exited, program, log).until_end()
+        if not leftovers.end():
+            log("[processes that it left could not be ended; they end with the worker]")
+        return ended
     except BaseException as error:
         # Whatever it was: a program that nobody reads any more is of no use. Only a cancelled one is asked politely.
         polite = max(0.0, program.grace - _GRACE_RESERVE) if isinstance(error, AttemptCancelled) else 0.0
-        _end(spawn, polite)
+        _end(spawn, leftovers, polite)
         raise
     finally:
         spawn.close()
@@ -287,8 +293,8 @@ def _read(pipe: IO[bytes] | None) -> bytes | None:
         return None
 
 
-def _end(spawn: _Spawn, polite: float) -> None:
-    """End the group and reap its leader, whatever interrupts meanwhile. `polite` seconds lie between TERM and KILL."""
+def _end(spawn: _Spawn, leftovers: Leftovers, polite: float) -> None:
+    """End the group and what has left it, and reap them, whatever interrupts meanwhile. `polite` seconds lie between TERM and KILL."""
     deadline = time.monotonic() + polite
     while True:
         try:
@@ -296,6 +302,7 @@ def _end(spawn: _Spawn, polite: float) -> None:
             if process is None:
                 return
             _stop(process, spawn.exited, deadline)
+            leftovers.end()
         except AttemptCancelled:
             continue  # asked again while at it: the deadline stands
         return

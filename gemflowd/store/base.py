@@ -353,7 +353,8 @@ class Store(Protocol):
     def result_sizes(self, tasks: Sequence[int]) -> dict[int, int]: ...
 
     def note_start(self) -> bool:
-        """Mark that a daemon is running. Returns whether the one before ended without `note_end`."""
+        """Mark that a daemon is running, and give the database a number of its own if it has none. Returns whether the daemon before
+        ended without `note_end`."""
         ...
 
     def note_end(self) -> None: ...

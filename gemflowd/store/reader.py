@@ -358,6 +358,18 @@ class Questions:
         ended = flow.state not in (FlowState.OPEN, FlowState.ACTIVE) and looked < _MOST_LINES and len(lines) < limit
         return {"lines": lines, "next": after, "ended": ended, "task": None}
 
+    def flow_numbers(self, numbers: Sequence[int]) -> Body:
+        """`{database, next_flow, there}`: the database's own number, the first flow it has not given a number yet, and which of these
+        flows it has, those that are being deleted among them."""
+        there = "SELECT number FROM flow WHERE number IN (SELECT value FROM json_each(?))"
+        meta = dict(self._db.execute("SELECT key, value FROM meta WHERE key IN ('database', 'next_flow')"))
+        last = self._db.execute("SELECT max(number) FROM flow").get or 0
+        return {
+            "database": meta["database"],
+            "next_flow": max(meta.get("next_flow", 1), last + 1),
+            "there": {number for (number,) in self._db.execute(there, (json.dumps(numbers),))},
+        }
+
     def submission(self, submission: str) -> Body:
         row = self._db.execute(self._queries["flow_of"], (submission,)).fetchone()
         if row is None:  # it may have been answered with another one's task, or have added to a flow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,8 @@ from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_valu
 
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
 _OLDEST: Final = (3, 51, 3)
+#: Of the number that tells a database from all others: so many that no digit is lost in a float.
+_DATABASE_BITS: Final = 53
 _STATES: Final = {int(state): state for state in State}
 _ONS: Final = {int(on): on for on in On}
 _FLOW_STATES: Final = tuple(State)  # in the order of the flow table's last ten columns
@@ -516,6 +519,8 @@ class SqliteStore:
     def note_start(self) -> bool:
         unclean = self._db.execute("SELECT value FROM meta WHERE key = 'running'").fetchone()
         self._many(self._queries["meta_put"], 2, [("running", 1)])
+        number = secrets.randbits(_DATABASE_BITS) | 1
+        self._db.execute("INSERT INTO meta (key, value) VALUES ('database', ?) ON CONFLICT DO NOTHING", (number,))
         return bool(unclean and unclean[0])
 
     @guarded

@@ -34,6 +34,7 @@ from gemflowd.model.attempt import Kind
 from gemflowd.worker import streams, wire
 from gemflowd.worker.log import Log
 from gemflowd.worker.loopwatch import LoopWatch
+from gemflowd.worker.orphans import reap_orphans
 from gemflowd.worker.raw import RawOutput
 from gemflowd.worker.requests import Requests
 from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
@@ -187,6 +188,7 @@ class BlockingWorker:
             else:
                 self._send([wire.DROPPED, 1])
             self._asked.pop((order.task, order.token), None)
+            reap_orphans()
 
     def _running(self, context: AnyContext | None) -> None:
         self._context = context

@@ -150,3 +150,12 @@ def test_a_reload_keeps_what_must_not_change_and_takes_new_limits() -> None:
         client("cancel", refs=[stubborn])
         client.wait(stubborn)
         assert client.show(stubborn)["state"] == "cancelled"
+
+
+def test_what_a_command_leaves_in_a_session_of_its_own_ends_with_it() -> None:
+    with running(workers=1) as daemon:
+        client = daemon.client()
+        script = "setsid sh -c 'setsid sleep 1000 & echo $! > pid; exit' & wait; cat pid"
+        (line,) = client.run({"type": "command", "data": {"args": ["sh", "-c", script]}, "retries": 0})
+        with pytest.raises(ProcessLookupError):  # already: before its outcome was told
+            os.kill(line["result"]["stdout"], 0)

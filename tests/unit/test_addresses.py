@@ -16,6 +16,7 @@ from gemflowd.handlers.tool.addresses import refusal
         "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1", "2001:db8::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:7f00:1::1", "not one",
+        "::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8", "0200::1", "4000::1", "3fff::1",
     ],
 )  # fmt: skip
 def test_refused(address: str) -> None:
@@ -23,7 +24,8 @@ def test_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
+    "address",
+    ["8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"],
 )
 def test_allowed(address: str) -> None:
     assert refusal(address) is None

@@ -43,6 +43,7 @@ def test_columns() -> None:
     assert columns_of({"rows": [], "columns": ["a", "b"]}) == ["a", "b"]
     assert columns_of([]) == ["value"]
     assert names_of(["a", "a", "a_1", "a", "b"]) == ["a", "a_1", "a_1_1", "a_2", "b"]
+    assert names_of(["1"] * 50_000)[-1] == "1_49999"  # at once, and not after a day
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ def main() -> None:
         answer = {"error": ["out_of_memory", "the query needs more memory than the task may have"]}
     try:
         data = msgpack.packb(answer, unicode_errors="replace")
+    except ValueError:  # JSON may be nested as deep as it likes
+        data = msgpack.packb({"error": ["bad_result", "a value of the result is nested too deeply"]})
     except MemoryError:
         data = msgpack.packb({"error": ["out_of_memory", "the result needs more memory than the task may have"]})
     sys.stdout.buffer.write(data)

@@ -46,14 +46,15 @@ def as_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def names_of(columns: Sequence[str]) -> list[str]:
     """Names of columns, each once: `a`, `a_1`, …"""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}  # how often a name was there already: thousands may be equal
     for name in columns:
-        unique, number = name, 0
+        unique = name
         while unique in found:
-            number += 1
-            unique = f"{name}_{number}"
-        found.append(unique)
-    return found
+            numbers[name] = numbers.get(name, 0) + 1
+            unique = f"{name}_{numbers[name]}"
+        found[unique] = None
+    return list(found)
 
 
 def cell(value: Any) -> Any:

@@ -7,8 +7,10 @@ from typing import Final
 
 #: An IPv4 address is in the last 32 bits: who can be reached through it is who counts.
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-#: Not said by `is_global` of every Python: translation inside a network, and relays that are no more.
-_MORE: Final = tuple(ip_network(text) for text in ("64:ff9b:1::/48", "192.88.99.0/24", "5f00::/16", "fec0::/10"))
+#: What IPv6 has given to anybody so far; the rest is reserved, or translated by some gateway into who knows what.
+_GIVEN: Final = IPv6Network("2000::/3")
+#: Not said by `is_global` of every Python: relays that are no more, and what is for documentation.
+_MORE: Final = tuple(ip_network(text) for text in ("192.88.99.0/24", "3fff::/20"))
 
 
 def refusal(text: str) -> str | None:
@@ -21,7 +23,8 @@ def refusal(text: str) -> str | None:
         address = ip_address(text)
     except ValueError:
         return "is no address"
-    for inner in (address, *_inside(address)):
+    stands_for = _inside(address)
+    for inner in (address, *stands_for):
         if inner.is_loopback:
             return "is this machine"
         if inner.is_link_local:
@@ -30,6 +33,8 @@ def refusal(text: str) -> str | None:
             return "is multicast"
         if not inner.is_global or any(inner in network for network in _MORE if network.version == inner.version):
             return "is private or reserved"
+    if isinstance(address, IPv6Address) and address not in _GIVEN and not stands_for:
+        return "is private or reserved"
     return None
 
 

@@ -118,7 +118,10 @@ def _first(data: dict[str, Any]) -> _Request:
 
 def _redirected(request: _Request, status: int, place: str) -> _Request:
     """What to ask next. Another server learns nothing that was meant for the first."""
-    url = urljoin(request.url, place)
+    try:
+        url = urljoin(request.url, place)
+    except ValueError:
+        raise Permanent("the server redirects to what is no URL", code="bad_url") from None
     elsewhere = _origin(_split(url)) != _origin(_split(request.url))
     if elsewhere:
         request = replace(request, headers={})
@@ -133,6 +136,7 @@ def _redirected(request: _Request, status: int, place: str) -> _Request:
 
 def _split(url: str) -> SplitResult:
     try:
+        url.encode()  # half a surrogate pair is nothing that could be asked for
         parts = urlsplit(url)
         port = parts.port
     except ValueError:

@@ -138,13 +138,22 @@ def search_files(
             skipped += 1
             continue
         searched += 1
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, line in enumerate(_lines(text), 1):
             if finds(line):
                 if len(found) == limit:
                     return {"matches": found, "searched": searched, "skipped": skipped, "truncated": True}
                 told = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} […]"
                 found.append({"path": printable(entry.path), "line": number, "text": told.rstrip("\r")})
     return {"matches": found, "searched": searched, "skipped": skipped, "truncated": walk.cut}
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One after the other: millions of short ones at a time would take many times the memory of their text."""
+    begin = 0
+    while (end := text.find("\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
 
 
 def _text(place: int, name: str, limit: int) -> str | None:

@@ -145,6 +145,18 @@ def test_what_is_wrong_is_said_in_the_terms_of_the_task(run: Run, root: Path) ->
     assert not (root / "x.csv").exists()
 
 
+@pytest.mark.parametrize("depth", [100, 400, 600, 900, 5000])
+def test_json_of_any_depth_is_an_answer_or_a_refusal(depth: int) -> None:
+    context, _ = make_context("analysis", settings={"memory_mb": 512})
+    try:
+        result = analysis({"sql": f"SELECT CAST(repeat('[', {depth}) || repeat(']', {depth}) AS JSON) AS a"}, context)
+    except Permanent as refusal:
+        assert refusal.code == "bad_result"
+        assert depth > 400
+    else:
+        assert result["row_count"] == 1
+
+
 def test_memory_and_size_are_bounded(run: Run, root: Path) -> None:
     for sql in (
         "SELECT count(*) FROM (SELECT DISTINCT i::VARCHAR || 'x' FROM range(30000000) t(i))",

@@ -147,6 +147,7 @@ def test_redirects(server: str) -> None:
     assert (Pages.asked[-1][0], Pages.asked[-1][3]) == ("GET", b"")
     for place in ("ftp://x/", "file:///etc/passwd", "gopher://127.0.0.1/"):
         assert code_of(partial(fetch, f"{server}/redirect?{place}")) == "bad_url"
+    assert code_of(lambda: fetch(f"{server}/redirect?http://[x/")) == "bad_url"
 
 
 def test_another_server_gets_no_headers_that_were_for_the_first(server: str) -> None:
@@ -195,7 +196,7 @@ def test_tls_is_for_the_name_and_not_for_the_address(tmp_path: Path, monkeypatch
     [
         "", "page", "//127.0.0.1/", "ftp://127.0.0.1/", "file:///etc/passwd", "http://", "http:///x", "http://a:b@127.0.0.1/",
         "http://127.0.0.1:0/", "http://127.0.0.1:99999/", "http://127.0.0.1/a b", "http://127.0.0.1/\r\nX: y", "http://[::1/",
-        f"http://{'ü' * 100}.test/",
+        f"http://{'ü' * 100}.test/", "http://127.0.0.1/\ud800",
     ],
 )  # fmt: skip
 def test_what_is_no_url(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,16 @@ def test_what_is_too_much_to_look_at_is_said(use: Use, root: Path, monkeypatch: 
     deep.mkdir(parents=True)
     monkeypatch.setattr(walking, "MOST_LOOKED_AT", 1000)
     assert use("list_files", recursive=True)["truncated"]
+
+
+def test_a_search_takes_no_more_memory_for_short_lines(use: Use, root: Path) -> None:
+    (root / "short").write_text("ab\n" * 300_000)
+    tracemalloc.start()
+    try:
+        assert use("search_files", query="none of them")["matches"] == []
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_search(use: Use, root: Path) -> None:
