@@ -150,12 +150,13 @@ class AsyncClient(AsyncStoredThings):
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
+        order: str | None = None,
         stream: bool = False,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_from`; `tasks` is iterated in the loop, so that what it waits for keeps others waiting."""
-        about = _about_flow(name=name, metadata=metadata, weight=weight, stream=stream)
+        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream)
         steps = pouring.pour(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 

@@ -184,6 +184,7 @@ class Client(StoredThings):
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
+        order: str | None = None,
         stream: bool = False,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
@@ -197,7 +198,7 @@ class Client(StoredThings):
             submission: a UUID of your own; with one that the daemon knows, the tasks that it has received are skipped.
             progress: called with the number of tasks received after every chunk.
         """
-        about = _about_flow(name=name, metadata=metadata, weight=weight, stream=stream)
+        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream)
         return Flow(self, self._driver.finish(pouring.pour(tasks, about, uuid=submission, progress=progress)))
 
     def submission(self, submission: str) -> Body:

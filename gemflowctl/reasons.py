@@ -67,6 +67,7 @@ _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "held": lambda _: "it is held until somebody releases it",
     "missing_handler": lambda reason: f"there is no handler for its type {reason['type']} any more",
     "receiving": lambda _: "its flow has not been received as a whole yet",
+    "ordering": lambda _: "its flow is being put in order by its critical path",
     "queue_paused": lambda reason: f"the queue {reason['queue']} is paused",
     "queue_limit": _limited,
     "limit_asleep": lambda reason: f"the limit {reason['bucket']} sleeps until {format_moment(reason['until'])}",

@@ -61,7 +61,7 @@ class _Plan:
     @property
     def whole(self) -> bool:
         """Whether it has to go in one request, however large."""
-        return "grow" in self.about or self.about.get("order") == "critical-path"
+        return "grow" in self.about
 
     def cut(self, start: int) -> Iterator[chunks.Chunk]:
         return chunks.cut(self.sizes, start, tasks=self.limit)

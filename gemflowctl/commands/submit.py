@@ -141,12 +141,12 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
         "name": options["name"],
         "metadata": None if metadata is None else json_object("--metadata", metadata),
         "weight": options["weight"],
+        "order": options["order"],
         "stream": options["stream"],
     }
     again = _again(files, options)
-    # Both have to go in one request.
-    whole = grow is not None or options["order"] == "critical-path"
-    found = load(files, options["form"], whole=whole, eager=options["stream"], grows=grow is not None)
+    # What grows has to go in one request.
+    found = load(files, options["form"], whole=grow is not None, eager=options["stream"], grows=grow is not None)
     if isinstance(found, TaskLines):
         with closing(found):
             return submit(session, Batch(lines=found, about=about, again=again), resume=resume, wait=options["wait"])
@@ -155,7 +155,6 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
         about={
             **about,
             "name": options["name"] or (found.name if grow is None else None),
-            "order": options["order"],
             "grow": grow,
         },
         places=[entry.place for entry in found.entries],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
 from gemflowd.model.states import On, State, satisfies
 
-#: Edges between two yields of `find_cycle`: about a millisecond.
+#: Edges, or tasks that are sorted, between two yields: about a millisecond.
 _STEP = 5_000
 
 
@@ -69,18 +71,28 @@ def blocked_by(edges: Iterable[tuple[State, On]]) -> int | None:
     return waiting
 
 
-def remaining_paths(seconds: Sequence[float], parents: Sequence[Sequence[int]]) -> list[float]:
+def remaining_paths(
+    seconds: Sequence[float], parents: Sequence[Sequence[int]], behind: Sequence[float] | None = None
+) -> Iterator[list[float] | None]:
     """For each task how long the longest path from its start to an end is.
+
+    Yields None now and then, and at last the list.
 
     Args:
         seconds: how long each task takes.
         parents: `parents[i]` are those that i waits for; without a circle.
+        behind: the longest path that begins behind each of them with a task that is not among these; None: there is none.
     """
     children = [0] * len(parents)
+    steps = 0
     for its in parents:
         for parent in its:
             children[parent] += 1
-    remaining = list(seconds)
+        steps += len(its)
+        if steps > _STEP:
+            steps = 0
+            yield None
+    remaining = list(seconds) if behind is None else [own + rest for own, rest in zip(seconds, behind, strict=True)]
     free = [task for task, count in enumerate(children) if count == 0]
     while free:
         task = free.pop()
@@ -89,4 +101,29 @@ def remaining_paths(seconds: Sequence[float], parents: Sequence[Sequence[int]]) 
             children[parent] -= 1
             if children[parent] == 0:
                 free.append(parent)
-    return remaining
+        steps += len(parents[task])
+        if steps > _STEP:
+            steps = 0
+            yield None
+    yield remaining
+
+
+def places(remaining: Sequence[float]) -> Iterator[array[int] | None]:
+    """The place of each task, from 0, when those with the longest remaining path come first, the earlier of equal ones.
+
+    Yields None now and then, and at last the places. One sort of a million would hold the interpreter for a second.
+    """
+
+    def longest(task: int) -> float:
+        return -remaining[task]
+
+    runs = []
+    for start in range(0, len(remaining), _STEP):
+        runs.append(array("q", sorted(range(start, min(start + _STEP, len(remaining))), key=longest)))
+        yield None
+    found = array("q", bytes(8 * len(remaining)))
+    for place, task in enumerate(heapq.merge(*runs, key=longest), 1):
+        found[task] = place - 1
+        if place % _STEP == 0:
+            yield None
+    yield found

@@ -14,6 +14,7 @@ from gemflowd.core import machine
 from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.engine.conditions import judge
 from gemflowd.engine.links import link
+from gemflowd.engine.ordering import put_in_order
 from gemflowd.engine.replies import Replies
 from gemflowd.engine.retrying import (
     A_ROW,
@@ -83,6 +84,7 @@ class Cursors:
             cursor = turn.cursors.pop(key)
             if cursor.kind is CursorKind.JUDGE:
                 write()  # whom the steps before have left to it
+            before = cursor.position, cursor.value
             most = min(STEP, _RETRIED) if cursor.kind is CursorKind.RETRY else STEP
             touched, done = self._step(rows, cursor, min(most, budget - used))
             used += touched + _STEP_COST
@@ -94,7 +96,9 @@ class Cursors:
                     turn.done_cursors.append(cursor)
                 self._replies.finished(turn, cursor)
             else:
-                turn.cursors[key] = turn.moved_cursors[key] = cursor
+                turn.cursors[key] = cursor
+                if not cursor.stored or before != (cursor.position, cursor.value):
+                    turn.moved_cursors[key] = cursor
 
     def _step(self, rows: Rows, cursor: Cursor, limit: int) -> tuple[int, bool]:
         """Returns how many rows were touched, and whether the cursor is through."""
@@ -104,6 +108,8 @@ class Cursors:
             return judge(rows, limit)
         if cursor.kind is CursorKind.LINK:
             return link(rows, cursor.target)
+        if cursor.kind is CursorKind.ORDER:
+            return put_in_order(rows, limit)
         if cursor.kind in (CursorKind.DELETE, CursorKind.DISCARD):
             return self._remove(rows, cursor)
         if cursor.kind is CursorKind.UNHANDLED:
@@ -337,6 +343,7 @@ _MUST_WRITE: Final = frozenset(
         CursorKind.LINK,
         CursorKind.UNHANDLED,
         CursorKind.JUDGE,
+        CursorKind.ORDER,
     }
 )
 #: One of each at most. Nobody is held up by what is hidden, or stands elsewhere in the order for a moment.

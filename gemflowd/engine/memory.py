@@ -13,6 +13,7 @@ from gemflowd.core.lanes import Window
 from gemflowd.core.limits import gpus
 from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.engine.critical_path import Progress
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
 from gemflowd.model.task import Flow, Task, runs_alone
@@ -49,6 +50,7 @@ class Memory:
         self.gathering: dict[int, Gathering] = {}  # ready, and their many inputs are being put together
         self.gathered: dict[int, Inputs] = {}
         self.to_gather: dict[int, tuple[int, Key]] = {}  # lane, key of those that must wait for others to be through
+        self.ordering: Progress | None = None  # of the flow that is put in order by its critical path
         self.queued_bytes = 0
         self.value_bytes = 0  # of the shared memory, as its cap counts them
         self.value_version = 0  # the last that was given, of whatever key
@@ -76,6 +78,7 @@ class Memory:
             cursor.stored = True
             cursor.again = cursor.kind is CursorKind.RETRY  # what its round had put back is not known any more
         self.gathering, self.gathered, self.to_gather = {}, {}, {}
+        self.ordering = None
         self.running = {task.number: task for task in snapshot.running}
         self.flows = {}
         self.next_task = snapshot.next_task

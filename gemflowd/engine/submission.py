@@ -8,7 +8,7 @@ from dataclasses import replace
 from gemflowd.core import machine
 from gemflowd.core.graph import remaining_paths
 from gemflowd.core.turn import Chunk, CursorKind, Turn
-from gemflowd.engine import keys
+from gemflowd.engine import keys, ordering
 from gemflowd.engine.links import put_aside
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused, echo
@@ -25,6 +25,7 @@ from gemflowd.model.task import (
     Dependency,
     Flow,
     Hold,
+    Ordering,
     Task,
 )
 from gemflowd.store.base import Addition
@@ -78,7 +79,8 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
         return {**_added(rows, fact, addition), "key": "returned"}
     if flow is None:
         flow = _new_flow(rows, fact)
-    gate = flow.number if not flow.streaming and not (fact.complete and flow.received == 0) else 0
+    at_once = fact.complete and flow.received == 0 and not flow.ordering
+    gate = flow.number if not flow.streaming and not at_once else 0
     tasks = store_tasks(rows, flow, fact, parents, gate=gate, depth=0)
     chunk = Chunk(flow.number, fact.offset, len(tasks), tasks[0].number if tasks else 0, fact.complete, fact.digest)
     turn.chunks.append(chunk)
@@ -151,14 +153,14 @@ def store_tasks(
     first = rows.memory.next_task
     tasks = [_new_task(turn, flow, first + index, new, gate, depth) for index, new in enumerate(fact.tasks)]
     rows.memory.next_task += len(tasks)
-    if sum(len(new.deps) for new in fact.tasks) > MOST_EDGES:
+    if _many_edges(fact):
         impossible: dict[int, str] = {}
         for task, new in zip(tasks, fact.tasks, strict=True):
             if new.deps:
                 put_aside(rows, task, [(_number(tasks, dependency), dependency.on) for dependency in new.deps])
     else:
         impossible = _connect(rows, tasks, fact.tasks, parents)
-    if fact.critical_path:
+    if fact.critical_path and not flow.ordering:
         _order(rows, flow, tasks, fact.tasks)
     keys.take(rows, tasks, fact.tasks)
     for index, (task, new) in enumerate(zip(tasks, fact.tasks, strict=True)):
@@ -168,6 +170,10 @@ def store_tasks(
     flow.touched = turn.steady
     turn.changed_flows[flow.number] = flow
     return tasks
+
+
+def _many_edges(fact: Submit) -> bool:
+    return sum(len(new.deps) for new in fact.tasks) > MOST_EDGES
 
 
 def _number(tasks: list[Task], dependency: NewDependency) -> int:
@@ -183,7 +189,8 @@ def _order(rows: Rows, flow: Flow, tasks: list[Task], new: list[NewTask]) -> Non
     means = rows.memory.means
     seconds = [it.estimate if it.estimate is not None else means.of(it.type) for it in new]
     parents = [[d.target for d in it.deps if isinstance(d.target, int)] for it in new]
-    remaining = remaining_paths(seconds, parents)
+    *_, remaining = remaining_paths(seconds, parents)
+    assert remaining is not None
     base = max(rows.memory.virtual_time, flow.last_tag)
     for place, index in enumerate(sorted(range(len(tasks)), key=lambda index: -remaining[index])):
         task = tasks[index]
@@ -276,6 +283,8 @@ def _new_flow(rows: Rows, fact: Submit) -> Flow:
         streaming=fact.stream and not fact.complete,
         metadata=fact.metadata,
     )
+    if fact.critical_path and not flow.streaming and (not fact.complete or _many_edges(fact)):
+        flow.ordering = Ordering.WANTED
     rows.memory.next_flow += 1
     rows.memory.remember_flow(flow)
     turn.flows[flow.number] = flow
@@ -285,24 +294,10 @@ def _new_flow(rows: Rows, fact: Submit) -> Flow:
 
 
 def _complete(rows: Rows, flow: Flow) -> None:
-    """All is received: from now on it may run. The gate's lanes are opened; no row of a task is touched for it.
-
-    Their tags began at 0 behind the gate: what passed meanwhile is added to all of them, or the flow would burst ahead.
-    """
-    turn = rows.turn
-    turn.move_flow(flow, FlowState.ACTIVE)
+    """All is received."""
+    rows.turn.move_flow(flow, FlowState.ACTIVE)
     flow.streaming = False
-    gated = False
-    for lane in turn.lanes.values():
-        if lane.key.gate == flow.number and not lane.open:
-            lane.open = gated = True
-            if turn.rules.fair:
-                lane.shift = rows.memory.virtual_time
-            turn.changed_lanes[lane.number] = lane
-            rows.memory.windows.pop(lane.number, None)
-            rows.memory.live.add(lane.number)
-    if gated and turn.rules.fair:
-        flow.last_tag += rows.memory.virtual_time
+    ordering.complete(rows, flow)
 
 
 def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, depth: int) -> Task:
@@ -343,6 +338,7 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         size=len(new.body),
         rules=new.rules,
         memory_mb=new.memory_mb,
+        estimate=new.estimate,
     )
 
 
@@ -360,7 +356,7 @@ def _find_parents(rows: Rows, flow: Flow | None, fact: Submit) -> dict[tuple[int
                 f"the flow has a task {echo(name)} already, in an earlier chunk",
                 f"tasks[{ids[name]}].id",
             )
-    if sum(len(new.deps) for new in fact.tasks) > MOST_EDGES:
+    if _many_edges(fact):
         return {}  # the server has looked them up; they are taken apart later
     wanted: dict[int, set[str]] = defaultdict(set)
     numbers: set[int] = set()

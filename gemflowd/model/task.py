@@ -29,6 +29,14 @@ class Hold(IntEnum):
     HANDLER = 2  # its type is not registered (any more)
 
 
+class Ordering(IntEnum):
+    """Whether a flow is put in order by its critical path (`engine.ordering`). The numbers are stored."""
+
+    NONE = 0  # no, or not any more
+    WANTED = 1  # when all of it has arrived
+    NOW = 2  # all has arrived; its gate is shut until it is in order
+
+
 @dataclass(slots=True)
 class Task:
     """The hot row of a task. Times are seconds since the epoch (UTC)."""
@@ -70,6 +78,7 @@ class Task:
     ooms: int = 0  # attempts that were over their memory cap
     rules: str | None = None  # retries by class or code of the error, JSON
     memory_mb: int | None = None  # its own cap; None: that of its worker
+    estimate: float | None = None  # seconds that it is expected to run; None: the mean of its type
 
 
 def shown_id(name: str | None, flags: int) -> int | str | None:
@@ -112,5 +121,6 @@ class Flow:
     streaming: bool = False  # it runs from its first chunk on
     on_hold: bool = False  # what is added to it is held
     deleted: bool = False  # hidden, and being removed
+    ordering: int = Ordering.NONE
     given: float = 0.0  # not stored: the last tag that one of its tasks was given
     metadata: bytes | None = None  # MessagePack; only written, never loaded to decide

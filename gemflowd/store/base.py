@@ -145,6 +145,26 @@ class LinkTable(Protocol):
         ...
 
 
+class PathTable(Protocol):
+    """A flow's tasks and dependencies as its critical path needs them."""
+
+    def next_flow(self) -> int | None:
+        """The first flow that is to be put in order now."""
+        ...
+
+    def chunks(self, flow: int, after: int, limit: int) -> list[tuple[int, int, int]]:
+        """(offset, count, number of the first task) of chunks with tasks, those behind an offset."""
+        ...
+
+    def estimates(self, first: int, last: int) -> list[tuple[int, str, float | None]]:
+        """(number, type, estimate) of a range of tasks."""
+        ...
+
+    def edges(self, after: tuple[int, int], last: int, limit: int) -> list[tuple[int, int]]:
+        """(parent, child) of dependencies, in this order, settled or not: those behind one, up to a parent."""
+        ...
+
+
 class Upkeep(Protocol):
     """What keeps the file small, sound and written. The first few verbs belong into a turn's transaction, the others stand
     outside of any."""
@@ -254,6 +274,8 @@ class Store(Protocol):
     def keys(self) -> KeyTable: ...
     @property
     def links(self) -> LinkTable: ...
+    @property
+    def paths(self) -> PathTable: ...
     @property
     def values(self) -> ValueTable: ...
     @property

@@ -11,7 +11,7 @@ from gemflowd.core.devices import fits
 from gemflowd.model.attempt import Kind
 from gemflowd.model.lane import GPU, amounts
 from gemflowd.model.states import On, State
-from gemflowd.model.task import DUE_WALL, Hold, Task, shown_id
+from gemflowd.model.task import DUE_WALL, Hold, Ordering, Task, shown_id
 
 Body = dict[str, Any]
 #: Dependencies that are named, and tasks ahead that are counted.
@@ -60,7 +60,7 @@ def explain(
             reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
     else:
         if not opened:
-            reasons.append({"code": "receiving", "message": f"flow f{task.flow} is still being received"})
+            reasons.append(_gate(db, task.flow))
         reasons += _queue(db, queue)
         if bucket in limits:
             message = f"the limit {bucket} sleeps: the other side said so"
@@ -74,6 +74,12 @@ def explain(
         "reasons": reasons,
         "kind": Kind(kind).word,
     }
+
+
+def _gate(db: apsw.Connection, flow: int) -> Body:
+    if db.execute("SELECT ordering FROM flow WHERE number = ?", (flow,)).get == Ordering.NOW:
+        return {"code": "ordering", "message": f"flow f{flow} is being put in order by its critical path"}
+    return {"code": "receiving", "message": f"flow f{flow} is still being received"}
 
 
 def _blocked(db: apsw.Connection, named: Mapping[str, str], task: Task) -> Body:

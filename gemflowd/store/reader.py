@@ -23,7 +23,7 @@ from gemflowd.model.errors import Refused, echo
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import Flow, Task, shown_id
+from gemflowd.model.task import Flow, Ordering, Task, shown_id
 from gemflowd.store import shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.metadata import MOST_LOOKED, matching
@@ -289,6 +289,7 @@ class Questions:
             "resources": dict(amounts(resources)),
             "retry_on": json.loads(task.rules) if task.rules else {},
             "depth": task.depth,
+            "estimate": task.estimate,
         }
 
     def results(self, refs: Sequence[Ref], after: int, limit: int) -> Body:
@@ -518,6 +519,7 @@ def _flow_body(flow: Flow) -> Body:
         "created": flow.created,
         "finished": flow.finished,
         "total": flow.received,
+        "ordering": flow.ordering == Ordering.NOW,
         "tasks": {state.word: count for state, count in flow.counts.items()},
     }
 

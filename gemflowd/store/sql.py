@@ -10,11 +10,11 @@ from typing import Final
 TASK_COLUMNS: Final = (
     "number, flow, id, type, state, priority, lane, created, timeout, retries, backoff, tag, due, waiting, dependents,"
     " inputs, token, attempts, tries, losses, crashes, cancelled, started, finished, slot, reason,"
-    " urgency, expires, hold, flags, depth, size, ooms, rules, memory_mb"
+    " urgency, expires, hold, flags, depth, size, ooms, rules, memory_mb, estimate"
 )
 FLOW_COLUMNS: Final = (
     "number, submission, name, state, created, finished, first, received, last_tag, weight, cancelled,"
-    " touched, streaming, on_hold, deleted,"
+    " touched, streaming, on_hold, deleted, ordering,"
     " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined"
 )
 #: Rows in one statement of many. Longer texts would miss apsw's statement cache (16 KiB).

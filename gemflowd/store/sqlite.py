@@ -28,6 +28,7 @@ from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
+from gemflowd.store.parts.paths import Paths
 from gemflowd.store.parts.schedules import Schedules
 from gemflowd.store.parts.upkeep import Upkeep
 from gemflowd.store.parts.values import Values
@@ -60,7 +61,7 @@ _TASK_UPDATE, _TASK_VALUES = _update(
 )
 _FLOW_UPDATE, _FLOW_VALUES = _update(
     "flow",
-    "state, finished, first, received, last_tag, cancelled, touched, streaming, on_hold, deleted,"
+    "state, finished, first, received, last_tag, cancelled, touched, streaming, on_hold, deleted, ordering,"
     " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined",
 )
 
@@ -73,8 +74,8 @@ def task_from(row: Sequence[Any]) -> Task:
 
 
 def flow_from(row: Sequence[Any]) -> Flow:
-    counts = {state: count for state, count in zip(_FLOW_STATES, row[15:25], strict=True) if count}
-    cancelled, touched, streaming, on_hold, deleted = row[10:15]
+    counts = {state: count for state, count in zip(_FLOW_STATES, row[16:26], strict=True) if count}
+    cancelled, touched, streaming, on_hold, deleted, ordering = row[10:16]
     return Flow(
         *row[:10],
         counts=counts,
@@ -83,6 +84,7 @@ def flow_from(row: Sequence[Any]) -> Flow:
         streaming=bool(streaming),
         on_hold=bool(on_hold),
         deleted=bool(deleted),
+        ordering=ordering,
     )  # type: ignore[misc]
 
 
@@ -96,7 +98,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.retries, task.backoff, task.tag, task.due, task.waiting, task.dependents, task.inputs, task.token, task.attempts, task.tries,
         task.losses, task.crashes, task.cancelled, task.started, task.finished, task.slot, task.reason,
         task.urgency, task.expires, task.hold, task.flags, task.depth, task.size, task.ooms, task.rules,
-        task.memory_mb,
+        task.memory_mb, task.estimate,
     )  # fmt: skip
 
 
@@ -144,6 +146,7 @@ class SqliteStore:
         self._db = open_connection(path, vfs=vfs)
         self.keys = Keys(self._db)
         self.links = Links(self._db)
+        self.paths = Paths(self._db)
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
         try:
@@ -430,17 +433,17 @@ class SqliteStore:
         if new:
             self._insert(
                 f"flow (metadata, {FLOW_COLUMNS})",
-                26,
+                27,
                 [
                     (flow.metadata, flow.number, flow.submission, flow.name, flow.state, flow.created, flow.finished, flow.first,
                      flow.received, flow.last_tag, flow.weight, flow.cancelled, flow.touched, flow.streaming, flow.on_hold,
-                     flow.deleted, *_flow_counts(flow))
+                     flow.deleted, flow.ordering, *_flow_counts(flow))
                     for flow in turn.new_flows
                 ],
             )  # fmt: skip
         rows = [
             (flow.number, flow.state, flow.finished, flow.first, flow.received, flow.last_tag, flow.cancelled, flow.touched,
-             flow.streaming, flow.on_hold, flow.deleted, *_flow_counts(flow))
+             flow.streaming, flow.on_hold, flow.deleted, flow.ordering, *_flow_counts(flow))
             for number, flow in turn.changed_flows.items()
             if number not in new
         ]  # fmt: skip
@@ -450,7 +453,7 @@ class SqliteStore:
 
     def _write_tasks(self, turn: Turn) -> None:
         if turn.new_tasks:
-            self._insert(f"task ({TASK_COLUMNS})", 35, [_task_row(task) for task, _ in turn.new_tasks])
+            self._insert(f"task ({TASK_COLUMNS})", 36, [_task_row(task) for task, _ in turn.new_tasks])
             self._insert("body", 2, [(task.number, body) for task, body in turn.new_tasks])
             new = {task.number for task, _ in turn.new_tasks}
             changed = [task for number, task in turn.changed.items() if number not in new]

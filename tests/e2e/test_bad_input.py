@@ -389,7 +389,7 @@ BODIES: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     "retry_on": ("submit", submit(echo(retry_on={"E": -1})), "invalid_value", "tasks[0].retry_on.E"),
     "estimate": ("submit", submit(echo(estimate=-1)), "invalid_value", "tasks[0].estimate"),
     "order": ("submit", submit(echo(), order="x"), "invalid_value", "order"),
-    "order in chunks": ("submit", submit(echo(), order="critical-path", complete=False), "invalid_value", "order"),
+    "order of a stream": ("submit", submit(echo(), order="critical-path", stream=True), "invalid_value", "order"),
     "grow": ("submit", submit(echo(), grow={"task": 0, "token": 1}), "invalid_value", "grow"),
     "grow of nothing": ("submit", submit(echo(), grow={"task": 1, "token": 1}), "stale_attempt", "grow"),
     "grow and stream": ("submit", submit(echo(), grow={"task": 1, "token": 1}, stream=True), "invalid_value", "stream"),

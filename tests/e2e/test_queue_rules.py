@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.ctl import Ctl
 from helpers.daemon import Daemon, running, with_handlers, write_settings
 from helpers.raw import Raw, Refusal
 
@@ -194,6 +197,31 @@ def test_a_flow_by_its_critical_path(client: Raw) -> None:
     client.wait(f"f{reply['flow']}")
     started = sorted((client.show(f"f{reply['flow']}/{task['id']}")["started"], task["id"]) for task in tasks)
     assert [name for _, name in started] == ["root", "leaf", "short"]
+
+
+def test_a_flow_in_chunks_by_its_critical_path(client: Raw, shared: Daemon, tmp_path: Path) -> None:
+    ctl = Ctl(shared.endpoint, tmp_path)
+    chains, length = 500, 10  # of each chain the tasks take longer than those of the one before
+    lines = []
+    for step in range(length):
+        for chain in range(chains):
+            task = {"id": f"c{chain}-{step}", "type": "echo", "queue": "long", "estimate": 1.0 + chain}
+            lines.append(json.dumps({**task, "deps": [f"c{chain}-{step - 1}"] if step else []}))
+    (tmp_path / "flow.jsonl").write_text("\n".join(lines))
+    client("queues", queue="long", limit=1)
+    events = shared.subscriber("task.running")
+    number = ctl.json("submit", "-f", "flow.jsonl", "--order", "critical-path")["flow"]
+    # With one at a time the chain that is the longest from here on goes on.
+    left = dict.fromkeys(range(chains), length)
+    for _ in range(300):
+        chain, step = map(int, events.next()["id"][1:].split("-"))
+        assert step == length - left[chain]
+        assert (1 + chain) * left[chain] == max((1 + other) * rest for other, rest in left.items())
+        left[chain] -= 1
+    client("cancel", refs=[f"f{number}"])
+    (flow,) = client("status", refs=[f"f{number}"])["items"]
+    assert (flow["total"], flow["ordering"]) == (chains * length, False)
+    assert client.show(f"f{number}/c7-0")["estimate"] == 8.0
 
 
 def test_a_type_that_is_gone_is_held_until_it_is_there_again() -> None:

@@ -49,6 +49,9 @@ def fill(client: Raw) -> None:
             {"id": "w", **later}, {"type": "echo", "deps": ["w"], "when": "deps.w.ok"}
         ),
         "named amounts": lambda: client.submit({**later, "resources": {"gpu": 1.0}}),
+        "a flow in chunks by its critical path": lambda: client.submit(
+            {**later, "estimate": 2.5}, order="critical-path", complete=False
+        ),
         "a memory cap": lambda: client.submit({**later, "memory_mb": 64}),
         "an id that is an integer": lambda: client.submit({**later, "id": 7}),
         "a held flow": lambda: client("hold", refs=[f"f{client.submit(later)['flow']}"]),

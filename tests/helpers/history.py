@@ -20,7 +20,7 @@ from helpers.tasks import Answer, dep, new, submission
 
 from gemflowd.core import lanes
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import cursors, deadlines, dispatch, engine, links, retrying
+from gemflowd.engine import critical_path, cursors, deadlines, dispatch, engine, links, retrying
 from gemflowd.engine import submission as engine_submission
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.effects import Effects
@@ -49,7 +49,7 @@ from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import FlowState, On, State
-from gemflowd.model.task import Task
+from gemflowd.model.task import Ordering, Task
 
 Shape = dict[str, Any]
 
@@ -74,6 +74,7 @@ class Sent:
     complete: bool = False
     may_vanish: bool = False  # a discard or delete was asked for, or a chunk was refused
     stream: bool = False
+    critical_path: bool = False
 
 
 @dataclass
@@ -98,6 +99,7 @@ class History:
             mock.patch.object(lanes, "WINDOW", 2),
             mock.patch.multiple(cursors, STEP=3, _REMOVED=2, TURN_SHARE=3),
             mock.patch.object(links, "_PIECE", 2),
+            mock.patch.multiple(critical_path, _PIECE=2, _A_ROW=1),
             mock.patch.multiple(retrying, MOST_EDGES=2, _EXAMINED=2, _WAITED_FOR=2, A_ROW=1),
             mock.patch.object(engine_submission, "MOST_EDGES", 8),
             mock.patch.object(engine.log, "disabled", True),
@@ -161,6 +163,8 @@ class History:
         if not self.rig.engine._rules.enabled and effects.starts:
             assert effects.running == 1
         self.judge_order(effects, found.tasks)
+        for start in effects.starts:
+            assert found.flows[start.flow].ordering == Ordering.NONE, "it is not in order yet"
         if effects.events is not None:
             assert effects.events.first + len(effects.events.events) - 1 == self.model.last_event
 
@@ -243,8 +247,9 @@ class History:
         answer = Answer()
         self.asked.append(Asked(sent, tasks, offset, complete, answer))
         fact = submission(
-            answer, sent.uuid, tasks, offset=offset, complete=complete, weight=sent.weight, stream=sent.stream
-        )
+            answer, sent.uuid, tasks, offset=offset, complete=complete, weight=sent.weight,
+            stream=sent.stream, critical_path=sent.critical_path,
+        )  # fmt: skip
         self.rig.post(fact)
 
     def build(self, shapes: list[Shape], sent: Sent) -> list[NewTask]:
@@ -303,8 +308,10 @@ class History:
             assert not wrong
             assert answer.body["flow"] == order.flow
 
-    def submit(self, shapes: list[Shape], complete: bool, weight: float, stream: bool = False) -> None:
-        sent = Sent(f"uuid{len(self.sent)}", weight, stream=stream)
+    def submit(
+        self, shapes: list[Shape], complete: bool, weight: float, stream: bool = False, critical_path: bool = False
+    ) -> None:
+        sent = Sent(f"uuid{len(self.sent)}", weight, stream=stream, critical_path=critical_path and not stream)
         tasks = self.build(shapes, sent)
         self.sent.append(sent)
         self.ask(sent, tasks, 0, complete)

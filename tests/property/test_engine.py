@@ -60,9 +60,13 @@ class EngineMachine(History, RuleBasedStateMachine):
     )(History.begin)
     all_holds = invariant()(History.all_holds)
 
-    submit = rule(shapes=TASKS, complete=COMPLETE, weight=st.sampled_from([1.0, 4.0, 0.5]), stream=st.booleans())(
-        History.submit
-    )
+    submit = rule(
+        shapes=TASKS,
+        complete=COMPLETE,
+        weight=st.sampled_from([1.0, 4.0, 0.5]),
+        stream=st.booleans(),
+        critical_path=st.booleans(),
+    )(History.submit)
     next_chunk = rule(
         shapes=TASKS, pick=PICK, complete=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1, -1]), empty=st.booleans()
     )(History.next_chunk)

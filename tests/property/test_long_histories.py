@@ -51,7 +51,7 @@ def steps(it: History, rng: random.Random) -> list[tuple[int, Callable[[], Any]]
     pick = rng.randrange(10_000)
     yes = rng.random() < 0.5
     return [
-        (6, lambda: it.submit(shapes(rng), rng.random() < 0.6, rng.choice([1.0, 4.0, 0.5]), stream=yes)),
+        (6, lambda: it.submit(shapes(rng), rng.random() < 0.6, rng.choice([1.0, 4.0, 0.5]), stream=yes, critical_path=pick % 3 > 0)),
         (6, lambda: it.next_chunk(shapes(rng), pick, yes, rng.choice([0, 0, 0, 1, -1]), rng.random() < 0.3)),
         (3, lambda: it.repeat(pick, rng.randrange(10), yes)),
         (1, lambda: it.bad_chunk(pick, yes)),

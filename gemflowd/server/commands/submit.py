@@ -114,8 +114,8 @@ def _check_ways(request: messages.Submit) -> None:
     """What goes together: chunks, streaming, order, growth."""
     if request.order not in ("fair", "critical-path"):
         raise Invalid("invalid_value", "must be fair or critical-path", "order")
-    if request.order == "critical-path" and (request.offset or not request.complete):
-        message = f"such a flow must come in one request, of at most {MAX_CHUNK_TASKS} tasks"
+    if request.order == "critical-path" and request.stream:
+        message = "does not go together with `stream`: the whole flow must be known before anything of it starts"
         raise Invalid("invalid_value", message, "order")
     grow = request.grow
     if grow is None:

@@ -6,9 +6,11 @@ ALTER TABLE flow ADD COLUMN streaming INTEGER NOT NULL DEFAULT 0 CHECK (streamin
 ALTER TABLE flow ADD COLUMN on_hold   INTEGER NOT NULL DEFAULT 0 CHECK (on_hold IN (0, 1));
 ALTER TABLE flow ADD COLUMN deleted   INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1));
 UPDATE flow SET touched = coalesce(finished, created);
+ALTER TABLE flow ADD COLUMN ordering  INTEGER NOT NULL DEFAULT 0 CHECK (ordering BETWEEN 0 AND 2);  -- by critical path
 CREATE INDEX flow_open ON flow (touched, number) WHERE state = 1;
 CREATE INDEX flow_ended ON flow (touched, number) WHERE state >= 3 AND deleted = 0;
 CREATE INDEX flow_deleted ON flow (number) WHERE deleted = 1;
+CREATE INDEX flow_ordering ON flow (number) WHERE ordering = 2;
 
 ALTER TABLE task ADD COLUMN urgency   INTEGER NOT NULL DEFAULT 5;  -- priority, aged
 ALTER TABLE task ADD COLUMN expires   REAL;
@@ -19,6 +21,7 @@ ALTER TABLE task ADD COLUMN size      INTEGER NOT NULL DEFAULT 0;  -- bytes of i
 ALTER TABLE task ADD COLUMN ooms      INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN rules     TEXT;                        -- retries by class of error, JSON
 ALTER TABLE task ADD COLUMN memory_mb INTEGER;                     -- its own cap
+ALTER TABLE task ADD COLUMN estimate  REAL;                        -- seconds that it is expected to run
 UPDATE task SET urgency = priority WHERE priority <> 5;
 UPDATE task SET size = coalesce((SELECT length(value) FROM body WHERE body.task = task.number), 0);
 DROP INDEX task_ready;

@@ -503,13 +503,11 @@ def test_a_flow_says_how_it_is_meant(peer: Peer, ctl: Ctl, tmp_path: Path) -> No
     assert ctl("submit", "-f", str(file), "--weight", "2.5", "--order", "critical-path").returncode == 0
     done = ctl("submit", "-f", str(file), "--stream", "--order", "fair")
     assert (done.returncode, done.stdout) == (0, "flow f7 submitted: 1500 tasks\n"), done.stderr
-    whole, first, second = peer.bodies("submit")
-    assert (len(whole["tasks"]), whole["weight"], whole["order"], "offset" in whole) == (
-        1500,
-        2.5,
-        "critical-path",
-        False,
-    )
+    *ordered, first, second = peer.bodies("submit")
+    assert [(len(body["tasks"]), body["weight"], body["order"], body["complete"]) for body in ordered] == [
+        (1000, 2.5, "critical-path", False),
+        (500, 2.5, "critical-path", True),
+    ]
     assert [(body["stream"], body["offset"], body["complete"]) for body in (first, second)] == [
         (True, 0, False),
         (True, 1000, True),
@@ -536,13 +534,15 @@ def received(peer: Peer) -> int:
 
 def test_a_large_file_goes_in_its_own_order(peer: Peer, ctl: Ctl, tmp_path: Path) -> None:
     peer.answers |= {"submit": accept, "submission": unknown}
-    done = ctl("submit", "-f", str(large(tmp_path / "x.jsonl")), "--name", "many", "--weight", "2", "--order", "fair")
+    done = ctl(
+        "submit", "-f", str(large(tmp_path / "x.jsonl")), "--name", "many", "--weight", "2", "--order", "critical-path"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "flow f7 submitted: 2500 tasks\n", "")
     bodies = peer.bodies("submit")
     assert len(bodies) > 5
     assert received(peer) == 2500
     assert [body["complete"] for body in bodies] == [False] * (len(bodies) - 1) + [True]
-    assert {(body["name"], body["weight"]) for body in bodies} == {("many", 2.0)}
+    assert {(body["name"], body["weight"], body["order"]) for body in bodies} == {("many", 2.0, "critical-path")}
 
 
 def test_a_bad_line_of_a_large_file_discards_what_was_sent(peer: Peer, ctl: Ctl, tmp_path: Path) -> None:

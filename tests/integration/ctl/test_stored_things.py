@@ -199,12 +199,21 @@ def test_submissions_say_how_they_are_meant(peer: Peer, call: Callable[..., Any]
 def test_what_has_to_be_one_request_is_one(peer: Peer, call: Callable[..., Any]) -> None:
     peer.answers["submit"] = accept
     tasks = [{"id": 1, "type": "echo", "deps": [2]}, *[{"id": number, "type": "echo"} for number in range(2, 2501)]]
-    call("submit_batch", tasks, order="critical-path")
     call("submit_batch", tasks, grow=GROW)
     assert [(len(body["tasks"]), body["tasks"][0]["id"], "offset" in body) for body in peer.bodies("submit")] == [
         (2500, 1, False)
-    ] * 2
-    assert peer.ops() == ["submit", "submit"]
+    ]
+    assert peer.ops() == ["submit"]
+
+
+def test_every_chunk_says_by_what_order(peer: Peer, call: Callable[..., Any]) -> None:
+    peer.answers["submit"] = accept
+    call("submit_batch", [TASK] * 2500, order="critical-path")
+    assert [(len(body["tasks"]), body["order"], body["complete"]) for body in peer.bodies("submit")] == [
+        (1000, "critical-path", False),
+        (1000, "critical-path", False),
+        (500, "critical-path", True),
+    ]
 
 
 def test_a_taken_key_names_the_task_that_has_it(peer: Peer, call: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gemflowd.core.graph import blocked_by, find_cycle
+from gemflowd.core.graph import blocked_by, find_cycle, places, remaining_paths
 from gemflowd.model.states import On, State
 
 
@@ -74,3 +74,31 @@ def test_a_retry_waits_for_what_has_not_ended():
 def test_a_retry_that_a_dependency_makes_impossible():
     assert blocked_by([(State.RUNNING, On.SUCCESS), (State.FAILED, On.SUCCESS)]) is None
     assert blocked_by([(State.FAILED, On.FAILURE)]) == 0
+
+
+def test_the_longest_remaining_path():
+    # 0 -> 1 -> 3, 0 -> 2 -> 3; 4 alone, and 10 s more behind it
+    parents = [[], [0], [0], [1, 2], []]
+    *pauses, found = remaining_paths([1.0, 2.0, 5.0, 1.0, 0.5], parents, [0.0, 0.0, 0.0, 0.0, 10.0])
+    assert not any(pauses)
+    assert found == [7.0, 3.0, 6.0, 1.0, 10.5]
+    *_, alone = remaining_paths([1.0, 2.0, 5.0, 1.0, 0.5], parents)
+    assert alone == [7.0, 3.0, 6.0, 1.0, 0.5]
+
+
+def test_paths_of_many_dependencies_pause():
+    parents = [list(range(task)) for task in range(200)]
+    *pauses, found = remaining_paths([1.0] * 200, parents)
+    assert len(pauses) >= 2 * 19_900 // 5_200
+    assert found == [float(200 - task) for task in range(200)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5_000, 12_001])
+def test_places_by_the_longest_path_the_earlier_of_equal_ones_first(count: int):
+    dice = random.Random(count)
+    remaining = [float(dice.randrange(100)) for _ in range(count)]
+    *pauses, found = places(remaining)
+    assert found is not None
+    assert len(pauses) >= 2 * (count // 5_000)
+    order = sorted(range(count), key=lambda task: found[task])
+    assert order == sorted(range(count), key=lambda task: -remaining[task])

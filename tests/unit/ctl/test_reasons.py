@@ -22,6 +22,7 @@ DEP = {"number": 41, "id": "a", "flow": 7, "on": "success", "state": "running"}
         ({"code": "held"}, "it is held until somebody releases it"),
         ({"code": "missing_handler", "type": "x"}, "there is no handler for its type x any more"),
         ({"code": "receiving"}, "its flow has not been received as a whole yet"),
+        ({"code": "ordering"}, "its flow is being put in order by its critical path"),
         ({"code": "queue_paused", "queue": "slow"}, "the queue slow is paused"),
         (
             {"code": "queue_limit", "queue": "slow", "limit": 4, "running": 4},
