@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 #: What can be asked for: the daemon's loggers, and the frames of a client.
-ROOMS: Final = ("app", "client", "pool", "queue", "schedules", "server", "store", "worker")
+ROOMS: Final = ("app", "client", "pool", "queue", "schedules", "server", "store", "worker", "workspace")
 
 
 def rooms_of(debug: str) -> set[str]:

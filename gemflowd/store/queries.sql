@@ -201,7 +201,7 @@ SELECT {flow}, metadata FROM flow WHERE number = ?1 AND deleted = 0;
 SELECT seq, at, attempt, stream, text FROM log WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3;
 
 -- name: logs_from
-SELECT l.seq, l.at, l.attempt, l.stream, l.text, t.number, t.flow, t.id FROM log l CROSS JOIN task t ON t.number = l.task
+SELECT l.seq, l.at, l.attempt, l.stream, l.text, t.number, t.flow, t.id, t.flags FROM log l CROSS JOIN task t ON t.number = l.task
 WHERE l.seq > ?1 ORDER BY l.seq LIMIT ?2;
 
 -- name: events_from

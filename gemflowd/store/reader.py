@@ -348,12 +348,12 @@ class Questions:
         lines: list[Body] = []
         looked = 0
         rows = self._db.execute(self._queries["logs_from"], (after, _MOST_LINES))
-        for seq, at, attempt, stream, text, task, its, name in rows:
+        for seq, at, attempt, stream, text, task, its, name, flags in rows:
             looked += 1
             after = seq
             if its == flow.number:
                 line = {"seq": seq, "at": at, "attempt": attempt, "stream": stream, "text": text}
-                lines.append({**line, "task": task, "id": name})
+                lines.append({**line, "task": task, "id": shown_id(name, flags)})
                 if len(lines) == limit:
                     break
         ended = flow.state not in (FlowState.OPEN, FlowState.ACTIVE) and looked < _MOST_LINES and len(lines) < limit
