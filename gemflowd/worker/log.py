@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from gemflowd.host.logs import redact
 from gemflowd.worker import wire
 
 #: Of one attempt: lines, bytes of all of them, characters of each.
@@ -98,6 +99,7 @@ class Log:
         if self._dropped:
             self._dropped += 1
             return
+        text = redact(text)  # the daemon's own keys: a net, for who prints the environment
         if len(text) > MAX_LINE:
             text = text[:MAX_LINE] + CUT
         data = text.encode("utf-8", "replace")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from gemflowd.host.logs import redact
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import wire
 
@@ -105,4 +106,4 @@ def _has_something(reader: int) -> bool:
 
 
 def _lines(data: bytes) -> list[str]:
-    return [line[:_MOST_LINE] for line in data.decode("utf-8", "replace").splitlines()]
+    return [redact(line)[:_MOST_LINE] for line in data.decode("utf-8", "replace").splitlines()]
