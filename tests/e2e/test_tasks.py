@@ -491,8 +491,8 @@ def test_the_neighbours_of_a_deaf_coroutine_may_finish(client: Raw) -> None:
 
 
 def test_a_worker_that_is_killed_from_outside(client: Raw) -> None:
-    (number,) = start(client, task("nap", seconds=1))
-    wait_running(client, number)
+    (number,) = start(client, task("nap", seconds=1, say="begun"))
+    client.log_line(number)  # until then what it kills would have started nothing
     worker = next(w for w in client("workers")["workers"] if number in w["tasks"])
     os.kill(worker["pid"], signal.SIGKILL)
     client.wait(number)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @task("nap")
 def nap(data: dict[str, Any], context: Context) -> str:
-    """Sleep for `seconds` in a blocking worker, and say in which process."""
+    """Sleep for `seconds` in a blocking worker, and say in which process; `say` something first."""
+    if "say" in data:
+        context.log(data["say"])
     time.sleep(data.get("seconds", 0))
     return f"{os.getpid()}"
 
