@@ -73,7 +73,7 @@ def show_item(console: Console, item: Body) -> None:
             {
                 "flow": f"f{item['flow']}",
                 "name": item.get("name"),
-                "state": item["state"],
+                "state": item["state"] + (" (being put in order)" if item.get("ordering") else ""),
                 "submission": item.get("submission"),
                 "created": format_moment(item.get("created")),
                 "finished": format_moment(item.get("finished")),

@@ -208,8 +208,9 @@ class Cursors:
 
     def _few_dependents(self, rows: Rows) -> list[Task]:
         """Ended tasks with few dependents each, who can all be told in one go; none where there is one such task alone."""
-        latest = islice(reversed(rows.turn.cursors.values()), _TOLD)
-        targets = [it.target for it in latest if it.kind is CursorKind.SETTLE and it.position == 0]  # not begun yet
+        # Those first that ended first: the latest first, while much ends, would tell some of the others never.
+        settling = (it for it in rows.turn.cursors.values() if it.kind is CursorKind.SETTLE)
+        targets = [it.target for it in islice(settling, _TOLD) if it.position == 0]  # not begun yet
         if len(targets) < 2:
             return []
         found = rows.tasks(targets)

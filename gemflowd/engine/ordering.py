@@ -7,11 +7,16 @@ are put in order by the turn that stores them (`engine.submission`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from gemflowd.core import machine
 from gemflowd.core.turn import CursorKind
 from gemflowd.engine.critical_path import Progress
 from gemflowd.engine.rows import Rows
 from gemflowd.model.task import Flow, Ordering
+
+#: Rows that a task is worth that gets its tag: of one that is ready a page of the index changes as well, somewhere.
+_TAGGED: Final = 2
 
 
 def put_in_order(rows: Rows, limit: int) -> tuple[int, bool]:
@@ -44,19 +49,20 @@ def put_in_order(rows: Rows, limit: int) -> tuple[int, bool]:
 def _give_tags(rows: Rows, flow: Flow, progress: Progress, limit: int) -> int:
     """By number, not by place: tasks of neighbouring numbers share pages of the database."""
     turn = rows.turn
-    tasks = rows.adopt(rows.store.flow_tasks(flow.number, progress.given, limit))
+    most = max(1, limit // _TAGGED)
+    tasks = rows.adopt(rows.store.flow_tasks(flow.number, progress.given, most))
     for task in tasks:
         if not task.state.terminal:  # else a retry gives it another one
             task.tag = progress.tag(task, flow.weight)
             # All of it counts as having come at one moment, whenever this turn is.
             task.urgency = machine.aged(turn.rules, task.priority, flow.touched)
             turn.changed[task.number] = task
-    if len(tasks) == limit:
+    if len(tasks) == most:
         progress.given = tasks[-1].number
     else:
         flow.last_tag = max(flow.last_tag, progress.total / flow.weight)
         open_gate(rows, flow)
-    return len(tasks)
+    return _TAGGED * len(tasks)
 
 
 def complete(rows: Rows, flow: Flow) -> None:

@@ -182,7 +182,6 @@ class Steering:
         for kind in (CursorKind.CANCEL, CursorKind.RETRY, CursorKind.HOLD, CursorKind.RELEASE, CursorKind.EDIT):
             self._cursors.drop(rows, kind, flow)
         flow.deleted = True
-        flow.ordering = model.Ordering.NONE
         rows.turn.changed_flows[flow.number] = flow
         rows.turn.events.append(Event(FLOW_TOPIC + "deleted", {"flow": flow.number, "name": flow.name}))
         rows.turn.cursor(CursorKind.DELETE, 0)

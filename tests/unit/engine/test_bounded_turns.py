@@ -11,8 +11,8 @@ from helpers.tasks import Answer, dep, new
 
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine.engine import TURN_ROWS
-from gemflowd.model.attempt import Outcome
-from gemflowd.model.facts import Cancel, Retry, TaskNumber
+from gemflowd.model.attempt import Kind, Outcome
+from gemflowd.model.facts import AttemptsEnded, Cancel, Retry, TaskNumber
 from gemflowd.model.refs import FlowRef, TaskRange
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State
@@ -220,3 +220,25 @@ def test_a_dependency_that_ends_meanwhile_counts(family: Rig, outcome: Outcome, 
     assert waiting is None or family.task(child).waiting == waiting
     assert not family.task(child).flags & LINKING
     family.check()
+
+
+def test_ends_in_great_numbers_are_told_in_their_order_and_do_not_pile_up():
+    rig, pairs = Rig(), 5_000
+    rig.slots(1, Kind.COROUTINE, pairs)
+    for start in range(0, pairs, 500):
+        tasks = [new(kind=Kind.COROUTINE) for _ in range(500)]
+        rig.submit(tasks + [new(None, dep(place)) for place in range(500)], f"s{start}")
+    first, *rest = sorted(rig.executor.handed(), key=lambda order: order.task)
+    assert len(rest) == pairs - 1
+    rig.executor.end(first)
+    for at in range(0, pairs, 100):
+        rig.post(AttemptsEnded([rig.executor.ended(order) for order in rest[at : at + 100]]))
+    most = turns = 0
+    while not rig.would_sleep():
+        rig.turn()
+        turns += 1
+        most = max(most, len(rig.engine._memory.cursors))
+        assert rig.state(first.task + 500) is not State.BLOCKED
+    assert most <= TURN_ROWS
+    assert turns >= 3 * pairs // TURN_ROWS
+    rig.check()

@@ -16,7 +16,7 @@ from gemflowd.core.turn import CursorKind
 from gemflowd.engine import critical_path, cursors, engine
 from gemflowd.engine.engine import TURN_ROWS
 from gemflowd.model.errors import StoreFull
-from gemflowd.model.facts import Cancel, Configure, Delete, Edit, Hold, NewTask, Release, TaskNumber
+from gemflowd.model.facts import Cancel, Configure, Delete, Edit, Hold, NewTask, Release, Submit, TaskNumber
 from gemflowd.model.refs import FlowRef
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
@@ -68,20 +68,23 @@ class Graph:
         assert remaining is not None
         return [f"t{index}" for index in sorted(range(len(remaining)), key=lambda index: -remaining[index])]
 
-    def send(self, rig: Rig, uuid: str = "cp", *, between: bool = True, **how: Any) -> Answer:
-        """The last chunk is not decided yet."""
+    def all_but_last(self, rig: Rig, uuid: str = "cp", *, between: bool = True, **how: Any) -> Submit:
+        """Send the chunks but for the last, which is returned."""
         tasks = self.tasks()
-        for start in range(0, len(tasks), CHUNK):
-            last = start + CHUNK >= len(tasks)
-            answer = Answer()
+        for start in range(0, len(tasks) - CHUNK, CHUNK):
             part = tasks[start : start + CHUNK]
-            rig.post(submission(answer, uuid, part, offset=start, complete=last, critical_path=True, **how))
-            if last:
-                break
-            rig.run()
+            rig.submit(part, uuid, offset=start, complete=False, critical_path=True, **how)
             if between:
                 rig.submit(many(2, queue="other"), f"between {start}")
-        return answer
+        start += CHUNK
+        return submission(Answer(), uuid, tasks[start:], offset=start, critical_path=True, **how)
+
+    def send(self, rig: Rig, **how: Any) -> Answer:
+        """Send all chunks; the last is not decided yet."""
+        last = self.all_but_last(rig, **how)
+        rig.post(last)
+        assert isinstance(last.reply, Answer)
+        return last.reply
 
 
 def its(rig: Rig, flow: int) -> list[Task]:
@@ -164,9 +167,10 @@ def test_after_a_crash_in_whatever_turn_it_is_opened_once_and_in_order():
 def test_a_turn_that_fails_begins_anew():
     rig, graph = Rig(), Graph()
     graph.send(rig)
-    turns(rig, 12)
+    while rig.engine._memory.ordering is None or rig.engine._memory.ordering.given < 9:
+        rig.turn()
     assert shut(rig, 1)
-    rig.store.fail = ("write", StoreFull("full"))
+    rig.store.fail = ("conclude", StoreFull("full"))
     rig.run()
     assert rig.store.fail is None
     assert by_place(rig, 1) == graph.order()
@@ -188,13 +192,21 @@ def test_the_order_is_that_of_the_first_chunk_and_a_repeat_changes_nothing():
 
 
 @pytest.mark.usefixtures("small")
-def test_two_flows_one_after_the_other():
+def test_two_flows_one_after_the_other_while_others_wait_for_them():
     rig, first, second = Rig(), Graph(seed=1), Graph(seed=2)
-    first.send(rig, between=False)
-    second.send(rig, between=False, uuid="other", weight=2.0)
-    turns(rig, 2)
-    rig.post(submission(Answer(), "fair", [new(None, *[dep(TaskNumber(n)) for n in (1, 20, 36)], estimate=1e9)]))
+    lasts = [
+        first.all_but_last(rig, between=False),
+        second.all_but_last(rig, between=False, uuid="other", weight=2.0),
+    ]
+    rig.post(*lasts)
+    rig.turn()
+    waiting = new(None, *[dep(TaskNumber(number)) for number in (1, 20, 35, 36, 60, 75, 80)], estimate=1e9)
+    rig.post(submission(Answer(), "fair", [waiting]))
+    rig.turn()
+    assert rig.engine._memory.ordering is not None
+    assert rig.engine._memory.ordering._places is None
     rig.run()
+    assert rig.task(81).waiting == 7
     assert (by_place(rig, 1), by_place(rig, 2)) == (first.order(), second.order())
     assert max(task.tag for task in its(rig, 2)) == 20.0
 
@@ -257,6 +269,18 @@ def test_a_flow_that_is_cancelled_meanwhile_can_be_retried_or_deleted(after: int
         else:
             ask(rig, Delete, "f1")
             assert not rig.check().flows
+
+
+@pytest.mark.usefixtures("small")
+def test_one_that_is_cancelled_is_not_put_in_order_first():
+    rig, graph = Rig(), Graph()
+    graph.send(rig)
+    turns(rig, 3)
+    rig.post(Cancel(Answer(), [FlowRef(1)]))
+    rig.turn()
+    assert not shut(rig, 1)
+    rig.slots()
+    assert not [number for number in rig.running() if rig.task(number).flow == 1]
 
 
 @pytest.mark.usefixtures("small")
