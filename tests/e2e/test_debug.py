@@ -20,7 +20,7 @@ def test_the_daemon_and_its_workers_tell_what_they_do(tmp_path: Path) -> None:
         program = f"echo {PAYLOAD}; exit 1"
         client.run({"type": "command", "data": {"args": ["sh", "-c", program]}, "retries": 0})
         client("memory_set", key=PAYLOAD, value=PAYLOAD)
-        Ctl(daemon.endpoint, tmp_path)("workers", "2")
+        Ctl(daemon.endpoint, tmp_path)("workers", "restart")
         daemon.stop()
         text = daemon.log_text()
     assert PAYLOAD not in text

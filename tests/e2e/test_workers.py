@@ -109,7 +109,8 @@ def test_sighup_brings_new_handler_code_while_old_tasks_run(tmp_path: Path) -> N
         module.write_text(CODE.format(name="answer", answer="new") + CODE.format(name="added", answer="added"))
         reload(daemon)
         assert answer(client, "added") == "added"
-        assert answer(client) == "new"
+        while answer(client) != "new":
+            pass  # one by one: the last with old code may have been free first
         client.wait(running_on)
         assert [attempt["outcome"] for attempt in client.show(running_on)["attempts_log"]] == ["done"]
 

@@ -28,31 +28,28 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     ref = refs.parse(request.ref, "ref")
     answer = await desk.ask(desk.questions.logs, ref, request.after, request.limit)
     task = answer.pop("task")
-    if request.wait and _nothing_new(answer, request.after):
+    if request.wait and not answer["lines"] and not answer["ended"]:
         event = desk.waiters.add_any_log() if isinstance(ref, refs.FlowRef) else desk.waiters.add_log(task)
         try:
-            answer = await _next(desk, ref, request, event)
+            answer = await _next(desk, ref, request, answer["next"], event)
         finally:
             desk.waiters.remove(event)
     reply(answer)
 
 
-async def _next(desk: Desk, ref: refs.Ref, request: messages.Logs, event: asyncio.Event) -> Body:
-    """The first lines that come. Of a flow every line of any task is a reason to look, but not more often than `_EVERY`."""
+async def _next(desk: Desk, ref: refs.Ref, request: messages.Logs, after: int, event: asyncio.Event) -> Body:
+    """The first lines that come after `after`. Of a flow every line of any task is a reason to look, but not more often than `_EVERY`."""
     end = desk.loop.time() + request.wait
-    after = request.after
     while True:
         event.clear()
         answer: Body = await desk.ask(desk.questions.logs, ref, after, request.limit)
         answer.pop("task")
-        after = answer["next"]
+        before, after = after, answer["next"]
         left = end - desk.loop.time()
         if answer["lines"] or answer["ended"] or left <= 0 or desk.ending:
             return answer
+        if after != before:
+            continue  # only lines of other flows, and there may be more of them
         with suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), left)
         await asyncio.sleep(min(_EVERY, max(0.0, end - desk.loop.time())) if isinstance(ref, refs.FlowRef) else 0)
-
-
-def _nothing_new(answer: Body, after: int) -> bool:
-    return not answer["lines"] and not answer["ended"] and answer["next"] == after
