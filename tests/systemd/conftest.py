@@ -110,6 +110,9 @@ class ThisMachine(Box):
             assert done.returncode == 0, f"{said}\n{self.journal()}"
         return done
 
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+        super().until(condition, what, seconds * 5)  # it may be an emulated one
+
     def journal(self) -> str:
         lines = ["journalctl", "--no-pager", "--lines=60", "--output=short-precise"]
         return "--- journal ---\n" + subprocess.run(lines, capture_output=True, text=True, check=False).stdout

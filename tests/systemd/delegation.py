@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ SETTINGS = f"workers = 2\nmemory_mb = {CAP}\nmin_life = 0\ngrace = 2\ndrain_time
 #: More than its cap, in memory that no look at processes shows: the kernel is the only one who can notice.
 HIDDEN = ["sh", "-c", "rm -f /dev/shm/hidden; exec head -c 700M /dev/zero >/dev/shm/hidden"]
 MY_LIMIT = ["sh", "-c", 'cat "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.max"']
-VERSION = int(re.search(r"\d+", os.popen("systemctl --version").read())[0])  # type: ignore[index]
+_SAID = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
+VERSION = int((re.findall(r"systemd (\d+)", _SAID) or ["0"])[0])
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("SYSTEMD_TEST_MACHINE") != "this", reason="only on a machine of its own (vm)"),
@@ -34,20 +36,34 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def delegated(service: Service) -> Iterator[Service]:
-    """The service with its own unit file, not started yet."""
-    service.box.write("/etc/gemflow/gemflowd.toml", SETTINGS)
-    service.configure("test", f"[Service]\nEnvironment=PYTHONPATH={HELPERS}\n")
-    yield service
-    service.box.run("rm", "-f", "/dev/shm/hidden")
+@pytest.fixture(scope="module")
+def delegated(installed: Service) -> Iterator[Service]:
+    """The service with its own unit file. It is the same one for all: where the machine is emulated a start takes long."""
+    installed.reset()
+    installed.box.write("/etc/gemflow/gemflowd.toml", SETTINGS)
+    installed.configure("test", f"[Service]\nEnvironment=PYTHONPATH={HELPERS}\n")
+    yield installed
+    installed.reset()
 
 
 @pytest.fixture
-def running(delegated: Service) -> Service:
+def running(delegated: Service) -> Iterator[Service]:
     delegated.systemctl("start")
     ready(delegated)
-    return delegated
+    yield delegated
+    Path("/dev/shm/hidden").unlink(missing_ok=True)
+
+
+@contextmanager
+def configured(service: Service, name: str, settings: str) -> Iterator[None]:
+    """With that drop-in, and stopped before and after."""
+    service.systemctl("stop")
+    service.configure(name, settings)
+    try:
+        yield
+    finally:
+        service.systemctl("stop", check=False)
+        service.configure(name, "")
 
 
 def workers(service: Service) -> dict[str, dict[str, Any]]:
@@ -87,14 +103,8 @@ def ended(service: Service, task: int) -> dict[str, Any]:
 
 def same(service: Service, pid: int) -> None:
     """It is the same daemon, and systemd is content with it."""
-    shown = service.shows("ActiveState", "SubState", "Result", "NRestarts", "MainPID")
-    assert shown == {
-        "ActiveState": "active",
-        "SubState": "running",
-        "Result": "success",
-        "NRestarts": "0",
-        "MainPID": str(pid),
-    }
+    shown = service.shows("ActiveState", "SubState", "Result", "MainPID")
+    assert shown == {"ActiveState": "active", "SubState": "running", "Result": "success", "MainPID": str(pid)}
 
 
 def test_each_worker_has_a_group_of_its_own(running: Service) -> None:
@@ -171,19 +181,16 @@ def test_a_task_with_a_cap_of_its_own(running: Service) -> None:
 
 def test_out_of_memory_for_another_reason(delegated: Service) -> None:
     """The service's own limit: the worker was not over its cap, and that is not said of it."""
-    delegated.box.write("/etc/gemflow/gemflowd.toml", SETTINGS.replace(f"= {CAP}", "= 2000"))
-    delegated.configure("limit", "[Service]\nMemoryMax=500M\nMemorySwapMax=0\n")
-    try:
+    with configured(delegated, "limit", "[Service]\nMemoryMax=700M\nMemorySwapMax=0\n"):
         delegated.systemctl("start")
         ready(delegated)
         pid = delegated.pid
-        shown = ended(delegated, submit(delegated, "leak", mb=1024))
+        shown = ended(delegated, submit(delegated, "leak", "--memory-mb", "2000", mb=1024))
         print(shown["attempts_log"])
         assert [attempt["outcome"] for attempt in shown["attempts_log"]] == ["memory", "memory"]
-        assert "its cap is 2000 MB, but the machine or the service had no memory left" in shown["error"]["message"]
+        said = shown["attempts_log"][0]["error"]["message"]
+        assert "its cap is 2000 MB, but the machine or the service had no memory left" in said
         same(delegated, pid)
-    finally:
-        delegated.configure("limit", "")
 
 
 def test_workers_that_are_replaced_leave_none(running: Service) -> None:
@@ -218,34 +225,33 @@ def test_a_program_may_make_groups_of_its_own(running: Service) -> None:
 
 def test_reload_watchdog_and_stop(delegated: Service) -> None:
     """Processes of its own in groups of its own are nothing that systemd minds."""
-    delegated.configure("watchdog", "[Service]\nWatchdogSec=4\n")
-    try:
+    with configured(delegated, "watchdog", "[Service]\nWatchdogSec=10\n"):
         delegated.systemctl("start")
         ready(delegated)
         pid = delegated.pid
+        fed = delegated.shows("WatchdogTimestampMonotonic")
         delegated.systemctl("reload")  # its `kill` goes into the group `.control`
-        delegated.box.until(lambda: delegated.shows("ReloadResult", "SubState")["SubState"] == "running", "reloaded")
-        began = time.monotonic()
-        delegated.box.until(lambda: time.monotonic() > began + 6, "more than one interval of the watchdog")
+        delegated.box.until(lambda: delegated.shows("SubState")["SubState"] == "running", "it has reloaded")
+        delegated.box.until(lambda: delegated.shows("WatchdogTimestampMonotonic") != fed, "it feeds the watchdog")
         same(delegated, pid)
         task = submit(delegated, "whoami", seconds=3)
         submit(delegated, "stubborn")
-        delegated.box.until(lambda: len(delegated.json("list", "--state", "running")) == 2, "both run")
+        delegated.box.until(lambda: delegated.json("list", "--state", "running"), "something runs")
         delegated.systemctl("stop")
         shown = delegated.shows("ActiveState", "Result", "ExecMainStatus")
         assert shown == {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
         assert not GROUP.exists()
         delegated.systemctl("start")
         assert ended(delegated, task)["state"] == "succeeded"
-    finally:
-        delegated.configure("watchdog", "")
+        delegated.ctl("cancel", str(task + 1))
 
 
 def test_killed_and_started_again(running: Service) -> None:
     left = int(ended(running, submit(running, "leave-behind"))["result"])
     before = {worker["pid"] for worker in workers(running).values()}
-    running.box.run("kill", "-9", str(running.pid))
-    running.box.until(lambda: running.shows("NRestarts")["NRestarts"] == "1", "systemd starts it again")
+    pid = running.pid
+    running.box.run("kill", "-9", str(pid))
+    running.box.until(lambda: running.pid not in {0, pid}, "systemd starts it again")
     running.box.until(running.answers, "it answers again")
     ready(running)
     assert groups().keys() == {f"worker-{name}" for name in workers(running)}
@@ -256,10 +262,8 @@ def test_killed_and_started_again(running: Service) -> None:
 
 def test_killed_and_started_again_where_nobody_cleans_up(delegated: Service) -> None:
     """In a group that goes on, the next daemon finds what the one before has left; a second one at a time gets no groups."""
-    delegated.configure(
-        "shell", '[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c "gemflowd run; gemflowd run; exit 1"\n'
-    )
-    try:
+    program = "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c 'gemflowd run; gemflowd run; exit 1'\n"
+    with configured(delegated, "shell", program):
         delegated.systemctl("start")
         delegated.box.until(delegated.answers, "it answers")
         ready(delegated)
@@ -272,19 +276,17 @@ def test_killed_and_started_again_where_nobody_cleans_up(delegated: Service) -> 
         delegated.box.until(delegated.answers, "the second answers")
         ready(delegated)
         assert groups().keys() == {f"worker-{name}" for name in workers(delegated)}
-        second = f"echo $$ >{GROUP}/daemon/cgroup.procs; exec timeout 15 gemflowd run --state-dir /tmp/second --endpoint ipc:///tmp/second.sock"
-        said = delegated.box.run("sh", "-c", second, check=False)
-        assert "another daemon has the delegated control group" in said.stdout + said.stderr
+        second = "gemflowd run --state-dir /tmp/second --endpoint ipc:///tmp/second.sock"
+        second = f"echo $$ >{GROUP}/daemon/cgroup.procs; exec timeout 60 {second} 2>&1"
+        said = delegated.box.run("sh", "-c", f"({second}) | sed '/another daemon has the delegated/q'", check=False)
+        assert "another daemon has the delegated control group" in said.stdout
         assert groups().keys() == {f"worker-{name}" for name in workers(delegated)}
-    finally:
-        delegated.configure("shell", "")
 
 
 @pytest.mark.skipif(VERSION < 254, reason=f"systemd {VERSION} has no DelegateSubgroup=")
 @pytest.mark.parametrize("name", ["daemon", "supervisor"])
 def test_in_a_group_that_systemd_has_made(delegated: Service, name: str) -> None:
-    delegated.configure("subgroup", f"[Service]\nDelegateSubgroup={name}\n")
-    try:
+    with configured(delegated, "subgroup", f"[Service]\nDelegateSubgroup={name}\n"):
         delegated.systemctl("start")
         ready(delegated)
         assert delegated.pid in members(GROUP / name)
@@ -292,8 +294,6 @@ def test_in_a_group_that_systemd_has_made(delegated: Service, name: str) -> None
         assert ended(delegated, submit(delegated, "command", args=MY_LIMIT))["result"]["stdout"] == CAP * MB
         delegated.systemctl("stop")
         assert not GROUP.exists()
-    finally:
-        delegated.configure("subgroup", "")
 
 
 def test_a_user_service(box: Box) -> None:
