@@ -133,8 +133,7 @@ def test_each_worker_has_a_group_of_its_own(running: Service) -> None:
 )
 def test_a_hog(running: Service, kind: str, data: dict[str, Any], kills: int) -> None:
     before, pid = killed(), running.pid
-    neighbour = submit(running, "whoami", seconds=3)
-    running.box.until(lambda: running.json("list", "--state", "running"), "the neighbour runs")
+    neighbour = submit(running, "whoami", seconds=10)  # there are two workers: it has begun when the next is submitted
     shown = ended(running, submit(running, kind, **data))
     print("killed by the kernel:", killed() - before, shown["attempts_log"])
     assert [attempt["outcome"] for attempt in shown["attempts_log"]] == ["memory", "memory"]
