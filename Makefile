@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 LOCK := requirements/test.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak systemd demo demo-gemini bench bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
+.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak systemd cgroups-vm demo demo-gemini bench bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ fault-long: venv ## the same for long (GEMFLOW_FAULT_LONG=1), not part of `test`
 
 systemd: venv ## tests under a real systemd; skipped by name where none can be started
 	$(BIN)/python -m pytest tests/systemd $(ARGS)
+
+cgroups-vm: venv ## workers in delegated control groups, in a virtual machine (needs qemu, see tests/systemd/vm); not part of `test`
+	@VM_PYTHON=$(BIN)/python tests/systemd/vm $(ARGS) || { code=$$?; [ $$code = 77 ] || exit $$code; }
 
 # --- to look at ---
 

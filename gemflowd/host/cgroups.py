@@ -7,9 +7,12 @@ systemd's CGROUP_DELEGATION (a delegated group carries the extended attribute `u
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,12 @@ log = logging.getLogger("gemflow.pool")
 
 _PREFIX: Final = "worker-"
 _OURSELVES: Final = "daemon"
+#: Groups of these names are units of systemd.
+_UNITS: Final = (".service", ".scope", ".slice")
+#: Times that the delegated group's processes are looked for, until there are none.
+_TRIES: Final = 10
+#: Seconds for which what an earlier daemon has left may take to end.
+_PATIENCE: Final = 2.0
 
 
 def mounts(kind: str, mountinfo: str) -> list[tuple[str, Path, str]]:
@@ -98,77 +107,140 @@ class Groups:
         """Make the group ready: the daemon itself into a group below, the memory controller on for the others.
 
         Raises:
+            BlockingIOError: another daemon has it.
             OSError: it can't be used.
         """
         self._root = root
-        members = (root / "cgroup.procs").read_text().split()
-        if members:  # a group that hands controllers on may have no processes of its own
-            ourselves = root / _OURSELVES
+        # Whoever removes groups here must be the only one: two daemons may have been started in one scope.
+        self._lock = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._leave_root()
+            (root / "cgroup.subtree_control").write_text("+memory")
+            self._remove_old()
+        except OSError:
+            os.close(self._lock)
+            raise
+
+    def _leave_root(self) -> None:
+        """A group that hands controllers on may have no processes of its own."""
+        for _ in range(_TRIES):  # what has been there with us may start others meanwhile
+            members = (self._root / "cgroup.procs").read_text().split()
+            if not members:
+                return
+            ourselves = self._root / _OURSELVES
             ourselves.mkdir(exist_ok=True)
             for pid in members:
                 with suppress(ProcessLookupError):
                     (ourselves / "cgroup.procs").write_text(pid)
-        (root / "cgroup.subtree_control").write_text("+memory")
-        for old in root.glob(f"{_PREFIX}*"):  # of an earlier daemon
-            WorkerGroup(old).remove()
+
+    def _remove_old(self) -> None:
+        """Those of an earlier daemon, with all that is in them; what was killed takes a moment to end."""
+        old = [WorkerGroup(path) for path in self._root.glob(f"{_PREFIX}*")]
+        deadline = time.monotonic() + _PATIENCE
+        while old := [group for group in old if not group.remove()]:
+            if time.monotonic() > deadline:
+                log.warning(
+                    "control groups of an earlier daemon can't be removed: %s", ", ".join(g.path.name for g in old)
+                )
+                return
+            time.sleep(0.005)
 
     @classmethod
-    def find(cls) -> Groups | None:
+    def find(cls, mountinfo: str | None = None, own: str | None = None) -> Groups | None:
         """That of this process, None where there is none that has memory to hand on."""
-        found = own_group()
+        found = own_group(mountinfo, own)
         if found is None:
             return None
-        _, own = found
-        for group in (own, own.parent):  # in a group below it where systemd's DelegateSubgroup= has put us there
+        _, group = found
+        # In a group below it where systemd's DelegateSubgroup= has put us there. Above a unit there are only groups of systemd's.
+        candidates = [group] if group.suffix in _UNITS else [group, group.parent]
+        for group in candidates:
             if is_delegated(group) and "memory" in _read(str(group / "cgroup.controllers")).split():
                 try:
                     return cls(group)
+                except BlockingIOError:
+                    log.warning(
+                        "another daemon has the delegated control group %s: workers get none of their own", group
+                    )
                 except OSError as error:
                     log.warning("the delegated control group %s can't be used: %s", group, error)
-                    return None
+                return None
         return None
 
     def worker(self, name: str, pid: int, most: int) -> WorkerGroup | None:
         """A group for that process and all that it will start; None, with a line in the log, where it can't be made."""
         group = WorkerGroup(self._root / f"{_PREFIX}{name}")
         try:
-            group.path.mkdir(exist_ok=True)
-            (group.path / "memory.oom.group").write_text("1")
-            group.limit(most)
-            (group.path / "cgroup.procs").write_text(str(pid))
+            group.path.mkdir()  # never one that is there: the kernel's counters in it are another's
         except OSError as error:
             log.warning("worker %s has no control group of its own: %s", name, error)
+            return None
+        try:
+            (group.path / "memory.oom.group").write_text("1")
+            with suppress(OSError):  # a kernel that does not count swap
+                (group.path / "memory.swap.max").write_text("0")  # or it would fill the swap instead of ending
+            (group.path / "memory.max").write_text(str(most))
+            group.most = most
+            (group.path / "cgroup.procs").write_text(str(pid))
+        except OSError as error:
+            if not isinstance(error, ProcessLookupError):  # else it has ended already
+                log.warning("worker %s has no control group of its own: %s", name, error)
             group.remove()
             return None
         return group
 
 
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """That the kernel has killed a worker. Figures in bytes."""
+
+    used: int  # the most that its group had, not counting what it shares with the process that it was forked from
+    most: int  # what its group was allowed
+    own: bool  # it was over that; else there was no memory left in a group above it, or on the machine
+
+
 class WorkerGroup:
-    """The group of one worker."""
+    """The group of one worker.
+
+    Attributes:
+        most: bytes that it may have.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._limit = 0
+        self.most = 0
 
     def limit(self, most: int) -> None:
         """The kernel kills everything in it above `most` bytes."""
-        if most != self._limit:
-            self._limit = most
-            with suppress(FileNotFoundError):
-                (self.path / "memory.max").write_text(str(most))
+        if most == self.most:
+            return
+        self.most = most
+        try:
+            (self.path / "memory.max").write_text(str(most))
+        except FileNotFoundError:
+            pass  # it is gone
+        except OSError as error:
+            log.warning("%s: the kernel does not take %d bytes as its limit: %s", self.path.name, most, error)
 
-    def out_of_memory(self) -> tuple[int, int] | None:
-        """(most bytes that it had, bytes of its limit) if the kernel has killed it for that."""
+    def out_of_memory(self) -> OutOfMemory | None:
+        """What there is to say if the kernel has killed it for want of memory."""
         events = dict(line.split() for line in _read(str(self.path / "memory.events")).splitlines())
         if int(events.get("oom_kill", 0)) == 0:
             return None
+        own = int(events.get("oom", 0)) > 0
         peak = _read(str(self.path / "memory.peak")).strip()  # since Linux 5.19
-        return (int(peak) if peak.isdigit() else self._limit), self._limit
+        used = int(peak) if peak.isdigit() else self.most if own else 0
+        return OutOfMemory(used, self.most, own)
 
     def kill(self) -> None:
         """SIGKILL all that is in it (Linux 5.14 and later; before that the other nets must do)."""
         with suppress(OSError):
-            (self.path / "cgroup.kill").write_text("1")
+            descriptor = os.open(self.path / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)  # never makes it
+            try:
+                os.write(descriptor, b"1")
+            finally:
+                os.close(descriptor)
 
     def remove(self) -> bool:
         """Kill what is in it and remove it. Returns False while something in it still ends: try again."""
@@ -178,5 +250,13 @@ class WorkerGroup:
         except FileNotFoundError:
             return True
         except OSError:
+            self._remove_below()
             return False
         return True
+
+    def _remove_below(self) -> None:
+        """A task's program may have made groups of its own in it."""
+        for place, _, _ in os.walk(self.path, topdown=False):
+            if place != str(self.path):
+                with suppress(OSError):
+                    Path(place).rmdir()

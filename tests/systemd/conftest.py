@@ -95,6 +95,29 @@ class Box:
         return f"--- journal ---\n{done.stdout}{done.stderr}"
 
 
+class ThisMachine(Box):
+    """The machine that the tests run on, where it is theirs alone and has gemflow installed (`vm`)."""
+
+    def __init__(self) -> None:
+        super().__init__("this")
+
+    def run(
+        self, *command: str, stdin: str | None = None, check: bool = True, seconds: float = 90
+    ) -> subprocess.CompletedProcess:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+        if check:
+            said = f"{shlex.join(command)} → {done.returncode}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{said}\n{self.journal()}"
+        return done
+
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+        super().until(condition, what, seconds * 5)  # it may be an emulated one
+
+    def journal(self) -> str:
+        lines = ["journalctl", "--no-pager", "--lines=60", "--output=short-precise"]
+        return "--- journal ---\n" + subprocess.run(lines, capture_output=True, text=True, check=False).stdout
+
+
 class Service:
     """gemflowd.service in a box."""
 
@@ -111,7 +134,10 @@ class Service:
         box.run("systemd-tmpfiles", "--create", str(ROOT / "systemd/gemflow.tmpfiles.conf"))
         box.run("cp", str(ROOT / "systemd" / self.unit), "/etc/systemd/system/")
         # Wanted by what is running, it stays loaded after its end, with how it ended.
-        box.run("systemctl", "add-wants", "sdbox.target", self.unit)
+        box.run("systemctl", "add-wants", "basic.target", self.unit)
+        if isinstance(box, ThisMachine):
+            self.configure("program", "")
+            return
         self.configure("program", self.programs.drop_in)
         # ProtectHome=yes and PrivateTmp=yes would hide a checkout in somebody's home or in /tmp.
         shown = " ".join(str(path) for path in self.programs.places)
@@ -163,6 +189,9 @@ def programs() -> Programs:
 
 @pytest.fixture(scope="session")
 def box(programs: Programs) -> Iterator[Box]:
+    if os.environ.get("SYSTEMD_TEST_MACHINE") == "this":
+        yield ThisMachine()
+        return
     machine = Box(f"gemflow-{os.getpid()}")
     elsewhere = [str(path) for path in programs.places if not_on_the_overlay(path)]
     started = subprocess.run(

@@ -77,6 +77,7 @@ class LocalPool:
         self._options = options
         self._limits = limits or WorkerLimits()
         self._groups = groups
+        self._leaving: set[WorkerGroup] = set()  # of ended workers, not removed yet
         self._loaded = loaded
         self._size = Size(0, 0)
         self._workers: dict[str, Worker] = {}
@@ -154,6 +155,7 @@ class LocalPool:
         if self._workers:
             self._gone = self._loop.create_future()
             await self._gone
+        await self._groups_are_gone()
         for nursery in self._nurseries:
             nursery.close()
 
@@ -454,8 +456,10 @@ class LocalPool:
         self._kill_orphans()
         if worker.group is not None:
             if worker.over is None and worker.killed_for is None and (over := worker.group.out_of_memory()) is not None:
-                worker.over = over
-                worker.killed_for = f"used {over[0] // recycling.MB} MB; its cap is {over[1] // recycling.MB} MB"
+                worker.over = (over.used, over.most)
+                used = f"used {over.used // recycling.MB} MB; its cap is {over.most // recycling.MB} MB"
+                worker.killed_for = used if over.own else f"{used}, but the machine or the service had no memory left"
+            self._leaving.add(worker.group)
             self._remove_group(worker.group)
         self._attempts.report_dead(worker, closing=self._closing)
         self._report(SlotDown(worker.name, worker.pid, worker.cause()))
@@ -478,8 +482,16 @@ class LocalPool:
             self._recycle()
 
     def _remove_group(self, group: WorkerGroup, after: float = 0.01) -> None:
-        if not group.remove() and after < _GROUP_PATIENCE:
+        if group.remove() or after >= _GROUP_PATIENCE:
+            self._leaving.discard(group)
+        else:
             self._loop.call_later(after, self._remove_group, group, after * 2)
+
+    async def _groups_are_gone(self) -> None:
+        """What was in them ends within milliseconds, and where it does not the daemon's end must not wait for it."""
+        deadline = self._loop.time() + _LAST_WORDS
+        while self._leaving and self._loop.time() < deadline:  # noqa: ASYNC110 - `_remove_group` tries again and again
+            await asyncio.sleep(0.01)
 
     def _kill_orphans(self) -> None:
         """Each worker is the subreaper of what it starts, so what became our child has lost its worker.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from gemflowd.host.cgroups import WorkerGroup, memory_max, own_group
+from gemflowd.host.cgroups import Groups, OutOfMemory, WorkerGroup, memory_max, own_group
 
 
 def mountinfo(mount: Path, kind: str = "cgroup2", options: str = "rw", root: str = "/") -> str:
@@ -56,11 +57,84 @@ def test_what_the_kernel_says_of_a_worker_that_it_killed(tree: Path) -> None:
     (group.path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 0\n")
     assert group.out_of_memory() is None
     (group.path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\n")
-    assert group.out_of_memory() == (1_000_000, 1_000_000)
+    assert group.out_of_memory() == OutOfMemory(1_000_000, 1_000_000, own=True)
     (group.path / "memory.peak").write_text("999000\n")
-    assert group.out_of_memory() == (999_000, 1_000_000)
+    assert group.out_of_memory() == OutOfMemory(999_000, 1_000_000, own=True)
+
+
+def test_a_worker_that_was_killed_for_a_limit_above_it(tree: Path) -> None:
+    """The kernel counts a kill in the group of the killed, and that there was none left in the group whose limit it was."""
+    group = WorkerGroup(tree / "system.slice")
+    group.limit(1_000_000)
+    (group.path / "memory.events").write_text("low 0\nhigh 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 1\n")
+    (group.path / "memory.peak").write_text("5000\n")
+    assert group.out_of_memory() == OutOfMemory(5000, 1_000_000, own=False)
+
+
+def test_a_limit_that_is_refused_stops_nothing(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    group = WorkerGroup(tree / "system.slice")
+    (group.path / "memory.max").mkdir()
+    group.limit(1_000_000)
+    assert "does not take 1000000 bytes" in caplog.text
+    WorkerGroup(tree / "gone").limit(1_000_000)
 
 
 def test_a_group_that_is_gone_is_removed(tree: Path) -> None:
     assert WorkerGroup(tree / "gone").remove()
     assert not WorkerGroup(tree / "system.slice").remove()  # something is in it
+
+
+def delegate(group: Path) -> Path:
+    """Make it look as systemd and the kernel do."""
+    try:
+        os.setxattr(group, "user.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error}")
+    (group / "cgroup.controllers").write_text("memory pids\n")
+    (group / "cgroup.procs").write_text("")
+    return group
+
+
+def test_the_delegated_group_is_ours_or_the_one_above_it(tree: Path) -> None:
+    ours = delegate(tree / "system.slice" / "gemflowd.service")
+    (ours / "daemon").mkdir()
+    assert Groups.find(mountinfo(tree), "0::/system.slice/gemflowd.service/daemon\n") is not None
+    assert (ours / "cgroup.subtree_control").read_text() == "+memory"
+
+
+def test_what_is_delegated_to_a_users_systemd_is_not_ours(tree: Path) -> None:
+    delegate(tree / "system.slice")
+    assert Groups.find(mountinfo(tree), "0::/system.slice/gemflowd.service\n") is None
+    assert not (tree / "system.slice" / "cgroup.subtree_control").exists()
+
+
+def test_a_second_daemon_in_the_same_group_has_none(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    delegate(tree / "system.slice" / "gemflowd.service")
+    own = "0::/system.slice/gemflowd.service\n"
+    first = Groups.find(mountinfo(tree), own)
+    assert first is not None
+    assert Groups.find(mountinfo(tree), own) is None
+    assert "another daemon has the delegated control group" in caplog.text
+    del first
+
+
+def test_what_an_earlier_daemon_has_left_is_removed(tree: Path) -> None:
+    ours = delegate(tree / "system.slice" / "gemflowd.service")
+    (ours / "worker-b1" / "made by" / "a program").mkdir(parents=True)
+    (ours / "worker-c2").mkdir()
+    (ours / "another").mkdir()
+    groups = Groups.find(mountinfo(tree), "0::/system.slice/gemflowd.service\n")
+    assert groups is not None
+    assert (ours / "another").exists()
+    assert not (ours / "worker-b1").exists()
+    assert not (ours / "worker-c2").exists()
+
+
+def test_counters_of_another_worker_are_nobodys(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A group that could not be removed still says that the kernel has killed in it."""
+    ours = delegate(tree / "system.slice" / "gemflowd.service")
+    groups = Groups.find(mountinfo(tree), "0::/system.slice/gemflowd.service\n")
+    assert groups is not None
+    (ours / "worker-b1").mkdir()
+    assert groups.worker("b1", os.getpid(), 1_000_000) is None
+    assert "worker b1 has no control group of its own" in caplog.text
