@@ -338,7 +338,6 @@ class LocalPool:
         if not worker.stopping:
             worker.stopping = True
             log.debug("worker %s is to leave; it has %d attempts", worker.name, len(worker.handed))
-            log.debug("worker %s is to leave; it has %d attempts", worker.name, len(worker.handed))
             self._report(SlotStopping(worker.name))
             self._loop.call_soon(self._adjust)
 
