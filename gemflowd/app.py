@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import apsw
 import zmq
 
 from gemflowd.config.book import PersonaBook
@@ -27,10 +26,10 @@ from gemflowd.config.personas import load_personas
 from gemflowd.config.settings import Settings
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
-from gemflowd.executor.base import Executor, Size, WorkerLimits
+from gemflowd.executor.base import Executor, Size
 from gemflowd.executor.local.lease import Lease
-from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.pool import LocalPool
+from gemflowd.from_settings import findings, pool_options, worker_limits
 from gemflowd.host import checks, clock, filesystem, process
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.clockwatch import ClockWatch
@@ -186,7 +185,7 @@ class App:
         )
         self._engine.post(facts.Devices(gpus))
         self._live.replace(settings)
-        options = self._pool_options(settings)
+        options = pool_options(settings, self._places)
         total = memory_limit_bytes() * _SHARE_OF_WORKERS // 4
         self._pool = LocalPool(
             self._loop,
@@ -194,7 +193,7 @@ class App:
             self._engine.post,
             self._attempt_asks,
             options,
-            self._limits(),
+            worker_limits(self._live.settings),
             total,
             Groups.find(),
             self._know_handlers,
@@ -240,31 +239,8 @@ class App:
         await asyncio.to_thread(self._directories.sweep, known["database"], known["there"], known["next_flow"])
         self._directories.start()
 
-    def _pool_options(self, settings: Settings) -> Options:
-        return Options(
-            handlers=settings["handlers"],
-            handler_path=settings["handler_path"],
-            settings={
-                **settings.for_handlers(),
-                "endpoint": self._places.endpoint,
-                "workspace": str(self._places.workspace),
-            },
-            grace=settings["grace"],
-            max_result_bytes=settings["max_result_mb"] * 1024 * 1024,
-        )
-
     def _baseline_mb(self) -> int:
         return self._pool.baseline_mb()
-
-    def _limits(self) -> WorkerLimits:
-        settings = self._live.settings
-        return WorkerLimits(
-            memory_mb=settings["memory_mb"],
-            memory_total_mb=settings["memory_total_mb"],
-            max_tasks=settings["max_tasks"],
-            max_age=settings["max_age"],
-            min_life=settings["min_life"],
-        )
 
     def _size(self) -> Size:
         slots = self._live.size()["slots"]
@@ -452,31 +428,15 @@ class App:
 
     def _check(self) -> list[dict[str, Any]]:
         """What `doctor` finds. On any thread: it waits for the disk."""
-        settings = self._live.settings
-        file = settings["gemini_api_key_file"]
-        findings = checks.check_all(
-            checks.Installation(
-                state=self._places.state,
-                sockets=[endpoints.socket_path(one) for one in (self._places.endpoint, self._places.events)],
-                shared=settings["socket_group"] is not None,
-                min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
-                workers=settings["workers"],
-                memory_bytes=settings["memory_mb"] * 1024 * 1024,
-                sqlite=apsw.sqlite_lib_version(),
-                key=settings["gemini_offline"] or key_is_set(settings, os.environ),
-                key_file=None if file is None else Path(file),
-                supervised=self._notifier.listens,
-                watched=self._notifier.watchdog is not None,
-            )
-        )
+        found = findings(self._live.settings, self._places, self._notifier)
         try:
             self._reload()
         except ConfigError as error:
             remedy = "mend it, then `gemflowctl reload`; `gemflowd check-config` shows it too"
-            findings.append(checks.Finding("settings", "wrong", f"they can't be read again: {error}", remedy))
+            settings = checks.Finding("settings", "wrong", f"they can't be read again: {error}", remedy)
         else:
-            findings.append(checks.Finding("settings", "ok", "they can be read again"))
-        return [asdict(finding) for finding in findings]
+            settings = checks.Finding("settings", "ok", "they can be read again")
+        return [*found, asdict(settings)]
 
     def _attempt_asks(self, task: int, token: int, op: str, body: bytes, take: Callable[[bool, bytes], None]) -> None:
         """From a worker. Nothing runs before the door is there."""
@@ -502,7 +462,7 @@ class App:
                 memory_mb = settings.with_changes(self._live.settings.run_time)["memory_mb"]
                 if (problem := cap_problem(memory_mb, self._baseline_mb())) is not None:
                     raise ConfigError([f"memory_mb {problem}"])
-                handlers = await self._pool.reload(self._pool_options(settings))
+                handlers = await self._pool.reload(pool_options(settings, self._places))
             except ConfigError as error:
                 for problem in error.problems:
                     log.error("nothing is reloaded: %s", problem)  # noqa: TRY400 - a traceback would say nothing more
@@ -526,7 +486,7 @@ class App:
             self._engine.post(facts.ClockSet())
 
     def _settings_changed(self) -> None:
-        self._executor.limit(self._limits())
+        self._executor.limit(worker_limits(self._live.settings))
         self._executor.resize(self._size())
 
     def _reap(self) -> None:

@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import random
-import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,13 +21,14 @@ from gemflowd.executor.local import recycling
 from gemflowd.executor.local.attempts import Attempts
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.crew import Worker
-from gemflowd.executor.local.lease import VARIABLE, Lease
+from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.nursery_process import NurseryProcess
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.output import Output
+from gemflowd.executor.local.remains import Remains
 from gemflowd.executor.local.watch import MemoryWatch
-from gemflowd.host.cgroups import Groups, WorkerGroup
-from gemflowd.host.process import StatmReader, children_of, environment_of, rss_bytes
+from gemflowd.host.cgroups import Groups
+from gemflowd.host.process import StatmReader, rss_bytes
 from gemflowd.model.attempt import HandlerInfo, Kind, Start
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
@@ -44,8 +44,6 @@ _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
 #: Seconds between a worker's end and the last that is read of it.
 _LAST_WORDS: Final = 0.3
-#: Seconds, about, for which an ended worker's control group is tried to be removed: what was in it ends meanwhile.
-_GROUP_PATIENCE: Final = 10.0
 
 
 class LocalPool:
@@ -77,7 +75,7 @@ class LocalPool:
         self._options = options
         self._limits = limits or WorkerLimits()
         self._groups = groups
-        self._leaving: set[WorkerGroup] = set()  # of ended workers, not removed yet
+        self._remains = Remains(loop, lease)
         self._loaded = loaded
         self._size = Size(0, 0)
         self._workers: dict[str, Worker] = {}
@@ -155,7 +153,7 @@ class LocalPool:
         if self._workers:
             self._gone = self._loop.create_future()
             await self._gone
-        await self._groups_are_gone()
+        await self._remains.gone()
         for nursery in self._nurseries:
             nursery.close()
 
@@ -452,14 +450,13 @@ class LocalPool:
         del self._workers[worker.name]
         self._by_pid.pop(worker.pid, None)
         worker.kill_groups()
-        self._kill_orphans()
+        self._remains.kill_orphans(self.nursery_pids)
         if worker.group is not None:
             if worker.over is None and worker.killed_for is None and (over := worker.group.out_of_memory()) is not None:
                 worker.over = (over.used, over.most)
                 used = f"used {over.used // recycling.MB} MB; its cap is {over.most // recycling.MB} MB"
                 worker.killed_for = used if over.own else f"{used}, but the machine or the service had no memory left"
-            self._leaving.add(worker.group)
-            self._remove_group(worker.group)
+            self._remains.remove(worker.group)
         self._attempts.report_dead(worker, closing=self._closing)
         self._report(SlotDown(worker.name, worker.pid, worker.cause()))
         worker.close()
@@ -479,30 +476,6 @@ class LocalPool:
         if self._replacing.get(worker.kind) is worker:
             del self._replacing[worker.kind]
             self._recycle()
-
-    def _remove_group(self, group: WorkerGroup, after: float = 0.01) -> None:
-        if group.remove() or after >= _GROUP_PATIENCE:
-            self._leaving.discard(group)
-        else:
-            self._loop.call_later(after, self._remove_group, group, after * 2)
-
-    async def _groups_are_gone(self) -> None:
-        """What was in them ends within milliseconds, and where it does not the daemon's end must not wait for it."""
-        deadline = self._loop.time() + _LAST_WORDS
-        while self._leaving and self._loop.time() < deadline:  # noqa: ASYNC110 - `_remove_group` tries again and again
-            await asyncio.sleep(0.01)
-
-    def _kill_orphans(self) -> None:
-        """Each worker is the subreaper of what it starts, so what became our child has lost its worker.
-
-        It carries the lease's mark, unless it has cleared its environment; other children of this process have other environments.
-        """
-        ours = {nursery.pid for nursery in self._nurseries}
-        for pid in children_of(os.getpid()):
-            environment = None if pid in ours else environment_of(pid)
-            if environment is not None and (not environment or environment.get(VARIABLE) == self._lease.marker):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
 
     # Attempts
 
