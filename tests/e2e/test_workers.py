@@ -92,6 +92,13 @@ def reload(daemon: Daemon) -> None:
     daemon.wait_ready()
 
 
+def renewed(daemon: Daemon, client: Raw) -> None:
+    """Wait until the last worker with old code is gone."""
+    events = daemon.subscriber("worker")
+    while any(worker["recycle"] or worker["state"] == "stopping" for worker in client("workers")["workers"]):
+        events.next()
+
+
 def answer(client: Raw, name: str = "answer") -> str:
     (line,) = client.run({"type": name})
     return str(line["result"])
@@ -109,9 +116,9 @@ def test_sighup_brings_new_handler_code_while_old_tasks_run(tmp_path: Path) -> N
         module.write_text(CODE.format(name="answer", answer="new") + CODE.format(name="added", answer="added"))
         reload(daemon)
         assert answer(client, "added") == "added"
-        while answer(client) != "new":
-            pass  # one by one: the last with old code may have been free first
         client.wait(running_on)
+        renewed(daemon, client)
+        assert answer(client) == "new"
         assert [attempt["outcome"] for attempt in client.show(running_on)["attempts_log"]] == ["done"]
 
         # What can't be imported changes nothing, and says why.
@@ -125,6 +132,7 @@ def test_sighup_brings_new_handler_code_while_old_tasks_run(tmp_path: Path) -> N
         held = client.submit({"type": "answer"})["first"]
         module.write_text(CODE.format(name="other", answer="other"))
         reload(daemon)
+        renewed(daemon, client)
         client("resume", queue="default")
         while client.show(held)["state"] != "held":
             client("status")

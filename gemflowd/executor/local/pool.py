@@ -435,6 +435,7 @@ class LocalPool:
     def _silent(self, worker: Worker) -> None:
         worker.ended = True
         self._maybe_gone(worker)
+        self._let_next(worker)  # its nursery may be importing for a while before it tells of the end
 
     def _no_more_from(self, worker: Worker) -> None:
         """It has ended, and a program that it started holds its channel open: don't wait for that one."""
@@ -473,6 +474,10 @@ class LocalPool:
             self._later(self._adjust)
         else:
             self._adjust()
+        self._let_next(worker)
+
+    def _let_next(self, worker: Worker) -> None:
+        """It is out of the way: the next one that is due may be replaced."""
         if self._replacing.get(worker.kind) is worker:
             del self._replacing[worker.kind]
             self._recycle()
