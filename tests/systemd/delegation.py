@@ -261,7 +261,9 @@ def test_killed_and_started_again(running: Service) -> None:
 
 def test_killed_and_started_again_where_nobody_cleans_up(delegated: Service) -> None:
     """In a group that goes on, the next daemon finds what the one before has left; a second one at a time gets no groups."""
-    program = "[Service]\nType=exec\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh -c 'gemflowd run; gemflowd run; exit 1'\n"
+    program = (
+        "[Service]\nType=exec\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh -c 'gemflowd run; gemflowd run; exit 1'\n"
+    )
     with configured(delegated, "shell", program):
         delegated.systemctl("start")
         delegated.box.until(delegated.answers, "it answers")
