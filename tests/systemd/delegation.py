@@ -278,7 +278,7 @@ def test_killed_and_started_again_where_nobody_cleans_up(delegated: Service) -> 
         ready(delegated)
         assert groups().keys() == {f"worker-{name}" for name in workers(delegated)}
         second = "gemflowd run --state-dir /tmp/second --endpoint ipc:///tmp/second.sock"
-        second = f"echo $$ >{GROUP}/daemon/cgroup.procs; exec timeout 60 {second} 2>&1"
+        second = f"echo $$ >{GROUP}/daemon/cgroup.procs; exec env PYTHONPATH={HELPERS} timeout 40 {second} 2>&1"
         said = delegated.box.run("sh", "-c", f"({second}) | sed '/another daemon has the delegated/q'", check=False)
         assert "another daemon has the delegated control group" in said.stdout
         assert groups().keys() == {f"worker-{name}" for name in workers(delegated)}
