@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Box, Service
+    from conftest import Service
 
 MB = 1024 * 1024
 CAP = 300
@@ -261,7 +261,9 @@ def test_killed_and_started_again(running: Service) -> None:
 
 def test_killed_and_started_again_where_nobody_cleans_up(delegated: Service) -> None:
     """In a group that goes on, the next daemon finds what the one before has left; a second one at a time gets no groups."""
-    program = "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c 'gemflowd run; gemflowd run; exit 1'\n"
+    program = (
+        "[Service]\nType=exec\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh -c 'gemflowd run; gemflowd run; exit 1'\n"
+    )
     with configured(delegated, "shell", program):
         delegated.systemctl("start")
         delegated.box.until(delegated.answers, "it answers")
@@ -276,7 +278,7 @@ def test_killed_and_started_again_where_nobody_cleans_up(delegated: Service) -> 
         ready(delegated)
         assert groups().keys() == {f"worker-{name}" for name in workers(delegated)}
         second = "gemflowd run --state-dir /tmp/second --endpoint ipc:///tmp/second.sock"
-        second = f"echo $$ >{GROUP}/daemon/cgroup.procs; exec timeout 60 {second} 2>&1"
+        second = f"echo $$ >{GROUP}/daemon/cgroup.procs; exec env PYTHONPATH={HELPERS} timeout 40 {second} 2>&1"
         said = delegated.box.run("sh", "-c", f"({second}) | sed '/another daemon has the delegated/q'", check=False)
         assert "another daemon has the delegated control group" in said.stdout
         assert groups().keys() == {f"worker-{name}" for name in workers(delegated)}
@@ -295,7 +297,9 @@ def test_in_a_group_that_systemd_has_made(delegated: Service, name: str) -> None
         assert not GROUP.exists()
 
 
-def test_a_user_service(box: Box) -> None:
+def test_a_user_service(installed: Service) -> None:
+    installed.reset()  # its settings are for a user's daemon too
+    box = installed.box
     uid, home = 4711, "/home/ada"
     root = Path(f"/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/gemflowd.service")
     box.run("useradd", "--create-home", "--home-dir", home, f"--uid={uid}", "--user-group", "ada")
