@@ -138,3 +138,17 @@ def test_counters_of_another_worker_are_nobodys(tree: Path, caplog: pytest.LogCa
     (ours / "worker-b1").mkdir()
     assert groups.worker("b1", os.getpid(), 1_000_000) is None
     assert "worker b1 has no control group of its own" in caplog.text
+
+
+def test_a_users_unit_says_that_its_group_is_delegated(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's systemd leaves no mark."""
+    ours = tree / "system.slice" / "gemflowd.service"
+    (ours / "cgroup.controllers").write_text("memory pids\n")
+    (ours / "cgroup.procs").write_text("")
+    (ours / "cgroup.subtree_control").write_text("")
+    own = "0::/system.slice/gemflowd.service\n"
+    assert Groups.find(mountinfo(tree), own) is None
+    monkeypatch.setenv("GEMFLOW_DELEGATED", "1")
+    assert Groups.find(mountinfo(tree), own) is not None
+    (tree / "system.slice" / "cgroup.subtree_control").write_text("")
+    assert Groups.find(mountinfo(tree), "0::/system.slice\n") is None
