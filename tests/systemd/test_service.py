@@ -68,7 +68,7 @@ def test_stop(running: Service):
 
 
 def test_stop_lets_a_running_task_finish(running: Service):
-    running.ctl("submit", "sleep", "--set", "seconds=2")
+    running.ctl("submit", "sleep", "--set", "seconds=5")
     running.box.until(lambda: running.json("list", "--state", "running"), "the task runs")
     running.systemctl("stop")
     assert running.shows("Result")["Result"] == "success"

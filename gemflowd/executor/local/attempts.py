@@ -105,7 +105,8 @@ class Attempts:
             if worker.kind is Kind.BLOCKING and len(worker.handed) + len(new) > 1:
                 self._wake_at(now + TAKE_BACK_AFTER)
             for order in new:
-                worker.handed[order.task, order.token] = Handed(order, now)
+                before = max(0, (worker.rss() or 0) - worker.baseline) if order.memory_mb is not None else 0
+                worker.handed[order.task, order.token] = Handed(order, now, before=before)
             os.eventfd_write(worker.tickets, len(new))  # before the orders: an order without a ticket was taken back
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("worker %s is handed tasks %s", name, _numbers(order.task for order in new))
@@ -250,7 +251,7 @@ class Attempts:
                 payload = msgpack.packb(error)
         peak = None
         if worker.kind is Kind.BLOCKING and (handed.peak or seconds >= _WORTH_A_LOOK):
-            peak = max(handed.peak, worker.rss() or 0) // 1024 or None
+            peak = max(handed.peak, (worker.rss() or 0) - handed.before) // 1024 or None
         ended.append(Ended(task, token, kind, payload, seconds, retry_after, usage, peak))
         if worker.handed and worker.kind is Kind.BLOCKING:
             head = next(iter(worker.handed.values()))

@@ -64,9 +64,9 @@ class MemoryWatch:
     def cap(self, worker: Worker) -> int:
         """Bytes above which it is killed, with what it runs now."""
         if worker.kind is Kind.BLOCKING and worker.handed:
-            own = next(iter(worker.handed.values())).order.memory_mb
-            if own is not None:
-                return own * MB
+            head = next(iter(worker.handed.values()))
+            if head.order.memory_mb is not None:
+                return head.order.memory_mb * MB + head.before
         return cap_of(self._limits(), worker.baseline)
 
     def close(self) -> None:
@@ -102,12 +102,14 @@ class MemoryWatch:
             worker.group.limit(cap)
         if rss > cap and below:  # forked children share pages, which were counted for each of them
             rss = (pss_bytes(worker.pid) or 0) + sum(pss_bytes(pid) or 0 for pid in below)
+        before = 0
         if worker.kind is Kind.BLOCKING:  # in a coroutine worker nobody can tell whose it is
             head = next(iter(worker.handed.values()))
-            head.peak = max(head.peak, rss)
+            before = head.before
+            head.peak = max(head.peak, rss - before)
         if rss > cap and worker.over is None and worker.killed_for is None:
-            worker.over = (rss, cap)
-            why = f"used {rss // MB} MB; its cap is {cap // MB} MB"
+            worker.over = (rss - before, cap - before)
+            why = f"used {(rss - before) // MB} MB; its cap is {(cap - before) // MB} MB"
             log.warning("worker %s: %s; killing it", worker.name, why)
             worker.kill(why)
         return rss

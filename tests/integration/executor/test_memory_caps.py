@@ -53,6 +53,21 @@ def test_a_task_over_its_own_cap(tmp_path: Path) -> None:
     with_pool(tmp_path, scenario)
 
 
+def test_what_others_have_left_in_its_worker_does_not_count_against_its_own_cap(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        (slot,) = await pool.up()
+        assert (await pool.ended(pool.start("leak", slot, {"mb": 180}))).outcome is Outcome.DONE
+        ended = await pool.ended(pool.start("whoami", slot, {"seconds": 0.3}, memory_mb=100))
+        assert ended.outcome is Outcome.DONE
+        assert (ended.peak_kb or 0) < 100 * 1024
+        ended = await pool.ended(pool.start("eat", slot, memory_mb=100))
+        error = msgpack.unpackb(ended.payload)
+        assert (ended.outcome, error["cap_mb"]) == (Outcome.MEMORY, 100)
+        assert error["rss_mb"] < 200, "its own alone"
+
+    with_pool(tmp_path, scenario)
+
+
 def test_a_task_may_have_more_than_others(tmp_path: Path) -> None:
     async def scenario(pool: Pool) -> None:
         (slot,) = await pool.up()
