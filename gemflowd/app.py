@@ -96,6 +96,7 @@ class App:
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._serving = False
         self._failure: BaseException | None = None
         self._position: dict[str, Any] = {"next": 1, "topics": {}}
         self._paused: dict[str, float] = {}
@@ -225,6 +226,7 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        self._serving = True
         self._notifier.ready(f"serving {self._places.endpoint}")
         if not settings["gemini_offline"] and not key_is_set(settings, os.environ):
             log.warning(
@@ -443,6 +445,9 @@ class App:
         self._attempt_door.ask(task, token, op, body, take)
 
     def _on_reload(self) -> None:
+        if not self._serving:
+            log.info("SIGHUP: the daemon is just starting, with what it would read again")
+            return
         self._reload_task = self._loop.create_task(self._reload_on_signal())
 
     async def _reload_on_signal(self) -> None:

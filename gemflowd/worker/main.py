@@ -37,7 +37,7 @@ from gemflowd.worker.loopwatch import LoopWatch
 from gemflowd.worker.orphans import reap_orphans
 from gemflowd.worker.raw import RawOutput
 from gemflowd.worker.requests import Requests
-from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, never_began, run_async, run_sync
+from gemflowd.worker.runner import AnyContext, Config, Order, Surroundings, defect, never_began, run_async, run_sync
 from gemflowd.worker.streams import Streams
 
 log = logging.getLogger("gemflow.worker")
@@ -434,5 +434,7 @@ class CoroutineWorker:
         log.debug("%s: task %d is through", self._name, order.task)
         if task.cancelled():  # before its first step: nothing in it could tell
             self._send(never_began(order))
+        elif (error := task.exception()) is not None:
+            self._send(defect(order, error))
         if self._stopping and not self._tasks:
             self._through.set()

@@ -102,7 +102,7 @@ def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> t
         "grace": around.config.grace,
         "pass_fds": (around.lease,),
         "_progress": Progress(order.task, order.token, around.send, around.later),
-        "_process_group": lambda group: around.send([wire.GROUP, group]),
+        "_process_group": lambda group: around.send([wire.GROUP, order.task, order.token, group]),
     }
     context: AnyContext
     if asyncio.iscoroutinefunction(handler.function):
@@ -202,16 +202,19 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
     if isinstance(error, HandlerError):
         record["code"] = str(error.code)[:64]
         if error.usage and context is not None:
-            context.usage.update(error.usage)
+            with suppress(Exception):  # what can't be added up is left out
+                context.usage.update(error.usage)
     else:
         with suppress(Exception):
             record["traceback"] = "".join(traceback.format_exception(error))[-_TRACEBACK:]
-    if isinstance(error, AttemptCancelled | asyncio.CancelledError):
+    asked = context is None or context.cancelled  # else something inside has cancelled what the handler waited for
+    if isinstance(error, AttemptCancelled | asyncio.CancelledError) and asked:
         outcome = Outcome.CANCELLED
         record = {"class": "Cancelled", "code": "cancelled", "message": "the attempt was asked to stop"}
     elif isinstance(error, RateLimited):
         outcome = Outcome.RATE_LIMITED
-        retry_after = error.retry_after
+        with suppress(TypeError, ValueError, OverflowError):  # what is no number is as good as none
+            retry_after = None if error.retry_after is None else float(error.retry_after)
     elif isinstance(error, Permanent):
         outcome = Outcome.PERMANENT
     elif isinstance(error, RequestRefused) and error.code == "draining":
@@ -227,6 +230,12 @@ def _text_of(error: BaseException) -> str:
         return str(error)[:_TRACEBACK]
     except Exception:  # noqa: BLE001 - its own defect must not cost the outcome
         return f"({type(error).__name__} without a readable message)"
+
+
+def defect(order: Order, error: BaseException) -> list[Any]:
+    """The outcome of an attempt whose own one could not be told."""
+    record = {"class": type(error).__name__[:200], "code": "error", "message": _text_of(error)}
+    return ended(order, Outcome.ERROR, msgpack.packb(record, unicode_errors="replace"), time.perf_counter(), None)
 
 
 def never_began(order: Order) -> list[Any]:

@@ -25,7 +25,7 @@ ENDED: Final = "ended"  # task, token, outcome, payload, seconds, retry_after, u
 LOG: Final = "log"  # task, attempt, at, stream, text
 PROGRESS: Final = "progress"  # task, token, at, done, total, message
 LAG: Final = "lag"  # seconds that the loop stood still, by which task, its stack; without a stack: it turns again
-GROUP: Final = "group"  # a process group that must end with the worker
+GROUP: Final = "group"  # task, token, a process group that must end with the attempt's worker
 REQUEST: Final = "request"  # number, task, token, operation, body (MessagePack)
 DROPPED: Final = "dropped"  # how many orders found no ticket: they were taken back
 

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gemflowd.handlers.errors import RateLimited
 from gemflowd.handlers.registry import task
 
 if TYPE_CHECKING:
@@ -116,3 +118,50 @@ def blocks_signals(data: dict[str, Any], context: Context) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     context.log("begun")
     time.sleep(1000)
+
+
+@task("signalled")
+def signalled(data: dict[str, Any], context: Context) -> None:
+    """End by a signal of this number."""
+    os.kill(os.getpid(), data["number"])
+
+
+@task("half-deaf")
+async def half_deaf(data: dict[str, Any], context: AsyncContext) -> None:
+    """Swallow the first request to stop, and end after `seconds` more."""
+    context.log("begun")
+    try:
+        await asyncio.sleep(1000)
+    except asyncio.CancelledError:
+        await asyncio.sleep(data["seconds"])
+
+
+@task("forks")
+async def forks(data: dict[str, Any], context: AsyncContext) -> None:
+    """Leave a copy of the worker behind that holds all its descriptors for a while."""
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(5)
+        os._exit(0)
+    context.log("begun")
+    await asyncio.sleep(1000)
+
+
+@task("odd-limit")
+async def odd_limit(data: dict[str, Any], context: AsyncContext) -> None:
+    """Say how long to wait in a way that is no number."""
+    raise RateLimited("later", retry_after=timedelta(seconds=3))  # type: ignore[arg-type]
+
+
+@task("cancels-itself")
+async def cancels_itself(data: dict[str, Any], context: AsyncContext) -> None:
+    """Wait for something that it has cancelled itself."""
+    inner = asyncio.get_running_loop().create_task(asyncio.sleep(1000))
+    inner.cancel()
+    await inner
+
+
+async def shutdown() -> None:
+    """At the end of a coroutine worker: hang, where the environment says so."""
+    if os.environ.get("GREEDY_HANGS"):
+        await asyncio.sleep(1000)

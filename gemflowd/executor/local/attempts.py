@@ -164,7 +164,9 @@ class Attempts:
             elif word == wire.PROGRESS:
                 self._progress(worker, *message[1:])
             elif word == wire.GROUP:
-                worker.groups.append(message[1])
+                _, task, token, group = message
+                if (task, token) in worker.handed:
+                    worker.groups.setdefault((task, token), []).append(group)
             elif word == wire.REQUEST:
                 self._attempt_asks(worker, *message[1:])
             elif word == wire.DROPPED:
@@ -237,8 +239,7 @@ class Attempts:
         if handed is None:
             return
         worker.done += 1
-        if worker.kind is Kind.BLOCKING or not worker.handed:  # else some may be a neighbour's
-            worker.groups.clear()
+        worker.groups.pop((task, token), None)
         kind = Outcome(outcome)
         if handed.ending is not None and kind is not Outcome.DONE:
             kind = handed.ending  # it ended because it was asked to, whatever it raised on its way

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from gemflowd.executor.local.channel import Channel
 from gemflowd.executor.local.nursery_process import NurseryProcess
@@ -20,6 +20,8 @@ from gemflowd.host.process import StatmReader, descendants
 from gemflowd.model.attempt import Kind, Outcome, Start
 
 Key = tuple[int, int]  # task, token
+#: Status of a process that has ended while its nursery tells nothing.
+UNKNOWN: Final = -1
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Worker:
     born: float = field(default_factory=time.time)  # for people
     _began: float = field(default_factory=time.monotonic)
     handed: OrderedDict[Key, Handed] = field(default_factory=OrderedDict)
-    groups: list[int] = field(default_factory=list)
+    groups: dict[Key, list[int]] = field(default_factory=dict)  # of processes, that its attempts have told of
     done: int = 0
     fenced: int = 0  # orders that were taken back and that the worker has not dropped yet
     unstored_logs: int = 0
@@ -72,6 +74,7 @@ class Worker:
     group: WorkerGroup | None = None  # its control group, where there are any
     blocked: tuple[float, int | None] | None = None  # monotonic: since when its loop stands still, and by which task
     age_timer: asyncio.TimerHandle | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)  # until which it must be up, or gone
 
     @property
     def age(self) -> float:
@@ -146,7 +149,7 @@ class Worker:
         self.kill_groups()
 
     def kill_groups(self) -> None:
-        for group in self.groups:
+        for group in [group for its in self.groups.values() for group in its]:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
         self.groups.clear()
@@ -157,6 +160,8 @@ class Worker:
         os.close(self.tickets)
         if self.age_timer is not None:
             self.age_timer.cancel()
+        for timer in self.timers:
+            timer.cancel()
         if self.statm is not None:
             self.statm.close()
         if self.pidfd is not None:
@@ -171,6 +176,12 @@ class Worker:
             return f"replaced: {self.due}"
         if self.status is None:
             return "unknown"
+        if self.status == UNKNOWN:
+            return "it has ended, and nobody has said how"
         if os.WIFSIGNALED(self.status):
-            return signal.Signals(os.WTERMSIG(self.status)).name
+            number = os.WTERMSIG(self.status)
+            try:
+                return signal.Signals(number).name
+            except ValueError:  # Python has no names for real-time signals
+                return f"signal {number}"
         return f"exit status {os.waitstatus_to_exitcode(self.status)}"

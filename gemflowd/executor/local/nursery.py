@@ -36,6 +36,7 @@ _NEXT_WORD: Final = 0.02
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)  # what a module starts when it is imported must not hide our end
     options = json.loads(sys.argv[2])
     streams.set_up_logging(options.get("log", "auto"))
     die_with_parent(options["parent"])

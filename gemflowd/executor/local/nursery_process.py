@@ -73,20 +73,19 @@ class NurseryProcess:
             "log": logs.style(),
         }
         # -P: nothing is imported from the directory in which somebody happened to start the daemon.
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "gemflowd.executor.local.nursery",
-                str(theirs.fileno()),
-                json.dumps(arguments),
-            ],
-            pass_fds=(theirs.fileno(), lease.descriptor),
-            env={**os.environ, **_SINGLE_THREAD, VARIABLE: lease.marker},
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
+        module = "gemflowd.executor.local.nursery"
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno()), json.dumps(arguments)],
+                pass_fds=(theirs.fileno(), lease.descriptor),
+                env={**os.environ, **_SINGLE_THREAD, VARIABLE: lease.marker},
+                stdin=subprocess.DEVNULL,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._control: socket.socket | None = ours
         loop.add_reader(ours.fileno(), self._readable)
 
@@ -106,9 +105,13 @@ class NurseryProcess:
 
     def _fork_some(self) -> None:
         while self._to_fork and self._forking < _FORKING and self._control is not None:
-            name, kind, channel, tickets, output = self._to_fork.popleft()
+            name, kind, channel, tickets, output = self._to_fork[0]
             descriptors = [channel.fileno(), tickets, *output.descriptors]
-            wire.send_packet(self._control, [wire.FORK, name, int(kind)], descriptors)
+            try:
+                wire.send_packet(self._control, [wire.FORK, name, int(kind)], descriptors)
+            except OSError:  # it is gone; its end is told in a moment
+                return
+            self._to_fork.popleft()
             channel.close()
             output.handed_over()
             self._forking += 1
@@ -172,11 +175,13 @@ class NurseryProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Let it leave, and wait for that; it has no workers any more."""
+        """End it, and wait for that; it has no workers any more."""
         self._drop_control()
+        self._process.kill()  # it may be importing for a while
         self._process.wait(timeout=10)
 
     def retire(self) -> None:
-        """Let it leave in its own time, while the daemon goes on; it has no workers any more."""
+        """End it while the daemon goes on; it has no workers any more."""
         self._drop_control()
+        self._process.kill()
         self._loop.run_in_executor(None, self._process.wait)

@@ -13,14 +13,14 @@ import os
 import random
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from gemflowd.executor.base import AttemptAsks, Report, Size, WorkerInfo, WorkerLimits
 from gemflowd.executor.local import recycling
 from gemflowd.executor.local.attempts import Attempts
 from gemflowd.executor.local.channel import Channel
-from gemflowd.executor.local.crew import Worker
+from gemflowd.executor.local.crew import UNKNOWN, Worker
 from gemflowd.executor.local.lease import Lease
 from gemflowd.executor.local.nursery_process import NurseryProcess
 from gemflowd.executor.local.options import Options
@@ -30,6 +30,7 @@ from gemflowd.executor.local.watch import MemoryWatch
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.process import StatmReader, rss_bytes
 from gemflowd.model.attempt import HandlerInfo, Kind, Start
+from gemflowd.model.errors import ConfigError
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
 
@@ -44,6 +45,11 @@ _RESPAWN: Final = (0.05, 10.0)
 _YOUNG: Final = 1.0
 #: Seconds between a worker's end and the last that is read of it.
 _LAST_WORDS: Final = 0.3
+#: Seconds after a worker's end within which its nursery should tell how it ended.
+_TOLD_WITHIN: Final = 2.0
+#: Seconds that a worker has at least to leave when it has nothing to do any more, and to come up.
+_LEAVING: Final = 10.0
+_COMING_UP: Final = 60.0
 
 
 class LocalPool:
@@ -92,7 +98,7 @@ class LocalPool:
         self._closing = False
         self._gone: asyncio.Future[None] | None = None
         self._attempts = Attempts(
-            loop, self._workers, report, asks, lambda: self._options.grace, self._retire, self._before_ended, progressed
+            loop, self._workers, report, asks, lambda: self._options.grace, self._stop, self._before_ended, progressed
         )
         self._watch = MemoryWatch(
             loop,
@@ -109,9 +115,16 @@ class LocalPool:
     async def attach(self, size: Size) -> list[HandlerInfo]:
         self._size = size
         self._nursery = self._new_nursery(self._options)
-        catalogue = await self._nursery.ready
+        catalogue = await self._loaded_by(self._nursery)
         self._nursery_rss = rss_bytes(self._nursery.pid) or 0  # a fork of it has as much
         self._adjust()
+        return catalogue
+
+    async def _loaded_by(self, nursery: NurseryProcess) -> list[HandlerInfo]:
+        """Raises: ConfigError: it can't load the handlers, or has ended at once."""
+        catalogue = await nursery.ready
+        if not nursery.alive:
+            raise ConfigError(["the worker nursery ended as soon as it had loaded the handlers"])
         return catalogue
 
     def _new_nursery(self, options: Options) -> NurseryProcess:
@@ -129,7 +142,7 @@ class LocalPool:
             ConfigError: the handlers can't be loaded; nothing has changed.
         """
         nursery = self._new_nursery(options)
-        catalogue = await nursery.ready
+        catalogue = await self._loaded_by(nursery)
         before, self._nursery, self._options = self._nursery, nursery, options
         self._see_to_nursery(before)
         for worker in self._workers.values():
@@ -167,11 +180,26 @@ class LocalPool:
         worker.pid, worker.pidfd = pid, pidfd
         log.debug("worker %s was forked, pid %d", name, pid)
         self._by_pid[pid] = worker
+        self._loop.add_reader(pidfd, self._process_ended, worker, pidfd)
+        worker.timers.append(self._loop.call_later(_COMING_UP, self._not_up, worker))
         with suppress(OSError):  # it is gone already
             worker.statm = StatmReader(pid)
         if self._groups is not None:
             worker.group = self._groups.worker(name, pid, recycling.cap_of(self._limits, worker.rss() or 0))
         self._report_up(worker)
+
+    def _process_ended(self, worker: Worker, pidfd: int) -> None:
+        """Its nursery says how, unless it is busy with an import, which may take long, or hangs."""
+        self._loop.remove_reader(pidfd)
+        self._loop.call_later(_TOLD_WITHIN, self._without_status, worker)
+
+    def _without_status(self, worker: Worker) -> None:
+        if self._workers.get(worker.name) is worker and worker.status is None:
+            self.exited(worker.pid, UNKNOWN)
+
+    def _not_up(self, worker: Worker) -> None:
+        if not worker.up:
+            self._overdue(worker)
 
     def unforked(self, name: str, why: str) -> None:
         log.error("worker %s could not be started: %s", name, why)
@@ -182,7 +210,7 @@ class LocalPool:
 
     def exited(self, pid: int, status: int) -> None:
         worker = self._by_pid.get(pid)
-        if worker is not None:
+        if worker is not None and worker.status is None:
             worker.status = status
             self._maybe_gone(worker)
             self._loop.call_later(_LAST_WORDS, self._no_more_from, worker)
@@ -194,22 +222,27 @@ class LocalPool:
             return  # it has said why, to who waited for it
         if not self._closing:
             log.error("a nursery ended with status %s", status)
+        if nursery is self._nursery:
+            self._nursery = None  # before its workers are replaced: they would be asked of it
+            self._later(self._replace_nursery)
         for worker in [worker for worker in self._workers.values() if worker.nursery is nursery]:
             worker.kill("the nursery ended")
             if worker.pid == 0:
                 worker.ended = True
             worker.status = worker.status or 0
             self._maybe_gone(worker)
-        if nursery is self._nursery:
-            self._nursery = None
-            self._later(self._replace_nursery)
+            self._loop.call_later(_LAST_WORDS, self._no_more_from, worker)  # a program may hold its channel open
 
     def _replace_nursery(self) -> None:
         nursery = self._new_nursery(self._options)
         nursery.ready.add_done_callback(lambda ready: self._replaced(nursery, ready))
 
     def _replaced(self, nursery: NurseryProcess, ready: asyncio.Future[list[HandlerInfo]]) -> None:
-        if (error := ready.exception()) is not None:
+        error = ready.exception()
+        if error is None and not nursery.alive:
+            self._later(self._replace_nursery)
+            return
+        if error is not None:
             log.error("the handlers can't be loaded any more: %s", error)
             self._later(self._replace_nursery)
             return
@@ -239,7 +272,11 @@ class LocalPool:
     def _unless_closing(self, action: Callable[[], None]) -> None:
         self._pending.remove(action)
         if not self._closing:
-            action()
+            try:
+                action()
+            except OSError as error:
+                log.error("%s; trying again", error)  # noqa: TRY400 - no processes, descriptors or memory: no defect
+                self._later(action)
 
     # How many workers
 
@@ -249,7 +286,7 @@ class LocalPool:
 
     def _adjust(self) -> None:
         """Start what is missing; ask what is too many to leave when it has finished."""
-        if self._nursery is None or self._closing:
+        if self._nursery is None or not self._nursery.alive or self._closing:
             return
         # One that is to leave and still has a task counts: no more tasks run at a time than was asked for.
         leaving = sum(1 for w in self._workers.values() if w.kind is Kind.BLOCKING and w.stopping and w.handed)
@@ -277,7 +314,12 @@ class LocalPool:
         for worker in sorted(have, key=lambda worker: len(worker.handed))[: max(0, len(have) - wanted)]:
             self._stop(worker)
         for _ in range(wanted - len(have) - leaving):
-            self._spawn(kind, size)
+            try:
+                self._spawn(kind, size)
+            except OSError as error:
+                log.error("no further worker can be started: %s", error)  # noqa: TRY400 - no descriptors: no defect
+                self._later(self._adjust)
+                return
 
     def _shrink_later(self) -> None:
         """Coroutine workers that are not needed any more stay for a while: the next burst may be near."""
@@ -299,8 +341,14 @@ class LocalPool:
         assert self._nursery is not None
         self._numbers += 1
         name = f"{'b' if kind is Kind.BLOCKING else 'c'}{self._numbers}"
-        ours, theirs = socket.socketpair()
-        tickets = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            tickets = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.callback(os.close, tickets)
+            output = Output(kind)
+            undo.pop_all()
         channel = Channel(
             self._loop,
             ours,
@@ -309,7 +357,7 @@ class LocalPool:
             lambda: self._attempts.clear(worker),
         )
         factor = recycling.jitter(self._rng)
-        worker = Worker(name, kind, size, tickets, channel, self._nursery, factor, Output(kind))
+        worker = Worker(name, kind, size, tickets, channel, self._nursery, factor, output)
         self._workers[name] = worker
         log.debug("worker %s is wanted, of size %d", name, size)
         channel.send([wire.CONFIG, self._options.settings, self._options.grace, self._options.max_result_bytes])
@@ -330,6 +378,17 @@ class LocalPool:
             self._retire(worker)
             self._attempts.retract(worker)
             worker.channel.send([wire.STOP])
+            self._should_leave(worker)
+
+    def _should_leave(self, worker: Worker) -> None:
+        """It has nothing to do any more: what its modules do at the end may hang."""
+        if not worker.handed:
+            worker.timers.append(self._loop.call_later(max(_LEAVING, self._options.grace), self._overdue, worker))
+
+    def _overdue(self, worker: Worker) -> None:
+        if self._workers.get(worker.name) is worker and not worker.handed and (worker.stopping or not worker.up):
+            log.warning("worker %s (pid %d) does not leave; killing it", worker.name, worker.pid)
+            worker.kill("it did not leave in time")
 
     def _retire(self, worker: Worker) -> None:
         """Let it get nothing new."""
@@ -373,10 +432,17 @@ class LocalPool:
 
     def _consider(self, worker: Worker) -> None:
         """Whether it has served long enough."""
-        if worker.stopping or worker.due is not None:
+        if worker.stopping:
             return
-        cap = recycling.cap_of(self._limits, worker.baseline)
-        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=worker.age, rss=worker.rss(), cap=cap)
+        cap, rss = recycling.cap_of(self._limits, worker.baseline), worker.rss() or 0
+        if rss > cap:  # the next task would be killed for it: no waiting for others, nor for its minimum life
+            worker.due = f"{rss // recycling.MB} MB after a task; its cap is {cap // recycling.MB} MB"
+            log.info("worker %s is replaced: %s", worker.name, worker.due)
+            self._stop(worker)
+            return
+        if worker.due is not None:
+            return
+        why = recycling.reason(self._limits, worker.factor, done=worker.done, age=worker.age, rss=rss, cap=cap)
         if why is not None:
             self._is_due(worker, why)
             self._recycle()
@@ -391,6 +457,7 @@ class LocalPool:
         if worker.stopping:
             if not worker.handed:
                 self._loop.call_soon(self._adjust)  # it no longer counts
+                self._should_leave(worker)
             return
         self._consider(worker)
         if worker.due is not None:
@@ -460,6 +527,8 @@ class LocalPool:
             self._remains.remove(worker.group)
         self._attempts.report_dead(worker, closing=self._closing)
         self._report(SlotDown(worker.name, worker.pid, worker.cause()))
+        if worker.pidfd is not None:
+            self._loop.remove_reader(worker.pidfd)
         worker.close()
         worker.nursery.workers -= 1
         if self._closing:
