@@ -274,8 +274,8 @@ class Attempts:
 
     # A worker's death
 
-    def report_dead(self, worker: Worker, *, closing: bool) -> None:
-        """Outcomes of what had started and was not reported: blame only where there is one culprit."""
+    def report_dead(self, worker: Worker, *, closing: bool) -> int:
+        """Outcomes of what had started and was not reported: blame only where there is one culprit. Returns how many."""
         self.clear(worker)
         back = worker.take_back(worker.take_tickets(len(worker.handed)))
         if back:
@@ -285,6 +285,7 @@ class Attempts:
         self._last_words(worker, started)
         if started:
             self._report(AttemptsEnded([_of_the_dead(worker, handed, len(started), closing) for handed in started]))
+        return len(started)
 
     # Deadlines
 

@@ -525,7 +525,7 @@ class LocalPool:
                 used = f"used {over.used // recycling.MB} MB; its cap is {over.most // recycling.MB} MB"
                 worker.killed_for = used if over.own else f"{used}, but the machine or the service had no memory left"
             self._remains.remove(worker.group)
-        self._attempts.report_dead(worker, closing=self._closing)
+        started = self._attempts.report_dead(worker, closing=self._closing)
         self._report(SlotDown(worker.name, worker.pid, worker.cause()))
         if worker.pidfd is not None:
             self._loop.remove_reader(worker.pidfd)
@@ -539,7 +539,7 @@ class LocalPool:
         self._see_to_nursery(worker.nursery)
         if not worker.stopping:
             log.warning("worker %s (pid %d) ended: %s", worker.name, worker.pid, worker.cause())
-        if worker.age < _YOUNG and not worker.done and not worker.stopping:
+        if worker.age < _YOUNG and not (worker.done or started or worker.stopping):  # of itself, not of a task
             self._later(self._adjust)
         else:
             self._adjust()
