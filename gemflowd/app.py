@@ -63,7 +63,11 @@ from gemflowd.store.sqlite import SqliteStore
 log = logging.getLogger("gemflow.app")
 
 #: A turn makes some 10,000 objects that reference counts free again; Python's own figures would collect 15 times for it.
-_GC_THRESHOLDS = (20_000, 20, 50)
+#: Never a full collection of its own accord: with a large flow on its way it takes 50 to 100 ms, and holds loop and engine.
+_GC_THRESHOLDS = (20_000, 20, 1_000_000)
+#: Seconds between two looks whether there is time for a full collection, and looks after which there must be one all the same.
+_COLLECT_EVERY = 10.0
+_COLLECT_LATEST = 60
 #: Seconds between two statistics for subscribers.
 STATS_EVERY = 1.0
 #: Bytes that are kept free for the outcomes of running attempts, for when the disk is full.
@@ -226,6 +230,7 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        self._loop.call_later(_COLLECT_EVERY, self._collect, 0, self._engine.turns)
         self._serving = True
         self._notifier.ready(f"serving {self._places.endpoint}")
         if not settings["gemini_offline"] and not key_is_set(settings, os.environ):
@@ -369,6 +374,14 @@ class App:
     def _publish_progress(self, task: int, attempt: int, body: dict[str, Any]) -> None:
         if hasattr(self, "_publisher") and self._publisher.anyone:
             self._publisher.publish_unstored(f"{PROGRESS_TOPIC}{task}", {"task": task, "attempt": attempt, **body})
+
+    def _collect(self, looks: int, turns: int) -> None:
+        """Free what holds itself, when nothing has happened for a while: it is quick then, and keeps nobody waiting."""
+        idle = turns == self._engine.turns
+        if idle or looks >= _COLLECT_LATEST:
+            gc.collect()
+            looks = 0
+        self._loop.call_later(_COLLECT_EVERY, self._collect, looks + 1, self._engine.turns)
 
     def _publish_stats(self) -> None:
         self._loop.call_later(STATS_EVERY, self._publish_stats)

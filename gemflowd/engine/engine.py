@@ -43,7 +43,7 @@ log = logging.getLogger("gemflow.queue")
 T = TypeVar("T")
 
 #: Rows that one turn touches at most, about (docs/architecture.md, "Bounded turns").
-TURN_ROWS: Final = 1_200
+TURN_ROWS: Final = 1_000
 #: Bytes of a value that cost about as much as a row.
 _ROW_BYTES: Final = 8192
 #: The share of a turn's rows that cursors get when it has decided many others.
