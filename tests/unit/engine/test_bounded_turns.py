@@ -240,5 +240,7 @@ def test_ends_in_great_numbers_are_told_in_their_order_and_do_not_pile_up():
         most = max(most, len(rig.engine._memory.cursors))
         assert rig.state(first.task + 500) is not State.BLOCKED
     assert most <= TURN_ROWS
-    assert turns >= 3 * pairs // TURN_ROWS
+    assert turns >= 2 * pairs // TURN_ROWS, (
+        "an end and what it frees are two rows: fewer turns would have been larger ones"
+    )
     rig.check()
