@@ -67,4 +67,4 @@ def coroutine_workers(slots: int, used: int, have: int, each: int) -> int:
     if used * 5 >= have * each * 4:  # four fifths: four times as many, for a burst has just begun
         return min(most, max(have * 4, 1))
     needed = max(1, -(-used * 3 // (each * 2)))  # half as much room again as is used
-    return min(most, have, needed) if have else 1
+    return min(most, have, needed)
