@@ -58,7 +58,7 @@ from gemflowd.server.waiters import Waiters
 from gemflowd.store.copies import Copies
 from gemflowd.store.reader import Questions, Reader
 from gemflowd.store.shared_memory import Moment
-from gemflowd.store.sqlite import SqliteStore
+from gemflowd.store.sqlite import SqliteStore, memory_bytes
 
 log = logging.getLogger("gemflow.app")
 
@@ -268,6 +268,8 @@ class App:
             stats=lambda: {
                 **self._rates.snapshot(clock.wall()),
                 "refused_outcomes": self._engine.refused_outcomes,
+                "rss_bytes": process.rss_bytes(os.getpid()),
+                "store_bytes": memory_bytes(),
             },
             workers=lambda: [
                 {name: getattr(worker, name) for name in worker.__slots__} for worker in self._executor.workers()

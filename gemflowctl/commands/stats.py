@@ -54,6 +54,16 @@ def one_line(stats: Body) -> str:
     )
 
 
+def _memory(stats: Body) -> str | None:
+    """Of the daemon itself, without its workers."""
+    rss, store = stats.get("rss_bytes"), stats.get("store_bytes")
+    return (
+        None
+        if rss is None
+        else f"{rss / 1e6:.0f} MB" + (f", {store / 1e6:.0f} MB of it the database's cache" if store else "")
+    )
+
+
 def _show(console: Console, stats: Body) -> None:
     if console.as_json:
         console.json(stats)
@@ -70,6 +80,7 @@ def _show(console: Console, stats: Body) -> None:
             "average": format_seconds(stats["average_seconds"]),
             "throughput": f"{stats['throughput']:.1f}/s",
             "refused outcomes": stats.get("refused_outcomes") or None,
+            "memory": _memory(stats),
             "up for": format_seconds(stats["uptime"]),
         }
     )

@@ -125,6 +125,11 @@ def open_connection(path: Path, *, read_only: bool = False, vfs: str | None = No
     return connection
 
 
+def memory_bytes() -> int:
+    """What SQLite has of this process's memory, all connections together: page caches, which fill up to their limit, above all."""
+    return apsw.memory_used()
+
+
 class SqliteStore:
     """See `store.base.Store`. Use it on the thread that opens it. The path `:memory:` makes one that nobody else sees.
 
