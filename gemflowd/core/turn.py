@@ -22,6 +22,10 @@ from gemflowd.model.states import TRANSITIONS, FlowState, State
 from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task, shown_id
 
 
+#: Members of an enumeration by their names cost ten times as much before Python 3.12, and these are looked at for every event.
+_READY, _RUNNING = State.READY, State.RUNNING
+
+
 class IllegalTransition(Exception):
     """A decision that the table of transitions doesn't know: a defect, never a user's mistake."""
 
@@ -147,12 +151,13 @@ class Turn:
         Raises:
             IllegalTransition: the table doesn't allow it.
         """
-        if to not in TRANSITIONS[task.state]:
-            raise IllegalTransition(f"task {task.number}: {task.state.word} -> {to.word}")
+        state = task.state
+        if to not in TRANSITIONS[state]:
+            raise IllegalTransition(f"task {task.number}: {state.word} -> {to.word}")
         flow = self.flows[task.flow]
-        flow.counts[task.state] -= 1
-        self.counts[self.lanes[task.lane].key.queue, task.state] -= 1
-        if task.state.terminal:
+        flow.counts[state] -= 1
+        self.counts[self.lanes[task.lane].key.queue, state] -= 1
+        if state.terminal:
             self.queued_bytes += task.size
         task.state = to
         task.reason = reason
@@ -161,21 +166,18 @@ class Turn:
 
     def _entered(self, task: Task, flow: Flow) -> None:
         state = task.state
-        flow.counts[state] = flow.counts.get(state, 0) + 1
+        counts = flow.counts
+        counts[state] = counts.get(state, 0) + 1
         self.changed_flows[flow.number] = flow
         self.counts[self.lanes[task.lane].key.queue, state] += 1
-        fields: dict[str, Any] = {
-            "task": task.number,
-            "flow": task.flow,
-            "id": shown_id(task.id, task.flags),
-            "type": task.type,
-        }
+        name = task.id if task.id is None else shown_id(task.id, task.flags)
+        fields: dict[str, Any] = {"task": task.number, "flow": task.flow, "id": name, "type": task.type}
         if task.reason is not None:
             fields["reason"] = task.reason
         self.events.append(Event(_TASK_TOPICS[state], fields))
-        if state is State.READY:
+        if state is _READY:
             self.became_ready.append(task)
-        elif state is State.RUNNING:
+        elif state is _RUNNING:
             self.started.append(task)
         elif state.terminal:
             task.finished = self.now

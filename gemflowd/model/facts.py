@@ -52,9 +52,9 @@ class Grow:
     step: str | None
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class NewTask:
-    """A validated task of a submission."""
+    """A validated task of a submission. Nothing of it is changed; it is not `frozen` because that makes each five times as dear."""
 
     id: str | None
     type: str

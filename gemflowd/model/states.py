@@ -24,14 +24,12 @@ class State(IntEnum):
     SKIPPED = 9
     QUARANTINED = 10
 
-    @property
-    def word(self) -> str:
-        """The name on the wire."""
-        return STATE_WORDS[self]
+    word: str  # the name on the wire
+    terminal: bool
 
-    @property
-    def terminal(self) -> bool:
-        return self >= State.SUCCEEDED
+    def __init__(self, number: int) -> None:
+        self.word = self.name.lower()
+        self.terminal = number >= 6
 
 
 class FlowState(IntEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 from gemflowd.model.errors import Invalid
@@ -30,7 +31,36 @@ def check_value(value: object, path: str) -> None:
 
 
 def _check(value: object, depth: int, left: list[int]) -> None:
-    """The path is put together on the way out: building it for every item would cost more than the check."""
+    """The path is put together on the way out: building it for every item would cost more than the check. And what has nothing
+    in it is looked at where it lies: a call for each would cost more, too."""
+    kind = type(value)
+    if kind is dict:
+        items: Iterable[tuple[object, object]] = value.items()  # type: ignore[attr-defined]
+    elif kind is list or kind is tuple:
+        items = enumerate(value)  # type: ignore[arg-type]
+    else:
+        _check_plain(value)
+        return
+    if depth <= 0:
+        raise Invalid("too_deep", f"values may be nested at most {MAX_DEPTH} deep")
+    left[0] -= len(value)  # type: ignore[arg-type]
+    if left[0] < 0:
+        raise Invalid("invalid_value", f"a value may have at most {MAX_ITEMS} items")
+    for key, item in items:
+        if kind is dict and type(key) is not str:
+            raise Invalid("wrong_type", f"map keys must be strings, not {type(key).__name__}")
+        inner = type(item)
+        if inner is str or (inner is int and _MIN_INT <= item <= _MAX_INT):  # type: ignore[operator]
+            continue
+        try:
+            _check(item, depth - 1, left)
+        except Invalid as error:
+            step = f".{key[:200]}" if kind is dict else f"[{key}]"  # type: ignore[index]
+            error.path = step + (error.path or "")
+            raise
+
+
+def _check_plain(value: object) -> None:
     kind = type(value)
     if kind is str or kind is bool or value is None or kind is bytes:
         return
@@ -40,29 +70,5 @@ def _check(value: object, depth: int, left: list[int]) -> None:
     elif kind is float:
         if not math.isfinite(value):  # type: ignore[arg-type]
             raise Invalid("invalid_value", "NaN and infinities are refused")
-    elif kind is dict or kind is list or kind is tuple:
-        if depth <= 0:
-            raise Invalid("too_deep", f"values may be nested at most {MAX_DEPTH} deep")
-        left[0] -= len(value)  # type: ignore[arg-type]
-        if left[0] < 0:
-            raise Invalid("invalid_value", f"a value may have at most {MAX_ITEMS} items")
-        if kind is dict:
-            for key, item in value.items():  # type: ignore[attr-defined]
-                if type(key) is not str:
-                    raise Invalid("wrong_type", f"map keys must be strings, not {type(key).__name__}")
-                if type(item) is not str:
-                    try:
-                        _check(item, depth - 1, left)
-                    except Invalid as error:
-                        error.path = f".{key[:200]}{error.path or ''}"
-                        raise
-        else:
-            for index, item in enumerate(value):  # type: ignore[arg-type]
-                if type(item) is not str:
-                    try:
-                        _check(item, depth - 1, left)
-                    except Invalid as error:
-                        error.path = f"[{index}]{error.path or ''}"
-                        raise
     else:
         raise Invalid("wrong_type", f"a value of type {kind.__name__} can't be sent")

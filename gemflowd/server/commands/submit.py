@@ -11,7 +11,10 @@ import re
 import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from gemflowd import conditions, templates
 from gemflowd.core.graph import find_cycle
@@ -162,10 +165,9 @@ async def _digest(request: messages.Submit) -> bytes | None:
     """Of all that was sent; None where that is nothing that can ever have been stored."""
     digest = _digest_of_flow(request)
     try:
-        for index, raw in enumerate(request.tasks):
-            digest.update(_canonical(raw))
-            if index % _PIECE == _PIECE - 1:
-                await asyncio.sleep(0)
+        for start in range(0, len(request.tasks), _PIECE):
+            digest.update(_canonical(request.tasks[start : start + _PIECE]))
+            await asyncio.sleep(0)
     except (TypeError, ValueError, RecursionError):
         return None
     return digest.digest()
@@ -216,17 +218,18 @@ async def _read_tasks(
         shapes.append(shape)
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
-    tasks = []
+    tasks: list[NewTask] = []
     alone = len(shapes) == 1 and request.complete and not request.offset and request.grow is None
-    for index, shape in enumerate(shapes):
+    known: _Known = {}
+    for start in range(0, len(shapes), _PIECE):
+        for index, shape in enumerate(shapes[start : start + _PIECE], start):
+            path = f"tasks[{index}]"
+            _check_values(shape, path)
+            deps = await _dependencies(shape.deps, f"{path}.deps", places) if shape.deps else ()
+            tasks.append(_task(desk, shape, path, deps, known, alone=alone))
         # What counts as the same content is what was sent, not what settings made of it.
-        check_value(shape.data, f"tasks[{index}].data")
-        check_value(shape.metadata, f"tasks[{index}].metadata")
-        digest.update(_canonical(request.tasks[index]))
-        deps = await _dependencies(shape.deps, f"tasks[{index}].deps", places)
-        tasks.append(_task(desk, shape, f"tasks[{index}]", deps, alone=alone))
-        if index % _PIECE == _PIECE - 1:
-            await asyncio.sleep(0)
+        digest.update(_canonical(request.tasks[start : start + _PIECE]))
+        await asyncio.sleep(0)
     await _check_cycles(tasks, shapes)
     if sum(len(task.deps) for task in tasks) > facts.MOST_EDGES:
         if before is not None:
@@ -237,11 +240,7 @@ async def _read_tasks(
 
 def _canonical(value: object) -> bytes:
     """The same bytes for the same content, in whatever order a client's language keeps its maps."""
-    return json.dumps(value, sort_keys=True, default=_hex).encode("utf-8", "surrogatepass")
-
-
-def _hex(value: object) -> object:
-    return {"$bytes": value.hex()} if isinstance(value, bytes) else repr(value)
+    return msgspec.msgpack.encode(value, order="sorted")
 
 
 async def _check_cycles(tasks: list[NewTask], shapes: list[messages.Task]) -> None:
@@ -313,13 +312,61 @@ async def _looked_up(desk: Desk, request: messages.Submit, tasks: list[NewTask])
     return looked_up
 
 
-def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], *, alone: bool) -> NewTask:
-    task_type, data = _type_and_data(desk, shape, path)
-    template = shape.template and bool(deps)
-    info = desk.validator.check(task_type, data, path, templates=template)
+def _check_values(shape: messages.Task, path: str) -> None:
+    if shape.data:
+        check_value(shape.data, f"{path}.data")
+    if shape.metadata:
+        check_value(shape.metadata, f"{path}.metadata")
+
+
+class _Terms(NamedTuple):
+    """What a task says beside its content, checked, in the engine's words."""
+
+    lane: LaneKey
+    run_at: float | None
+    expires: float | None
+    rules: str | None
+
+
+#: The fields that terms are made of. The tasks of a request mostly have the same, so they are checked once and not for each.
+_SAID: Final = attrgetter(
+    "type", "priority", "queue", "delay", "run_at", "expires", "expires_in", "timeout", "retries", "backoff", "key_ttl",
+    "estimate", "memory_mb",
+)  # fmt: skip
+_Known = dict[tuple[Any, ...], _Terms]
+
+
+def _terms(desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, bucket: str | None, known: _Known) -> _Terms:
+    if shape.resources or shape.retry_on:
+        return _new_terms(desk, shape, path, info, bucket)
+    said = (bucket, *_SAID(shape))
+    terms = known.get(said)
+    if terms is None:
+        terms = known[said] = _new_terms(desk, shape, path, info, bucket)
+    return terms
+
+
+def _new_terms(desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, bucket: str | None) -> _Terms:
     _check_numbers(shape, path)
     if shape.memory_mb is not None:
         desk.configuration.check_cap(shape.memory_mb, f"{path}.memory_mb")
+    # With a cap or a GPU of its own nobody else is in its worker: memory and CUDA_VISIBLE_DEVICES are a process's.
+    kind = info.kind if shape.memory_mb is None and GPU not in shape.resources else Kind.BLOCKING
+    return _Terms(
+        LaneKey(shape.queue, bucket, kind, resources=_resources(desk, shape, path)),
+        _moment(shape.run_at, f"{path}.run_at"),
+        _moment(shape.expires, f"{path}.expires"),
+        _rules(info, shape, path),
+    )
+
+
+def _task(
+    desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], known: _Known, *, alone: bool
+) -> NewTask:
+    task_type, data = _type_and_data(desk, shape, path)
+    template = shape.template and bool(deps)
+    info = desk.validator.check(task_type, data, path, templates=template)
+    terms = _terms(desk, shape, path, info, None if info.bucket is None else _bucket(info.bucket, data), known)
     if template:
         _check_templates(data, f"{path}.data")
     body: Body = {"data": data}
@@ -327,24 +374,22 @@ def _task(desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency
         body["metadata"] = shape.metadata
     if not template:
         body["template"] = False
-    # With a cap or a GPU of its own nobody else is in its worker: memory and CUDA_VISIBLE_DEVICES are a process's.
-    kind = info.kind if shape.memory_mb is None and GPU not in shape.resources else Kind.BLOCKING
     return NewTask(
         id=None if shape.id is None else str(shape.id),
         type=task_type,
         priority=shape.priority,
-        lane=LaneKey(shape.queue, _bucket(info, data), kind, resources=_resources(desk, shape, path)),
+        lane=terms.lane,
         timeout=shape.timeout,
         retries=info.retries if shape.retries is None else shape.retries,
         backoff=shape.backoff,
         body=pack(body),
         deps=deps,
         delay=shape.delay or None,
-        run_at=_moment(shape.run_at, f"{path}.run_at"),
+        run_at=terms.run_at,
         expires_in=shape.expires_in,
-        expires=_moment(shape.expires, f"{path}.expires"),
-        rules=_rules(info, shape, path),
-        when=_condition(shape, path),
+        expires=terms.expires,
+        rules=terms.rules,
+        when=None if shape.when is None else _condition(shape, shape.when, path),
         key=_key(shape, path, alone=alone),
         estimate=shape.estimate,
         memory_mb=shape.memory_mb,
@@ -367,9 +412,8 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
             raise Invalid("invalid_value", f"a task here has no `{name}`", f"{path}.{name}")
     if shape.id is not None:
         task_id(shape.id, f"{path}.id")
-    check_value(shape.data, f"{path}.data")
-    check_value(shape.metadata, f"{path}.metadata")
-    return _task(desk, shape, path, (), alone=True)
+    _check_values(shape, path)
+    return _task(desk, shape, path, (), {}, alone=True)
 
 
 def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Body]:
@@ -472,18 +516,16 @@ def _rules(info: HandlerInfo, shape: messages.Task, path: str) -> str | None:
     return json.dumps(merged) if merged else None
 
 
-def _condition(shape: messages.Task, path: str) -> str | None:
-    if shape.when is None:
-        return None
+def _condition(shape: messages.Task, when: str, path: str) -> str:
     if not shape.deps:
         raise Invalid("invalid_value", "a condition is about dependencies, and there are none", f"{path}.when")
     if len(shape.deps) > conditions.MAX_DEPENDENCIES:
         message = f"a task with a condition has at most {conditions.MAX_DEPENDENCIES} dependencies"
         raise Invalid("invalid_value", message, f"{path}.when")
-    problem = conditions.problem(shape.when)
+    problem = conditions.problem(when)
     if problem is not None:
         raise Invalid("invalid_value", problem, f"{path}.when")
-    return shape.when
+    return when
 
 
 def _key(shape: messages.Task, path: str, *, alone: bool) -> facts.UniqueKey | None:
@@ -534,11 +576,9 @@ def _no_repeats(deps: list[NewDependency]) -> None:
         seen.add(dep.target)
 
 
-def _bucket(info: HandlerInfo, data: Mapping[str, Any]) -> str | None:
+def _bucket(name: str, data: Mapping[str, Any]) -> str:
     """The limit that the task falls under: the handler's format string over the data."""
-    if info.bucket is None:
-        return None
-    return re.sub(r"\{(\w+)\}", lambda match: str(data.get(match[1], ""))[:200], info.bucket)
+    return re.sub(r"\{(\w+)\}", lambda match: str(data.get(match[1], ""))[:200], name)
 
 
 def _check_templates(value: object, path: str) -> None:
