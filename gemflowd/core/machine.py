@@ -18,6 +18,7 @@ from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
 from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGED, JUDGING, UNMET, Flow, Hold, Task
 
+_RUNNING, _DONE = State.RUNNING, Outcome.DONE  # a member by its name costs much before Python 3.12, see core.turn
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
 
@@ -166,10 +167,7 @@ def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None) -
 
 def start(turn: Turn, task: Task, slot: str) -> None:
     """Give the task a fresh token; from now on only that token's outcome counts."""
-    task.token += 1
-    task.started = turn.now
-    task.slot = slot
-    turn.move(task, State.RUNNING)
+    turn.begin(task, slot)
     limits.reserve(turn, turn.lanes[task.lane], task.number)
 
 
@@ -199,36 +197,37 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
         task: its row, None where it exists no more.
         unclean: a `lost` that says something about the task: the daemon itself died while it ran.
     """
-    if task is None or task.state is not State.RUNNING or task.token != ended.token:
+    if task is None or task.state is not _RUNNING or task.token != ended.token:
         turn.refused_outcomes += 1
         return
     limits.settle(turn, turn.lanes[task.lane], ended)
-    task.attempts += 1
-    error = None if ended.outcome is Outcome.DONE else ended.payload
+    done = ended.outcome is _DONE
     turn.attempts.append(
         AttemptRecord(
-            task=task.number,
-            number=task.attempts,
-            slot=task.slot or "",
-            started=task.started or turn.now,
-            finished=turn.now,
-            outcome=ended.outcome,
-            seconds=ended.seconds,
-            error=error or None,
-            usage=ended.usage,
-            peak_kb=ended.peak_kb,
+            task.number,
+            task.attempts + 1,
+            task.slot or "",
+            task.started or turn.now,
+            turn.now,
+            ended.outcome,
+            ended.seconds,
+            None if done else ended.payload or None,
+            ended.usage,
+            ended.peak_kb,
         )
     )
-    _after(turn, task, ended, unclean)
+    if done:
+        turn.results.append((task.number, ended.payload))
+        turn.succeed(task)
+    else:
+        task.attempts += 1
+        _without_success(turn, task, ended, unclean)
 
 
-def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
+def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
     """The table "How an attempt ends": what each outcome costs and what comes next."""
     kind = ended.outcome
-    if kind is Outcome.DONE:
-        turn.results.append((task.number, ended.payload))
-        turn.move(task, State.SUCCEEDED)
-    elif task.cancelled or kind is Outcome.CANCELLED:
+    if task.cancelled or kind is Outcome.CANCELLED:
         turn.move(task, State.CANCELLED, "cancelled while it ran")
     elif kind is Outcome.ERROR or kind is Outcome.TIMEOUT:
         task.tries += 1

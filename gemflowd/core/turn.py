@@ -21,7 +21,6 @@ from gemflowd.model.rules import Rules
 from gemflowd.model.states import TRANSITIONS, FlowState, State
 from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task, shown_id
 
-
 #: Members of an enumeration by their names cost ten times as much before Python 3.12, and these are looked at for every event.
 _READY, _RUNNING = State.READY, State.RUNNING
 
@@ -96,7 +95,10 @@ class Turn:
     # Decisions about rows.
     new_tasks: list[tuple[Task, bytes]] = field(default_factory=list)
     new_flows: list[Flow] = field(default_factory=list)
-    changed: dict[int, Task] = field(default_factory=dict)
+    changed: dict[int, Task] = field(default_factory=dict)  # in whatever field
+    # The two steps that every task takes change the same few fields of each in the same way, so they are written together.
+    begun: dict[str, list[Task]] = field(default_factory=dict)  # by slot
+    succeeded: list[Task] = field(default_factory=list)
     changed_flows: dict[int, Flow] = field(default_factory=dict)
     new_lanes: list[Lane] = field(default_factory=list)
     changed_lanes: dict[int, Lane] = field(default_factory=dict)
@@ -146,11 +148,29 @@ class Turn:
         self._entered(task, self.flows[task.flow])
 
     def move(self, task: Task, to: State, reason: str | None = None) -> None:
-        """The only way in which a task's state changes.
+        """A task's state changes, in this way or one of the next two.
 
         Raises:
             IllegalTransition: the table doesn't allow it.
         """
+        self._step(task, to, reason)
+        self.changed[task.number] = task
+
+    def begin(self, task: Task, slot: str) -> None:
+        """An attempt of it starts there, with a fresh token."""
+        task.token += 1
+        task.started = self.now
+        task.slot = slot
+        self._step(task, State.RUNNING, None)
+        self.begun.setdefault(slot, []).append(task)
+
+    def succeed(self, task: Task) -> None:
+        """Its attempt, which is counted among the others now, was the last."""
+        task.attempts += 1
+        self._step(task, State.SUCCEEDED, None)
+        self.succeeded.append(task)
+
+    def _step(self, task: Task, to: State, reason: str | None) -> None:
         state = task.state
         if to not in TRANSITIONS[state]:
             raise IllegalTransition(f"task {task.number}: {state.word} -> {to.word}")
@@ -161,7 +181,6 @@ class Turn:
             self.queued_bytes += task.size
         task.state = to
         task.reason = reason
-        self.changed[task.number] = task
         self._entered(task, flow)
 
     def _entered(self, task: Task, flow: Flow) -> None:
@@ -209,7 +228,7 @@ class Turn:
     def forget_decisions(self) -> None:
         """What was decided about rows is in the store's transaction now; events and effects stay."""
         for decided in (
-            self.new_tasks, self.new_flows, self.changed, self.changed_flows, self.new_lanes, self.changed_lanes,
+            self.new_tasks, self.new_flows, self.changed, self.begun, self.succeeded, self.changed_flows, self.new_lanes, self.changed_lanes,
             self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.closed_edges,
             self.chunks, self.conditions, self.freed,
             self.attempts,

@@ -325,7 +325,7 @@ class Engine:
         """Put what is decided so far into the transaction, so that what follows can read it there."""
         turn.wake_flows()
         enqueue(turn, self._memory)
-        if turn.changed or turn.new_tasks or turn.deleted_tasks or turn.changed_flows:
+        if turn.changed or turn.begun or turn.succeeded or turn.new_tasks or turn.deleted_tasks or turn.changed_flows:
             self._memory.times_known = False
         self._store.write(turn)
         turn.forget_decisions()

@@ -91,6 +91,14 @@ UPDATE dependency SET settled = 1 WHERE parent = ?1 AND child > ?2 AND child <= 
 UPDATE dependency SET settled = ?2
 WHERE (parent, child) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1));
 
+-- name: begun
+UPDATE task SET state = 5, token = token + 1, started = ?2, slot = ?3, reason = NULL
+WHERE number IN (SELECT value FROM json_each(?1));
+
+-- name: succeeded
+UPDATE task SET state = 6, attempts = attempts + 1, finished = ?2, reason = NULL
+WHERE number IN (SELECT value FROM json_each(?1));
+
 -- name: count
 INSERT INTO counter (queue, state, count) VALUES (?1, ?2, ?3)
 ON CONFLICT (queue, state) DO UPDATE SET count = count + excluded.count;

@@ -10,6 +10,8 @@ import dataclasses
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -363,7 +365,7 @@ class SqliteStore:
         """One statement for many rows: each step of a statement hands the interpreter's lock over."""
         at = 0
         for size in steps(len(rows)):
-            values = [value for row in rows[at : at + size] for value in row]
+            values = tuple(chain.from_iterable(rows[at : at + size]))
             self._db.execute(statement.replace("{values}", rows_of_values(columns, size)), values)
             at += size
 
@@ -463,8 +465,19 @@ class SqliteStore:
             new = {task.number for task, _ in turn.new_tasks}
             changed = [task for number, task in turn.changed.items() if number not in new]
         else:
+            new = set()
             changed = list(turn.changed.values())
         self._many(_TASK_UPDATE, _TASK_VALUES, [_task_changes(task) for task in changed])
+        written = new | turn.changed.keys()
+        for slot, tasks in turn.begun.items():
+            self._step("begun", tasks, written, turn.now, slot)
+        self._step("succeeded", turn.succeeded, written, turn.now)
+
+    def _step(self, query: str, tasks: Sequence[Task], written: AbstractSet[int], *values: Any) -> None:
+        """The same step for many tasks; what has changed otherwise, too, is written already."""
+        numbers = [task.number for task in tasks if task.number not in written]
+        if numbers:
+            self._db.execute(self._queries[query], (json.dumps(numbers), *values))
 
     def _delete(self, turn: Turn) -> None:
         if turn.deleted_tasks:
