@@ -168,7 +168,9 @@ def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None) -
 def start(turn: Turn, task: Task, slot: str) -> None:
     """Give the task a fresh token; from now on only that token's outcome counts."""
     turn.begin(task, slot)
-    limits.reserve(turn, turn.lanes[task.lane], task.number)
+    lane = turn.lanes[task.lane]
+    if lane.shares or turn.queues:
+        limits.reserve(turn, lane, task.number)
 
 
 def take_back(turn: Turn, task: Task, token: int) -> bool:
@@ -200,7 +202,9 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
     if task is None or task.state is not _RUNNING or task.token != ended.token:
         turn.refused_outcomes += 1
         return
-    limits.settle(turn, turn.lanes[task.lane], ended)
+    lane = turn.lanes[task.lane]
+    if lane.shares or turn.queues:
+        limits.settle(turn, lane, ended)
     done = ended.outcome is _DONE
     turn.attempts.append(
         AttemptRecord(

@@ -19,6 +19,7 @@ HAND_OVER_MOST: Final = 256
 #: What the way there and back costs at least, seconds; keeps a type that takes nothing from being free.
 _FLOOR: Final = 50e-6
 _WEIGHT: Final = 0.1
+_COROUTINE: Final = Kind.COROUTINE
 
 
 class Means:
@@ -60,6 +61,14 @@ class Slot:
             return max(1, min(HAND_OVER_MOST, int(HAND_OVER_SECONDS / mean)))
         return max(0, min(HAND_OVER_MOST - len(self.tasks), int((HAND_OVER_SECONDS - self.load) / mean)))
 
+    def has_room(self, mean: float) -> bool:
+        """Whether it takes one more of that mean now."""
+        if self.kind is _COROUTINE:
+            return not self.stopping and len(self.tasks) < self.size
+        if not self.tasks:
+            return not self.stopping
+        return not self.stopping and len(self.tasks) < HAND_OVER_MOST and self.load + mean <= HAND_OVER_SECONDS
+
     def put(self, number: int, mean: float) -> None:
         self.tasks[number] = mean
         self.load += mean
@@ -81,9 +90,9 @@ class Placing:
         """The slot that takes the task, None when none has room."""
         while self._heap:
             _, name, slot = self._heap[0]
-            if slot.room(mean) > 0:
+            if slot.has_room(mean):
                 slot.put(number, mean)
-                load = slot.load if slot.kind is Kind.BLOCKING else len(slot.tasks)
+                load = len(slot.tasks) if slot.kind is _COROUTINE else slot.load
                 heapq.heapreplace(self._heap, (load, name, slot))
                 return slot
             heapq.heappop(self._heap)

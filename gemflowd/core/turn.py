@@ -228,7 +228,8 @@ class Turn:
     def forget_decisions(self) -> None:
         """What was decided about rows is in the store's transaction now; events and effects stay."""
         for decided in (
-            self.new_tasks, self.new_flows, self.changed, self.begun, self.succeeded, self.changed_flows, self.new_lanes, self.changed_lanes,
+            self.new_tasks, self.new_flows, self.changed, self.begun, self.succeeded,
+            self.changed_flows, self.new_lanes, self.changed_lanes,
             self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.closed_edges,
             self.chunks, self.conditions, self.freed,
             self.attempts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 import msgpack
 
@@ -20,6 +21,7 @@ from gemflowd.model.task import Hold, Task, shown_id
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
+_READY: Final = State.READY
 #: Tasks taken from the windows in one go.
 _MOST = 512
 
@@ -134,7 +136,7 @@ def _refill(rows: Rows, lane: int) -> None:
 
 
 def _is_ready(task: Task, lane: int) -> bool:
-    return task.state is State.READY and task.lane == lane
+    return task.state is _READY and task.lane == lane
 
 
 def _start(
@@ -153,10 +155,10 @@ def _start(
             continue  # ended, moved or edited since the window was filled
         if not _may_run(rows, task):
             continue
-        if must_gather(memory, task):
+        if task.inputs and must_gather(memory, task):
             begin_to_gather(memory, task, lane, key)
             continue
-        if not limits.devices_fit(turn, turn.lanes[lane]):
+        if turn.lanes[lane].shares and not limits.devices_fit(turn, turn.lanes[lane]):
             _put_back(memory, [(lane, key)])  # who was taken before it and may not run had made room for it
             continue
         mean = memory.expected(task)
@@ -186,14 +188,14 @@ def _may_run(rows: Rows, task: Task) -> bool:
     """Whether nobody has stopped its flow meanwhile, and its type is there. What may not leaves the lane."""
     turn, handlers = rows.turn, rows.memory.handlers
     flow = turn.flows[task.flow]
+    if not flow.cancelled and not flow.on_hold and (task.type in handlers or not handlers):
+        return True
     if flow.cancelled:
         pass  # the cursor that cancels it comes to it in a moment
     elif flow.on_hold:
         machine.hold(turn, task, Hold.PERSON, "its flow is held")
-    elif handlers and task.type not in handlers:
-        machine.hold(turn, task, Hold.HANDLER, f"there is no handler for the type {task.type}")
     else:
-        return True
+        machine.hold(turn, task, Hold.HANDLER, f"there is no handler for the type {task.type}")
     return False
 
 

@@ -118,7 +118,8 @@ class Memory:
         Who has devices has its worker for itself, too: else others would wait for them behind what does not need them.
         """
         mean = self.means.of(task.type)
-        alone = runs_alone(task) or (self.devices.known and gpus(self.lanes[task.lane]) > 0)
+        lane = self.lanes[task.lane]
+        alone = runs_alone(task) or (lane.shares and self.devices.known and gpus(lane) > 0)
         return max(mean, HAND_OVER_SECONDS) if alone else mean
 
     def slow_down(self, slot_name: str | None) -> None:

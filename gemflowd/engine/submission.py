@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Final
 
 from gemflowd.core import machine
 from gemflowd.core.graph import remaining_paths
@@ -13,6 +14,7 @@ from gemflowd.engine.links import put_aside
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused, echo
 from gemflowd.model.facts import MOST_EDGES, Grow, NewDependency, NewTask, Submit, TaskNumber
+from gemflowd.model.lane import Lane
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import FlowState, State, satisfies
 from gemflowd.model.task import (
@@ -29,6 +31,8 @@ from gemflowd.model.task import (
     Task,
 )
 from gemflowd.store.base import Addition
+
+_READY: Final = State.READY
 
 
 def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, object]:
@@ -151,14 +155,22 @@ def store_tasks(
     """New tasks of a flow: rows, dependencies, keys, first states."""
     turn = rows.turn
     first = rows.memory.next_task
-    tasks = [_new_task(turn, flow, first + index, new, gate, depth) for index, new in enumerate(fact.tasks)]
+    lanes: dict[int, Lane] = {}  # by the identity of the key: the tasks of a request share few
+    tasks = []
+    for number, new in enumerate(fact.tasks, first):
+        lane = lanes.get(id(new.lane))
+        if lane is None:
+            key = replace(new.lane, gate=gate) if gate else new.lane
+            lane = lanes[id(new.lane)] = machine.lane_for(turn, key)
+        tasks.append(_new_task(turn, flow, number, new, lane, depth))
     rows.memory.next_task += len(tasks)
-    if _many_edges(fact):
-        impossible: dict[int, str] = {}
+    impossible: dict[int, str] = {}
+    edges = sum(len(new.deps) for new in fact.tasks)
+    if edges > MOST_EDGES:
         for task, new in zip(tasks, fact.tasks, strict=True):
             if new.deps:
                 put_aside(rows, task, [(_number(tasks, dependency), dependency.on) for dependency in new.deps])
-    else:
+    elif edges:
         impossible = _connect(rows, tasks, fact.tasks, parents)
     if fact.critical_path and not flow.ordering:
         _order(rows, flow, tasks, fact.tasks)
@@ -300,8 +312,7 @@ def _complete(rows: Rows, flow: Flow) -> None:
     ordering.complete(rows, flow)
 
 
-def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, depth: int) -> Task:
-    key = replace(new.lane, gate=gate) if gate else new.lane
+def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, lane: Lane, depth: int) -> Task:
     due, expires, flags = new.run_at, new.expires, 0
     if new.run_at is not None:
         flags |= DUE_WALL
@@ -322,9 +333,9 @@ def _new_task(turn: Turn, flow: Flow, number: int, new: NewTask, gate: int, dept
         flow=flow.number,
         id=new.id,
         type=new.type,
-        state=State.READY,
+        state=_READY,
         priority=new.priority,
-        lane=machine.lane_for(turn, key).number,
+        lane=lane.number,
         created=turn.now,
         timeout=new.timeout,
         retries=new.retries,
@@ -454,11 +465,13 @@ def _enter(turn: Turn, task: Task, new: NewTask, impossible: str | None) -> None
         task.state, task.hold, task.reason = State.HELD, Hold.PERSON, "its flow is held"
     elif impossible or task.waiting or task.flags & CONDITIONAL:
         task.state = State.BLOCKED
-    elif machine.is_due(turn, task):
-        task.state, task.due = State.READY, None
+    elif task.due is None or machine.is_due(turn, task):
+        task.state, task.due = _READY, None
     else:
         task.state = State.SCHEDULED
     turn.add_task(task, new.body)
+    if task.state is _READY:
+        return
     if impossible:
         turn.move(task, State.SKIPPED, impossible)
     elif task.state is State.BLOCKED:

@@ -38,7 +38,10 @@ class Kind(IntEnum):
 
 @dataclass(slots=True)
 class Start:
-    """One attempt handed to an executor. Nothing of it is changed; `frozen` would make each five times as dear. `body` and `inputs` are MessagePack, passed on as they are stored."""
+    """One attempt handed to an executor. `body` and `inputs` are MessagePack, passed on as they are stored.
+
+    Nothing of it is changed; `frozen` would make each five times as dear.
+    """
 
     task: int
     token: int

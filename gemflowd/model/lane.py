@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,10 @@ class Lane:
     key: LaneKey
     open: bool = True  # False while the flow behind the gate is being received
     shift: float = 0.0  # added to the tags of its tasks: what passed while the gate was shut
+    shares: bool = field(init=False)  # whether its tasks fall under a limit or need something that others need, too
+
+    def __post_init__(self) -> None:
+        self.shares = self.key.bucket is not None or bool(self.key.resources)
 
 
 @dataclass(slots=True)

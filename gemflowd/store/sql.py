@@ -17,8 +17,10 @@ FLOW_COLUMNS: Final = (
     " touched, streaming, on_hold, deleted, ordering,"
     " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined"
 )
-#: Rows in one statement of many. Longer texts would miss apsw's statement cache (16 KiB).
-STEP: Final = 256
+#: Rows in one statement of many, the most first; few different numbers, so that few statements are ever prepared.
+_SIZES: Final = (256, 128, 64, 16, 4, 1)
+#: Characters of a statement. apsw prepares a longer one (16 KiB) anew each time, which doubles what its rows cost.
+_MOST_TEXT: Final = 14_000
 
 
 @lru_cache(maxsize=1)
@@ -35,17 +37,17 @@ def schema() -> str:
     return files("gemflowd.store").joinpath("schema.sql").read_text("utf-8")
 
 
-@lru_cache(maxsize=256)
-def rows_of_values(columns: int, rows: int) -> str:
-    """`(?,?),(?,?)` for that many rows."""
-    return ",".join(["(" + ",".join("?" * columns) + ")"] * rows)
+@lru_cache(maxsize=512)
+def of_many(statement: str, columns: int, rows: int) -> str:
+    """The statement with `{values}` as `(?,?),(?,?)` for that many rows."""
+    return statement.replace("{values}", ",".join(["(" + ",".join("?" * columns) + ")"] * rows))
 
 
-def steps(total: int) -> list[int]:
-    """Cut `total` rows into few different sizes, so that few statements are ever prepared."""
-    sizes = [STEP] * (total // STEP)
-    rest = total % STEP
-    for size in (64, 16, 4, 1):
-        sizes += [size] * (rest // size)
-        rest %= size
+def steps(columns: int, total: int) -> list[int]:
+    """Cut `total` rows of so many columns into statements of many."""
+    sizes: list[int] = []
+    for size in _SIZES:
+        if size * 2 * (columns + 1) <= _MOST_TEXT or size == 1:
+            sizes += [size] * (total // size)
+            total %= size
     return sizes

@@ -34,12 +34,14 @@ from gemflowd.store.parts.paths import Paths
 from gemflowd.store.parts.schedules import Schedules
 from gemflowd.store.parts.upkeep import Upkeep
 from gemflowd.store.parts.values import Values
-from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, rows_of_values, steps
+from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, of_many, queries, steps
 
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
 _OLDEST: Final = (3, 51, 3)
 #: Of the number that tells a database from all others: so many that no digit is lost in a float.
 _DATABASE_BITS: Final = 53
+#: Prepared statements that a connection keeps: all named queries, and those of many rows in their sizes.
+_STATEMENTS: Final = 400
 _STATES: Final = {int(state): state for state in State}
 _ONS: Final = {int(on): on for on in On}
 _FLOW_STATES: Final = tuple(State)  # in the order of the flow table's last ten columns
@@ -120,7 +122,7 @@ def open_connection(path: Path, *, read_only: bool = False, vfs: str | None = No
     """
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
-        connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+        connection = apsw.Connection(str(path), flags=flags, vfs=vfs, statementcachesize=_STATEMENTS)
         connection.set_busy_timeout(5000)
     except apsw.Error as error:
         raise StoreError(f"the database {path} can't be opened: {error}") from error
@@ -364,9 +366,9 @@ class SqliteStore:
     def _many(self, statement: str, columns: int, rows: Sequence[Sequence[Any]]) -> None:
         """One statement for many rows: each step of a statement hands the interpreter's lock over."""
         at = 0
-        for size in steps(len(rows)):
+        for size in steps(columns, len(rows)):
             values = tuple(chain.from_iterable(rows[at : at + size]))
-            self._db.execute(statement.replace("{values}", rows_of_values(columns, size)), values)
+            self._db.execute(of_many(statement, columns, size), values)
             at += size
 
     @guarded
