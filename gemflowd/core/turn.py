@@ -22,7 +22,7 @@ from gemflowd.model.states import TRANSITIONS, FlowState, State
 from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task, shown_id
 
 #: Members of an enumeration by their names cost ten times as much before Python 3.12, and these are looked at for every event.
-_READY, _RUNNING = State.READY, State.RUNNING
+_SCHEDULED, _READY, _RUNNING = State.SCHEDULED, State.READY, State.RUNNING
 
 
 class IllegalTransition(Exception):
@@ -120,6 +120,7 @@ class Turn:
     deleted_flows: list[int] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)  # changed at run time; None: reset
     catalogue: list[HandlerInfo] | None = None
+    timed: bool = False  # something of it comes by itself at a time of its own: a due time, an expiry
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # (queue, state) -> change
     events: list[Event] = field(default_factory=list)
     # Decisions for outside, to be carried out after the commit.
@@ -193,11 +194,15 @@ class Turn:
         fields: dict[str, Any] = {"task": task.number, "flow": task.flow, "id": name, "type": task.type}
         if task.reason is not None:
             fields["reason"] = task.reason
+        if task.expires is not None:
+            self.timed = True
         self.events.append(Event(_TASK_TOPICS[state], fields))
         if state is _READY:
             self.became_ready.append(task)
         elif state is _RUNNING:
             self.started.append(task)
+        elif state is _SCHEDULED:
+            self.timed = True
         elif state.terminal:
             task.finished = self.now
             task.hold = Hold.NONE
@@ -225,19 +230,26 @@ class Turn:
         if to.terminal and flow.number in self.awaited:
             self.unblocked.add(self.awaited[flow.number])
 
+    @property
+    def decided(self) -> bool:
+        """Whether anything was decided about rows since `forget_decisions`."""
+        return self.catalogue is not None or any(self._decisions())
+
     def forget_decisions(self) -> None:
         """What was decided about rows is in the store's transaction now; events and effects stay."""
-        for decided in (
-            self.new_tasks, self.new_flows, self.changed, self.begun, self.succeeded,
-            self.changed_flows, self.new_lanes, self.changed_lanes,
-            self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges, self.closed_edges,
-            self.chunks, self.conditions, self.freed,
-            self.attempts,
-            self.results, self.dropped_results, self.logs, self.deleted_tasks, self.deleted_flows,
-            self.settings, self.counts, self.became_ready,
-        ):  # fmt: skip
-            decided.clear()
+        for decisions in self._decisions():
+            if decisions:
+                decisions.clear()
         self.catalogue = None
+        self.timed = False
+
+    def _decisions(self) -> tuple[list[Any] | dict[Any, Any], ...]:
+        return (
+            self.new_tasks, self.new_flows, self.changed, self.begun, self.succeeded, self.changed_flows, self.new_lanes,
+            self.changed_lanes, self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges,
+            self.closed_edges, self.chunks, self.conditions, self.freed, self.attempts, self.results, self.dropped_results,
+            self.logs, self.deleted_tasks, self.deleted_flows, self.settings, self.counts, self.became_ready,
+        )  # fmt: skip
 
     def wake_flows(self) -> None:
         """Close the flows that have nothing left to do, and reopen those that have again (a retry)."""

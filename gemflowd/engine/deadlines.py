@@ -8,7 +8,7 @@ import math
 from typing import Final
 
 from gemflowd.core import machine
-from gemflowd.core.turn import CursorKind
+from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import values
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.memory import Memory
@@ -17,6 +17,7 @@ from gemflowd.engine.schedules import run_schedules
 from gemflowd.engine.steering import Steering
 from gemflowd.engine.upkeep import Upkeep
 from gemflowd.model.rules import Rules
+from gemflowd.model.states import FlowState
 from gemflowd.store.base import Store
 
 log = logging.getLogger("gemflow.queue")
@@ -44,6 +45,19 @@ class Deadlines:
         if wall is not None:
             left.append(wall - self._clocks.wall())
         return max(0.0, min(left)) if left else None
+
+    def note(self, turn: Turn, memory: Memory) -> None:
+        """Before what a turn has decided is written: something of it may come by itself before all that was known.
+
+        What is known is never too late, and may be too early: who looks then finds nothing, and what is really next.
+        """
+        if turn.timed or any(flow.state == FlowState.OPEN for flow in turn.new_flows):
+            memory.times_known = False
+            return
+        kept = [seconds for seconds in (turn.rules.keep_flows, turn.rules.keep_events) if seconds]
+        if kept:
+            first, wall = memory.next_times
+            memory.next_times = min(first or math.inf, turn.steady + min(kept)), wall
 
     def _next(self, store: Store, memory: Memory, rules: Rules, *, draining: bool) -> tuple[float | None, float | None]:
         """The next deadlines of stored things, by the steady and by the wall clock."""
@@ -75,17 +89,22 @@ class Deadlines:
                 if not clock:
                     self._keep_house(rows)
                     values.expire(rows)
+                    self._give_up_open(rows)
                 memory.times_known = False
-        oldest = store.oldest_open_flow()
+        if not draining:
+            if memory.next_run is not None and memory.next_run <= turn.now:  # a run is a submission
+                self._upkeep.look_at_disk(store, memory, turn.rules, turn.steady)
+            run_schedules(rows)
+
+    def _give_up_open(self, rows: Rows) -> None:
+        """The flow that was open for the longest time without another chunk, if that is too long."""
+        turn = rows.turn
+        oldest = rows.store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:
             flow = rows.flow(oldest[0])
             if flow is not None and (CursorKind.DISCARD, flow.number) not in turn.cursors:
                 log.warning("flow f%d was open for too long without another chunk", flow.number)
                 self._steering.expire_open(rows, flow)
-        if not draining:
-            if memory.next_run is not None and memory.next_run <= turn.now:  # a run is a submission
-                self._upkeep.look_at_disk(store, memory, turn.rules, turn.steady)
-            run_schedules(rows)
 
     def _keep_house(self, rows: Rows) -> None:
         at = self._upkeep.next_time(rows.store, rows.turn.rules, self._clocks)

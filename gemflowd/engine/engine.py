@@ -325,10 +325,10 @@ class Engine:
         """Put what is decided so far into the transaction, so that what follows can read it there."""
         turn.wake_flows()
         enqueue(turn, self._memory)
-        if turn.changed or turn.begun or turn.succeeded or turn.new_tasks or turn.deleted_tasks or turn.changed_flows:
-            self._memory.times_known = False
-        self._store.write(turn)
-        turn.forget_decisions()
+        if turn.decided:
+            self._deadlines.note(turn, self._memory)
+            self._store.write(turn)
+            turn.forget_decisions()
 
     def _conclude(self, rows: Rows, touched: int) -> tuple[list[Start], EventBatch | None]:
         """What follows from what was decided: cursors, due times, starts; and the events of all of it."""

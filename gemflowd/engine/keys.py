@@ -61,6 +61,7 @@ def take(rows: Rows, tasks: Sequence[Task], new: Sequence[NewTask]) -> None:
         if isinstance(holder, Task) and not holder.state.terminal:
             turn.move(holder, State.CANCELLED, f"replaced by task {task.number}")
         until = None if its.key.ttl is None else turn.steady + its.key.ttl
+        turn.timed = turn.timed or until is not None
         rows.store.keys.take(its.key.key, task.number, until)
 
 
