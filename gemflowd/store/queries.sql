@@ -100,7 +100,7 @@ UPDATE task SET state = 6, attempts = attempts + 1, finished = ?2, reason = NULL
 WHERE number IN (SELECT value FROM json_each(?1));
 
 -- name: count
-INSERT INTO counter (queue, state, count) VALUES (?1, ?2, ?3)
+INSERT INTO counter (queue, state, count) VALUES {values}
 ON CONFLICT (queue, state) DO UPDATE SET count = count + excluded.count;
 
 -- name: cursor_put

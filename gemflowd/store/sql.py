@@ -18,7 +18,7 @@ FLOW_COLUMNS: Final = (
     " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined"
 )
 #: Rows in one statement of many, the most first; few different numbers, so that few statements are ever prepared.
-_SIZES: Final = (256, 128, 64, 16, 4, 1)
+_SIZES: Final = (256, 128, 64, 16, 4, 2, 1)
 #: Characters of a statement. apsw prepares a longer one (16 KiB) anew each time, which doubles what its rows cost.
 _MOST_TEXT: Final = 14_000
 

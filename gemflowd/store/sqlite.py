@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 import msgpack
@@ -42,28 +42,38 @@ _OLDEST: Final = (3, 51, 3)
 _DATABASE_BITS: Final = 53
 #: Prepared statements that a connection keeps: all named queries, and those of many rows in their sizes.
 _STATEMENTS: Final = 400
+#: Rows up to which one after the other is quicker than all in one statement.
+_FEW_ROWS: Final = 3
 _STATES: Final = {int(state): state for state in State}
 _ONS: Final = {int(on): on for on in On}
 _FLOW_STATES: Final = tuple(State)  # in the order of the flow table's last ten columns
 
 
-def _update(table: str, columns: str) -> tuple[str, int]:
-    """A statement that changes many rows at once, and how many values each takes, its number first."""
+class _Update(NamedTuple):
+    """Changes rows of a table by their number, which comes first among the values of each."""
+
+    many: str
+    one: str  # for a few rows: it has no table of values to build
+    values: int
+
+
+def _update(table: str, columns: str) -> _Update:
     names = columns.replace(" ", "").split(",")
     aliases = [f"c{index}" for index in range(len(names))]
-    statement = (
+    many = (
         f"WITH v(n, {', '.join(aliases)}) AS (VALUES {{values}}) UPDATE {table} SET ({columns})"
         f" = ({', '.join(f'v.{alias}' for alias in aliases)}) FROM v WHERE {table}.number = v.n"
     )
-    return statement, len(names) + 1
+    places = ", ".join(f"?{index + 2}" for index in range(len(names)))
+    return _Update(many, f"UPDATE {table} SET ({columns}) = ({places}) WHERE number = ?1", len(names) + 1)
 
 
-_TASK_UPDATE, _TASK_VALUES = _update(
+_TASK_UPDATE: Final = _update(
     "task",
     "state, lane, tag, due, waiting, dependents, token, attempts, tries, losses, crashes, cancelled,"
     " started, finished, slot, reason, priority, inputs, urgency, expires, hold, flags, ooms",
 )
-_FLOW_UPDATE, _FLOW_VALUES = _update(
+_FLOW_UPDATE: Final = _update(
     "flow",
     "state, finished, first, received, last_tag, cancelled, touched, streaming, on_hold, deleted, ordering,"
     " scheduled, blocked, ready, held, running, succeeded, failed, cancelled_n, skipped, quarantined",
@@ -371,6 +381,13 @@ class SqliteStore:
             self._db.execute(of_many(statement, columns, size), values)
             at += size
 
+    def _change(self, update: _Update, rows: Sequence[Sequence[Any]]) -> None:
+        if len(rows) > _FEW_ROWS:
+            self._many(update.many, update.values, rows)
+        else:
+            for row in rows:
+                self._db.execute(update.one, row)
+
     @guarded
     def write(self, turn: Turn) -> None:
         run, named = self._db.execute, self._queries
@@ -405,9 +422,9 @@ class SqliteStore:
             self._insert("log (task, attempt, at, stream, text)", 5, turn.logs)
         for bucket in turn.changed_buckets.values():
             run(named["bucket_put"], (bucket.name, bucket.asleep_until))
-        for (queue, state), change in turn.counts.items():
-            if change:
-                run(named["count"], (queue, state, change))
+        self._many(
+            named["count"], 3, [(queue, state, change) for (queue, state), change in turn.counts.items() if change]
+        )
         for key, value in turn.settings.items():
             if value is None:
                 run("DELETE FROM setting WHERE key = ?", (key,))
@@ -456,7 +473,7 @@ class SqliteStore:
             for number, flow in turn.changed_flows.items()
             if number not in new
         ]  # fmt: skip
-        self._many(_FLOW_UPDATE, _FLOW_VALUES, rows)
+        self._change(_FLOW_UPDATE, rows)
         if turn.chunks:
             self._insert("chunk", 6, [(c.flow, c.offset, c.count, c.first, c.complete, c.digest) for c in turn.chunks])
 
@@ -469,7 +486,7 @@ class SqliteStore:
         else:
             new = set()
             changed = list(turn.changed.values())
-        self._many(_TASK_UPDATE, _TASK_VALUES, [_task_changes(task) for task in changed])
+        self._change(_TASK_UPDATE, [_task_changes(task) for task in changed])
         written = new | turn.changed.keys()
         for slot, tasks in turn.begun.items():
             self._step("begun", tasks, written, turn.now, slot)
