@@ -351,7 +351,7 @@ class AsyncFlow(BaseFlow):
 
     def results(self) -> AsyncIterator[Result]:
         """As `Flow.results`."""
-        return self._client._driver.results(waiting.wait_and_results(self.ref, None))
+        return self._client._driver.results(waiting.results_as_they_end(self.ref))
 
     async def status(self) -> Body:
         """As `Flow.status`."""

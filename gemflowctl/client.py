@@ -400,8 +400,8 @@ class Flow(BaseFlow):
         return self._client.wait(self.ref, timeout=timeout)
 
     def results(self) -> Iterator[Result]:
-        """Wait for all, then their results in order of submission."""
-        return map(from_line, self._client._driver.emitted(waiting.wait_and_results(self.ref, None)))
+        """The results of all in order of submission, each as soon as it and all before it have ended."""
+        return map(from_line, self._client._driver.emitted(waiting.results_as_they_end(self.ref)))
 
     def status(self) -> Body:
         """As `Client.status` of this flow."""

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from gemflowctl.errors import WaitTimeout
-from gemflowctl.paging import results
 from gemflowctl.refs import RefLike, Refs, check, check_all
 from gemflowctl.results import Result, from_line
-from gemflowctl.steps import Body, Call, Steps
+from gemflowctl.steps import Body, Call, Emit, Steps
 
 #: Seconds of one long poll, the most that the protocol allows.
 LONG_POLL: Final = 30.0
@@ -24,19 +23,25 @@ def wait(
     timeout: float | None,
     progress: Callable[[Body], object] | None,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    results: int = 0,
 ) -> Steps[Body]:
     """The last answer of `wait`, once all (with `any_`: one) have ended.
+
+    Args:
+        results: so many result lines come along, in `results`.
 
     Raises:
         WaitTimeout: `timeout` seconds were over first.
     """
     names = check_all(refs)
+    more = {"results": results} if results else {}
     end = None if timeout is None else clock() + timeout
     while True:
         poll = LONG_POLL if progress is None else WATCHED_POLL
         if end is not None:
             poll = min(poll, max(0.0, end - clock()))
-        reply: Body = yield Call("wait", {"refs": names, "any": any_, "timeout": poll}, patience=poll)
+        reply: Body = yield Call("wait", {"refs": names, "any": any_, "timeout": poll, **more}, patience=poll)
         if progress is not None:
             progress(reply)
         if reply["done"]:
@@ -55,14 +60,19 @@ def result(ref: RefLike, timeout: float | None) -> Steps[Result]:
     """
     name = check(ref)
     while True:
-        yield from wait(name, False, timeout, None)
-        reply: Body = yield Call("results", {"refs": [name]})
+        reply = yield from wait(name, False, timeout, None, results=1)
         if reply["results"]:
             return from_line(reply["results"][0])
         # Somebody retried it in between: wait again.
 
 
-def wait_and_results(refs: Refs, timeout: float | None) -> Steps[None]:
-    """Wait for all, then emit their result lines."""
-    yield from wait(refs, False, timeout, None)
-    yield from results(refs)
+def results_as_they_end(refs: Refs) -> Steps[None]:
+    """Emit the result lines of all, in order of submission, each as soon as it and all before it have ended."""
+    body: Body = {"refs": check_all(refs), "wait": LONG_POLL}
+    while True:
+        reply: Body = yield Call("results", body, patience=LONG_POLL)
+        for line in reply["results"]:
+            yield Emit(line)
+        if reply["done"]:
+            return
+        body = {**body, "after": reply["next"]}

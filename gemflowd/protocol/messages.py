@@ -121,12 +121,14 @@ class Results(Body):
     refs: list[Any]
     after: int = 0
     limit: int = 1000
+    wait: float | None = None
 
 
 class Wait(Body):
     refs: list[Any]
     any: bool = False
     timeout: float = MAX_POLL
+    results: int = 0
 
 
 class Logs(Body):

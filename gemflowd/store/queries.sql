@@ -167,14 +167,10 @@ UNION ALL SELECT digest FROM addition WHERE submission = ?1 AND count = ?3;
 -- name: attempts
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
 
--- name: last_errors
-SELECT j.value, (SELECT error FROM attempt WHERE task = j.value ORDER BY number DESC LIMIT 1),
-    (SELECT seconds FROM attempt WHERE task = j.value ORDER BY number DESC LIMIT 1),
-    (SELECT count(*) FROM attempt WHERE task = j.value)
-FROM json_each(?1) j;
-
 -- name: results
-SELECT task, value FROM result WHERE task IN (SELECT value FROM json_each(?1));
+SELECT t.number, r.value, a.error, a.seconds
+FROM json_each(?1) j CROSS JOIN task t ON t.number = j.value
+LEFT JOIN result r ON r.task = t.number LEFT JOIN attempt a ON a.task = t.number AND a.number = t.attempts ORDER BY t.number;
 
 -- name: result_sizes
 SELECT task, length(value) FROM result WHERE task IN (SELECT value FROM json_each(?1));
@@ -184,7 +180,13 @@ SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6
     AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?3;
 
 -- name: ended_in_flow
-SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND state >= 6 ORDER BY number LIMIT ?3;
+SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND number <= ?3 AND state >= 6 ORDER BY number LIMIT ?4;
+
+-- name: unended_in_flow
+SELECT number FROM (SELECT number, state FROM task WHERE flow = ?1 AND number > ?2 ORDER BY number LIMIT ?3) WHERE state < 6 LIMIT 1;
+
+-- name: unended_in_range
+SELECT number FROM (SELECT number, state FROM task WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3) WHERE state < 6 LIMIT 1;
 
 -- name: numbers_in_range
 SELECT count(*) FROM task WHERE number BETWEEN ?1 AND ?2;

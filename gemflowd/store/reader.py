@@ -20,6 +20,7 @@ import msgpack
 
 from gemflowd.model.attempt import Outcome
 from gemflowd.model.errors import Refused, echo
+from gemflowd.model.ids import MAX_NUMBER
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
@@ -168,9 +169,11 @@ class Questions:
         """Whether more tasks may still come to what is named."""
         return any(flow.state == FlowState.OPEN for flow in self.resolve(refs)[1])
 
-    def progress(self, refs: Sequence[Ref]) -> tuple[dict[State, int], bool]:
-        """`states` and `receiving` of one moment."""
-        return self.states(refs), self.receiving(refs)
+    def progress(self, refs: Sequence[Ref], results: int = 0) -> tuple[dict[State, int], bool, Body]:
+        """`states` and `receiving` of one moment; once all have ended, so many of their results, too."""
+        counts, receiving = self.states(refs), self.receiving(refs)
+        over = results and not receiving and all(state.terminal for state, count in counts.items() if count)
+        return counts, receiving, self.results(refs, 0, results) if over else {}
 
     def one_task(self, ref: Ref) -> Task:
         """The one task that a reference names."""
@@ -294,26 +297,39 @@ class Questions:
 
     def results(self, refs: Sequence[Ref], after: int, limit: int) -> Body:
         """Lines of tasks that have ended, in order of submission."""
+        return self._lines(*self.resolve(refs), after, limit)
+
+    def results_in_order(self, refs: Sequence[Ref], after: int, limit: int) -> Body:
+        """The same without a gap: up to the first task that has not ended. `done`: nothing is left."""
         ranges, flows = self.resolve(refs)
+        firsts = [self._db.execute(self._queries["unended_in_flow"], (flow.number, after, limit)).get for flow in flows]
+        for span in ranges:
+            begin = max(after, span.first - 1)
+            firsts.append(self._db.execute(self._queries["unended_in_range"], (begin, span.last, limit)).get)
+        first = min((number for number in firsts if number is not None), default=None)
+        page = self._lines(ranges, flows, after, limit, first)
+        more = first is not None or page["next"] is not None or any(flow.state == FlowState.OPEN for flow in flows)
+        last = page["results"][-1]["number"] if page["results"] else after
+        return {"results": page["results"], "next": last, "done": not more}
+
+    def _lines(
+        self, ranges: Sequence[TaskRange], flows: Sequence[Flow], after: int, limit: int, before: int | None = None
+    ) -> Body:
         found: dict[int, Task] = {}
+        last = MAX_NUMBER if before is None else before - 1
         for flow in flows:
-            rows = self._db.execute(self._queries["ended_in_flow"], (flow.number, after, limit))
+            rows = self._db.execute(self._queries["ended_in_flow"], (flow.number, after, last, limit))
             found.update((row[0], task_from(row)) for row in rows)
         for span in ranges:
-            rows = self._db.execute(self._queries["ended_in_range"], (max(after, span.first - 1), span.last, limit))
-            found.update((row[0], task_from(row)) for row in rows)
+            scope = (max(after, span.first - 1), min(span.last, last), limit)
+            found.update((row[0], task_from(row)) for row in self._db.execute(self._queries["ended_in_range"], scope))
         numbers = sorted(found)[:limit]
         lines: list[Body] = []
         size = 0
         for start in range(0, len(numbers), 100):
             some, size = self._that_fit(numbers[start : start + 100], size, first=not lines)
-            packed = json.dumps(some)
-            values = dict(self._db.execute(self._queries["results"], (packed,)))
-            ends = {
-                number: (error, seconds, count)
-                for number, error, seconds, count in self._db.execute(self._queries["last_errors"], (packed,))
-            }
-            lines += [_result_line(found[number], values.get(number), *ends[number]) for number in some]
+            for number, value, error, seconds in self._db.execute(self._queries["results"], (json.dumps(some),)):
+                lines.append(_result_line(found[number], value, error, seconds))
             if len(some) < len(numbers[start : start + 100]):
                 return {"results": lines, "next": lines[-1]["number"]}
         return {"results": lines, "next": numbers[-1] if len(numbers) == limit else None}
@@ -551,7 +567,7 @@ def _error(task: Task, last: Body | None) -> Body:
     return {"class": task.state.word.capitalize(), "code": task.state.word, "message": task.reason or task.state.word}
 
 
-def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None, attempts: int) -> Body:
+def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None) -> Body:
     line: Body = {
         "id": shown_id(task.id, task.flags),
         "number": task.number,
@@ -564,6 +580,6 @@ def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: 
         line["result"] = msgpack.unpackb(value, strict_map_key=False)
     else:
         line["error"] = _error(task, msgpack.unpackb(error, strict_map_key=False) if error else None)
-    line["attempts"] = attempts
+    line["attempts"] = task.attempts
     line["seconds"] = seconds
     return line

@@ -522,3 +522,31 @@ def test_results_and_status_of_what_is_not_there(client: Raw) -> None:
         with pytest.raises(Refusal) as caught:
             client(op, **body)
         assert caught.value.code == "not_found"
+
+
+# Results while the rest runs
+
+
+def test_results_come_in_order_while_the_rest_runs(client: Raw) -> None:
+    tasks = (task("echo", "a", n=1), task("sleep", "b", seconds=60), task("echo", "c", n=3))
+    flow = client.submit(*tasks)["flow"]
+    page = client("results", refs=[f"f{flow}"], wait=30)
+    assert [line["id"] for line in page["results"]] == ["a"]
+    assert not page["done"]
+    client("wait", refs=[f"f{flow}/c"])
+    nothing = client("results", refs=[f"f{flow}"], after=page["next"], wait=0)
+    assert nothing == {"results": [], "next": page["next"], "done": False}, "c has ended, and b before it has not"
+    client("cancel", refs=[f"f{flow}/b"])
+    rest = client("results", refs=[f"f{flow}"], after=page["next"], wait=30, limit=1)
+    assert [line["id"] for line in rest["results"]] == ["b"]
+    last = client("results", refs=[f"f{flow}"], after=rest["next"], wait=30)
+    assert [line["id"] for line in last["results"]] == ["c"]
+    assert last["done"]
+
+
+def test_wait_brings_the_results_along(client: Raw) -> None:
+    answer = client.submit(task("echo", "a", n=1), task("echo", "b", n=2))
+    ended = client("wait", refs=[f"f{answer['flow']}"], results=1)
+    assert [line["result"] for line in ended["results"]] == [{"n": 1}]
+    assert ended["next"] == answer["first"]
+    assert "results" not in client("wait", refs=[f"f{answer['flow']}"])

@@ -10,6 +10,7 @@ from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import Reply
 from gemflowd.model.states import State
 from gemflowd.protocol import messages
+from gemflowd.server.commands.results import MOST as MOST_RESULTS
 from gemflowd.server.desk import Body, Desk
 
 
@@ -17,6 +18,8 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Wait, body)
     if not 0 <= request.timeout <= messages.MAX_POLL:
         raise Invalid("invalid_value", f"must be from 0 to {messages.MAX_POLL:g}; ask again to wait longer", "timeout")
+    if not 0 <= request.results <= MOST_RESULTS:
+        raise Invalid("invalid_value", f"must be from 0 to {MOST_RESULTS}", "results")
     wanted = refs.parse_all(request.refs)
     if not wanted:
         raise Invalid("invalid_value", "name at least one task or flow", "refs")
@@ -25,8 +28,8 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     try:
         while True:
             event.clear()
-            counts, receiving = await desk.ask(desk.questions.progress, wanted)
-            answer = _answer(counts, request.any, receiving)
+            counts, receiving, page = await desk.ask(desk.questions.progress, wanted, request.results)
+            answer = _answer(counts, request.any, receiving) | page
             left = deadline - desk.loop.time()
             if answer["done"] or left <= 0 or desk.ending:
                 reply(answer)

@@ -27,14 +27,12 @@ def test_no_daemon(directory: Path) -> None:
 
 
 def test_many_coroutines_share_one_client(peer: Peer) -> None:
+    line = {"number": 42, "type": "echo", "state": "succeeded", "ok": True, "result": 5}
     peer.answers |= {
         "show": lambda body: {"number": int(body["ref"])},
         "submit": accept,
-        "wait": {"done": True, "total": 1, "ended": 1, "tasks": {"succeeded": 1}},
-        "results": {
-            "results": [{"number": 42, "type": "echo", "state": "succeeded", "ok": True, "result": 5}],
-            "next": None,
-        },
+        "wait": {"done": True, "total": 1, "ended": 1, "tasks": {"succeeded": 1}, "results": [line], "next": None},
+        "results": {"results": [line], "next": None},
     }
 
     async def go() -> None:

@@ -237,26 +237,19 @@ def test_pages_of_tasks_results_and_logs_are_joined(peer: Peer) -> None:
 
 
 def test_a_task_waits_for_its_result(peer: Peer) -> None:
-    peer.answers |= {
-        "submit": accept,
-        "wait": {"done": True, "total": 1, "ended": 1, "tasks": {"failed": 1}},
-        "results": {
-            "results": [
-                {
-                    "number": 42,
-                    "id": None,
-                    "flow": 7,
-                    "type": "echo",
-                    "state": "failed",
-                    "ok": False,
-                    "error": {"class": "permanent", "code": "bad", "message": "no"},
-                    "attempts": 1,
-                    "seconds": 0.5,
-                }
-            ],
-            "next": None,
-        },
+    line = {
+        "number": 42,
+        "id": None,
+        "flow": 7,
+        "type": "echo",
+        "state": "failed",
+        "ok": False,
+        "error": {"class": "permanent", "code": "bad", "message": "no"},
+        "attempts": 1,
+        "seconds": 0.5,
     }
+    ended = {"done": True, "total": 1, "ended": 1, "tasks": {"failed": 1}, "results": [line], "next": None}
+    peer.answers |= {"submit": accept, "wait": ended}
     with Client(peer.endpoint) as client:
         before = client.submit("echo")
         result = client.submit("echo", deps=[before]).result(timeout=5)
