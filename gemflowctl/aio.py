@@ -20,6 +20,7 @@ from gemflowctl.aio_stored import AsyncStoredThings
 from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
 from gemflowctl.errors import ClientError
 from gemflowctl.handles import BaseFlow, BaseTask
+from gemflowctl.in_order import in_order
 from gemflowctl.peer import check_endpoint
 from gemflowctl.refs import RefLike, Refs
 from gemflowctl.results import Result
@@ -211,6 +212,20 @@ class AsyncClient(AsyncStoredThings):
     def results(self, refs: Refs) -> AsyncIterator[Result]:
         """As `Client.results`."""
         return self._driver.results(paging.results(refs))
+
+    def follow(
+        self,
+        flow: RefLike,
+        *,
+        as_completed: bool = False,
+        after: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> AsyncIterator[Result]:
+        """As `Client.follow`."""
+        steps = (
+            following.as_completed(self.endpoint, flow, progress) if as_completed else in_order(flow, after, progress)
+        )
+        return self._driver.results(steps)
 
     def logs(self, ref: RefLike, *, follow: bool = False, after: int = 0) -> AsyncIterator[Body]:
         """As `Client.logs`."""

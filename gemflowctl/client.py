@@ -18,6 +18,7 @@ from gemflowctl import following, ops, paging, pouring, submission, waiting
 from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
 from gemflowctl.driver import Driver
 from gemflowctl.handles import BaseFlow, BaseTask
+from gemflowctl.in_order import in_order
 from gemflowctl.interrupt import Interrupt
 from gemflowctl.listener import Listener
 from gemflowctl.peer import check_endpoint
@@ -252,6 +253,26 @@ class Client(StoredThings):
     def results(self, refs: Refs) -> Iterator[Result]:
         """Results of what has ended, in order of submission, fetched page by page."""
         return map(from_line, self._driver.emitted(paging.results(refs)))
+
+    def follow(
+        self,
+        flow: RefLike,
+        *,
+        as_completed: bool = False,
+        after: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Iterator[Result]:
+        """Each result of a flow once, as it can be had, until all of it has ended and nothing can be added.
+
+        Args:
+            as_completed: in the order in which they end, and not of submission.
+            after: in order of submission only: begin behind the task with this number.
+            progress: called now and then with the tasks that have ended, and with all.
+        """
+        steps = (
+            following.as_completed(self.endpoint, flow, progress) if as_completed else in_order(flow, after, progress)
+        )
+        return map(from_line, self._driver.emitted(steps))
 
     def logs(self, ref: RefLike, *, follow: bool = False, after: int = 0) -> Iterator[Body]:
         """Lines of a task's output; with `follow` until it has ended."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from gemflowctl import ops
 from gemflowctl.gaps import Cursor
+from gemflowctl.in_order import Progress
 from gemflowctl.paging import results
 from gemflowctl.refs import RefLike, check
 from gemflowctl.steps import Bodies, Body, Call, Emit, Listen, Receive, Steps
@@ -168,8 +169,12 @@ def _stored_events(topics: tuple[str, ...], start: int | None) -> Steps[None]:
         start = page["next"]
 
 
-def as_completed(endpoint: str, flow: RefLike) -> Steps[None]:
-    """Emits each result line of a flow once, soon after its task ended, until all have ended and none can be added."""
+def as_completed(endpoint: str, flow: RefLike, progress: Progress | None = None) -> Steps[None]:
+    """Emits each result line of a flow once, soon after its task ended, until all have ended and none can be added.
+
+    Args:
+        progress: called with the tasks whose lines were emitted, and with all, whenever something may have changed.
+    """
     ref = check(flow)
     number = int(ref.removeprefix("f"))
     feed = EventFeed(endpoint, ENDED_TOPICS + _FLOW_ENDED_TOPICS, None)
@@ -178,6 +183,8 @@ def as_completed(endpoint: str, flow: RefLike) -> Steps[None]:
     seen: set[int] = set()
     yield from _unseen([ref], seen)
     while len(seen) < item["total"] or item.get("state") in ("open", "active"):
+        if progress is not None:
+            progress(len(seen), item["total"])
         found = yield from feed.next()
         if any(event["topic"] == "missed" for event in found):
             yield from _unseen([ref], seen)

@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, str]] = {
     "monitor": "gemflowctl.commands.monitor",
     "stats": "gemflowctl.commands.stats",
     "events": "gemflowctl.commands.events",
+    "benchmark": "gemflowctl.commands.benchmark",
     "db": "gemflowctl.commands.db",
     "doctor": "gemflowctl.commands.doctor",
     "reload": "gemflowctl.commands.reload",
@@ -63,10 +64,10 @@ COMMANDS: Final[dict[str, str]] = {
     "completion": "gemflowctl.commands.completion",
     "version": "gemflowctl.commands.version",
 }
-#: The same under the names of the guide, which know one more: `gemflowctl parallel status`.
-PARALLEL: Final = {name: COMMANDS[name] for name in ("status", "enable", "disable", "workers", "profile", "monitor")}
-
-_NOT_THERE: Final = frozenset({"benchmark"})
+#: The same under the names of the guide: `gemflowctl parallel status`.
+PARALLEL: Final = {
+    name: COMMANDS[name] for name in ("status", "enable", "disable", "workers", "profile", "benchmark", "monitor")
+}
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -87,16 +88,6 @@ class Root(LazyGroup):
             # Under its own name: click would end the process with 1, as if the command had failed.
             raise ReaderGone from None
         return outcome
-
-
-class Parallel(LazyGroup):
-    """The guide's group."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _NOT_THERE:
-            there = ", ".join(self.list_commands(ctx))
-            raise click.UsageError(f"this version does not have `parallel {cmd_name}`; there is: {there}", ctx)
-        return super().get_command(ctx, cmd_name)
 
 
 def _version_text(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -141,7 +132,7 @@ def gemflowctl(context: click.Context, endpoint: str | None, reply_timeout: floa
     session.configure(quiet=quiet, color=color)
 
 
-@gemflowctl.group(cls=Parallel, table=PARALLEL, hidden=True, epilog="gemflowctl parallel status")
+@gemflowctl.group(cls=LazyGroup, table=PARALLEL, hidden=True, epilog="gemflowctl parallel status")
 def parallel() -> None:
     """The same commands under another name."""
 

@@ -19,7 +19,7 @@ from gemflowctl.submission import check_uuid, task_fields
 #: Options that describe one task, and have no meaning for files.
 _OF_ONE_TASK = (*NAMES, "id_", "after", "when", "delay", "at", "expires", "key", "key_ttl", "key_conflict")
 #: Options that describe a flow from files.
-_OF_FILES = ("resume", "form", "weight", "order", "stream")
+_OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "stream")
 
 
 @click.command(
@@ -32,6 +32,7 @@ _OF_FILES = ("resume", "form", "weight", "order", "stream")
     gemflowctl submit -f flow.yaml
     gemflowctl submit -f batch-*.jsonl --name "all of them" --wait
     generate | gemflowctl submit -f - --format jsonl --stream
+    gemflowctl submit -f questions.jsonl --template '{"type": "gemini", "data": {"prompt": "Solve: {{ question }}"}}'
     gemflowctl submit command --set 'args=["./sync"]' --key sync --expires 1h --resource gpu=1
     gemflowctl submit -f found.jsonl --grow --step found
     """,
@@ -50,6 +51,16 @@ _OF_FILES = ("resume", "form", "weight", "order", "stream")
     "form",
     type=click.Choice(["jsonl", "json", "yaml", "toml"]),
     help="The files' format; else by name, of standard input by look.",
+)
+@click.option(
+    "--template",
+    metavar="TASK|FILE",
+    help="With -f: a task with {{ field }} where each line's fields belong; a JSON object, or a file (.json .yaml .toml).",
+)
+@click.option(
+    "--id-field",
+    metavar="FIELD",
+    help="With --template: the field that is the task's id; else `key`, else the line's number.",
 )
 @task_options
 @click.option("--id", "id_", metavar="ID", help="Your name for the task.")
@@ -91,8 +102,9 @@ def command(context: click.Context, /, words: tuple[str, ...], files: tuple[str,
     """Submit a task of TYPE, or with -f the tasks of files as one flow. When it returns, they are durable.
 
     Files hold tasks as docs/protocol.md describes them, the short form {id, task, agent, deps}, or (JSON lines) Gemini's batch
-    lines {key, request}. They are read and checked as a whole before anything is sent; an error names the line. JSON lines of
-    more than 8 MiB are read, checked and sent piece by piece instead: what a task waits for has to stand before it.
+    lines {key, request}; with --template any maps, each of which the template makes a task of. They are read and checked as a
+    whole before anything is sent; an error names the line. JSON lines of more than 8 MiB are read, checked and sent piece by
+    piece instead: what a task waits for has to stand before it.
 
     With --json: the daemon's reply as one object; with --wait then one line for each result.
     """
@@ -100,6 +112,8 @@ def command(context: click.Context, /, words: tuple[str, ...], files: tuple[str,
     resume = options["resume"]
     if options["step"] and not options["grow"]:
         raise click.UsageError("--step goes with --grow")
+    if options["id_field"] and not options["template"]:
+        raise click.UsageError("--id-field goes with --template")
     if options["grow"] and (options["name"] or resume or options["stream"]):
         raise click.UsageError("--grow adds to a flow that there is: --name, --resume and --stream don't go with it")
     if files:
@@ -132,6 +146,8 @@ def _one(type_: str, options: dict[str, Any]) -> Batch:
 
 
 def _submit_files(session: Session, files: list[str], options: dict[str, Any], resume: str | None) -> int:
+    from gemflowctl.input import line_template
+    from gemflowctl.input.check import to_task
     from gemflowctl.input.files import load
     from gemflowctl.input.task_lines import TaskLines
 
@@ -144,9 +160,11 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
         "order": options["order"],
         "stream": options["stream"],
     }
+    make = to_task if options["template"] is None else line_template.read(options["template"], options["id_field"])
     again = _again(files, options)
     # What grows has to go in one request.
-    found = load(files, options["form"], whole=grow is not None, eager=options["stream"], grows=grow is not None)
+    whole = grow is not None
+    found = load(files, options["form"], make=make, whole=whole, eager=options["stream"], grows=whole)
     if isinstance(found, TaskLines):
         with closing(found):
             return submit(session, Batch(lines=found, about=about, again=again), resume=resume, wait=options["wait"])
@@ -170,9 +188,10 @@ def _growth(options: dict[str, Any]) -> dict[str, Any] | None:
 def _again(files: list[str], options: dict[str, Any]) -> str:
     """The command that goes on after a break, without the UUID."""
     again = "gemflowctl submit " + " ".join(f"-f {shlex.quote(file)}" for file in files)
-    for name in ("form", "name", "metadata", "weight", "order"):
+    for name in ("form", "template", "id_field", "name", "metadata", "weight", "order"):
         if options[name]:
-            again += f" --{'format' if name == 'form' else name} {shlex.quote(str(options[name]))}"
+            word = "format" if name == "form" else name.replace("_", "-")
+            again += f" --{word} {shlex.quote(str(options[name]))}"
     return again + (" --stream" if options["stream"] else "")
 
 

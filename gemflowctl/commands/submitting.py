@@ -113,6 +113,9 @@ def _send(console: Console, client: Client, batch: Batch, uuid: str) -> Flow:
 
     def progress(done: int, total: int | None = None) -> None:
         nonlocal received
+        if not received and done != total and bar.shows:
+            # Who is killed can't tell how to go on any more.
+            console.note(f"submission {uuid}: after a break, the same command with --resume {uuid} goes on")
         received = done
         if batch.lines is not None:
             bar.update(batch.lines.read, batch.lines.size, f"{received} tasks")
@@ -156,6 +159,8 @@ def _place(refusal: RefusedByDaemon, batch: Batch) -> None:
     place = None if match is None else batch.place(int(match[1]))
     if place is not None:
         refusal.message = f"{place}: {refusal.message}"
+        if refusal.code == "duplicate_id" and batch.lines is not None and (twin := batch.lines.twin(place)):
+            refusal.message += f" (it was used before: {twin})"
     if refusal.code == "unknown_dependency" and batch.lines is not None:
         refusal.message += " (of a file that is read while it is sent: what a task waits for has to stand before it)"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,10 @@ class Place:
         if self.line is not None:
             return f"{name}, line {self.line}"
         return f"{name}, tasks[{self.index}]" if self.index is not None else name
+
+
+#: Makes the task of one item of a file; raises InvalidInput with the place.
+Maker: TypeAlias = Callable[[Any, Place], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import Final
 
 from gemflowctl.errors import InvalidInput
-from gemflowctl.input.check import check_together
-from gemflowctl.input.entry import Document, Place
+from gemflowctl.input.check import check_together, to_task
+from gemflowctl.input.entry import Document, Maker, Place
 from gemflowctl.input.formats import form_of, parse, sniff
 from gemflowctl.input.reading import WHOLE_BYTES, Source
 from gemflowctl.input.task_lines import TaskLines
@@ -18,7 +18,13 @@ _PAUSE: Final = 0.3
 
 
 def load(
-    files: Sequence[str], form: str | None, *, whole: bool = False, eager: bool = False, grows: bool = False
+    files: Sequence[str],
+    form: str | None,
+    *,
+    make: Maker = to_task,
+    whole: bool = False,
+    eager: bool = False,
+    grows: bool = False,
 ) -> Document | TaskLines:
     """All tasks of all files, in order; the flow's name is the first that a file gives.
 
@@ -26,6 +32,7 @@ def load(
 
     Args:
         form: the format of all; else by their names, of the standard input by its look.
+        make: makes the task of each item.
         whole: read and check here, however much it is.
         eager: don't wait for the first 8 MiB of a pipe, and say when it pauses.
         grows: they are added to a flow, whose tasks they may wait for.
@@ -47,15 +54,15 @@ def load(
             stack.pop_all()
             for source in sources:
                 source.pause = _PAUSE if eager else None
-            return TaskLines(sources)
-        return _document(sources, form, grows)
+            return TaskLines(sources, make)
+        return _document(sources, form, make, grows)
 
 
-def _document(sources: Sequence[Source], form: str | None, grows: bool) -> Document:
+def _document(sources: Sequence[Source], form: str | None, make: Maker, grows: bool) -> Document:
     entries = []
     name = None
     for source in sources:
-        document = parse(source.whole(), source.file, form)
+        document = parse(source.whole(), source.file, form, make)
         entries += document.entries
         name = name or document.name
     if not entries:

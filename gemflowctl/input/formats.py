@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gemflowctl.errors import InvalidInput
 from gemflowctl.input.check import to_task
-from gemflowctl.input.entry import Document, Entry, Place
+from gemflowctl.input.entry import Document, Entry, Maker, Place
 
 SUFFIXES: Final = {
     ".jsonl": "jsonl",
@@ -34,17 +34,18 @@ def _no_constant(word: str) -> Any:
 _DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def parse(text: str, file: str, form: str | None = None) -> Document:
+def parse(text: str, file: str, form: str | None = None, make: Maker = to_task) -> Document:
     """Read a file's text.
 
     Args:
         form: one of `NAMES`; None goes by the file's suffix, and of the standard input by its look.
+        make: makes the task of each item.
 
     Raises:
         InvalidInput: with file and line; the first thing that is wrong.
     """
     form = form or form_of(file) or sniff(text)
-    return _PARSERS[form](text.removeprefix("\ufeff"), file)
+    return _PARSERS[form](text.removeprefix("\ufeff"), file, make)
 
 
 def form_of(file: str) -> str | None:
@@ -79,18 +80,18 @@ def sniff(text: str) -> str:
     return "toml" if _TOML_START.match(meaning) else "yaml"
 
 
-def _jsonl(text: str, file: str) -> Document:
+def _jsonl(text: str, file: str, make: Maker) -> Document:
     entries = []
     # Only newlines end a line: JSON strings may hold the other characters that splitlines() knows.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         place = Place(file, line=number)
-        entries.append(Entry(json_line(line, place), place))
+        entries.append(Entry(json_line(line, place, make), place))
     return Document(entries)
 
 
-def json_line(line: str, place: Place) -> dict[str, Any]:
+def json_line(line: str, place: Place, make: Maker = to_task) -> dict[str, Any]:
     """The task of one JSON line.
 
     Raises:
@@ -100,37 +101,37 @@ def json_line(line: str, place: Place) -> dict[str, Any]:
         value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{place}: not JSON: {_reason(error)}") from None
-    return to_task(value, place)
+    return make(value, place)
 
 
-def _json(text: str, file: str) -> Document:
+def _json(text: str, file: str, make: Maker) -> Document:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"{Place(file, line=error.lineno)}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{Place(file)}: not JSON: {error}") from None
-    return _document(value, file, {})
+    return _document(value, file, {}, make)
 
 
-def _yaml(text: str, file: str) -> Document:
+def _yaml(text: str, file: str, make: Maker) -> Document:
     from gemflowctl.input import yaml12
 
     value, lines = yaml12.load(text, file)
-    return _document(value, file, lines)
+    return _document(value, file, lines, make)
 
 
-def _toml(text: str, file: str) -> Document:
+def _toml(text: str, file: str, make: Maker) -> Document:
     import tomllib
 
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{Place(file)}: not TOML: {error}") from None
-    return _document(value, file, {})
+    return _document(value, file, {}, make)
 
 
-def _document(value: Any, file: str, lines: dict[int, int]) -> Document:
+def _document(value: Any, file: str, lines: dict[int, int], make: Maker) -> Document:
     name = None
     if isinstance(value, dict):
         unknown = sorted(str(key) for key in set(value) - {"name", "tasks"})
@@ -145,7 +146,7 @@ def _document(value: Any, file: str, lines: dict[int, int]) -> Document:
     entries = []
     for index, task in enumerate(value):
         place = Place(file, line=lines.get(index), index=index)
-        entries.append(Entry(to_task(task, place), place))
+        entries.append(Entry(make(task, place), place))
     return Document(entries, name)
 
 
@@ -153,7 +154,7 @@ def _reason(error: Exception) -> str:
     return f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-_PARSERS: Final[dict[str, Callable[[str, str], Document]]] = {
+_PARSERS: Final[dict[str, Callable[[str, str, Maker], Document]]] = {
     "jsonl": _jsonl,
     "json": _json,
     "yaml": _yaml,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from gemflowctl.chunks import CHUNK_TASKS
-from gemflowctl.input.entry import Place
+from gemflowctl.errors import InvalidInput
+from gemflowctl.input.check import to_task
+from gemflowctl.input.entry import Maker, Place
 from gemflowctl.input.formats import json_line
 from gemflowctl.input.reading import Source
 
@@ -18,12 +21,16 @@ _REMEMBERED: Final = 5 * CHUNK_TASKS
 class TaskLines:
     """The tasks of some files, in order, with None where a pipe pauses. May be iterated once.
 
+    Args:
+        make: makes the task of each line.
+
     Attributes:
         count: how many were read.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], make: Maker = to_task) -> None:
         self._sources = sources
+        self._make = make
         self._places: deque[Place] = deque(maxlen=_REMEMBERED)
         self.count = 0
 
@@ -35,7 +42,7 @@ class TaskLines:
                     continue
                 number, line = found
                 place = Place(source.file, line=number)
-                task = json_line(line, place)
+                task = json_line(line, place, self._make)
                 self._places.append(place)
                 self.count += 1
                 yield task
@@ -44,6 +51,26 @@ class TaskLines:
         """Where the task with that index stood, if it was one of the last."""
         back = self.count - index
         return self._places[-back] if 0 < back <= len(self._places) else None
+
+    def twin(self, place: Place) -> Place | None:
+        """Where the id of that line was used before. Ids are not remembered: the files are read again, if they are none of pipes."""
+        if self.size is None:
+            return None
+        ids: dict[str, Place] = {}
+        for source in self._sources:
+            with closing(Source(source.file)) as again:
+                for found in again.lines():
+                    if found is None:
+                        continue
+                    here = Place(source.file, line=found[0])
+                    try:
+                        name = str(json_line(found[1], here, self._make).get("id"))
+                    except InvalidInput:
+                        return None
+                    if here == place:
+                        return ids.get(name)
+                    ids.setdefault(name, here)
+        return None
 
     @property
     def read(self) -> int:

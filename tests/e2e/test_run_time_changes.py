@@ -211,6 +211,6 @@ def test_the_guide_s_words(tmp_path: Path) -> None:
         assert ctl.json("parallel", "status")["enabled"] is False
         for follow in (("parallel", "monitor", "--json"), ("stats", "-f")):
             assert "monitoring" in ctl(*follow, status=1).stderr, "no figures come, and it says why"
-        assert "does not have `parallel benchmark`" in ctl("parallel", "benchmark", status=2).stderr
+        assert "disabled" in ctl("parallel", "benchmark", status=1).stderr
         (task,) = daemon.client().run({"type": "command", "data": {"args": ["sh", "-c", "exit 1"]}, "backoff": 0.0})
         assert task["attempts"] == 2

@@ -315,10 +315,10 @@ def test_results_go_to_standard_output_or_whole_into_a_file(peer: Peer, ctl: Ctl
     ]
     assert "\u009b" not in done.stdout
     target = tmp_path / "out.jsonl"
-    assert ctl("results", "f7", "-o", str(target)).returncode == 0
+    assert ctl("results", "42-43", "-o", str(target)).returncode == 0
     assert target.read_text() == done.stdout
     peer.answers["results"] = _not_found
-    assert ctl("results", "f7", "-o", str(target)).returncode == 4
+    assert ctl("results", "42-43", "-o", str(target)).returncode == 4
     assert target.read_text() == done.stdout
     assert list(tmp_path.iterdir()) == [target]
 

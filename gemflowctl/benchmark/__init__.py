@@ -1,0 +1,1 @@
+"""`gemflowctl benchmark`: what is measured (`kinds.py`) and how, on a daemon that others use meanwhile (`bench.py`)."""
