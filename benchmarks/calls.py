@@ -19,8 +19,6 @@ from benchmarks.report import ROUNDS, main, say
 from benchmarks.wire import Wire
 
 CALLS, FLIGHT, LATENCY = 2_000, 500, 1.0
-#: In one worker for the line about memory.
-ONE_WORKER = 500
 
 
 @contextmanager
@@ -85,15 +83,16 @@ def _coroutine_workers(wire: Wire) -> list[int]:
 
 
 def measure(short: bool = False) -> list[Figure]:
-    """Both sides in turns: 500 in flight, as many as one worker takes, and twice as many."""
+    """Both sides in turns: 500 in flight with one worker and with two, and twice as many in flight."""
     calls = CALLS // 2 if short else CALLS
     figures = []
+    shapes = (
+        (f"{FLIGHT} in flight, workers=1", 1, FLIGHT),
+        (f"{FLIGHT} in flight, workers=2", 2, FLIGHT // 2),
+        (f"{2 * FLIGHT} in flight, workers=4", 4, FLIGHT // 2),
+    )
     with stand_in(LATENCY) as url:
-        for name, workers, batch in (
-            (f"{FLIGHT} in flight", 2, FLIGHT // 2),
-            (f"{FLIGHT} in flight, workers=1", 1, FLIGHT),
-            (f"{2 * FLIGHT} in flight", 4, FLIGHT // 2),
-        ):
+        for name, workers, batch in shapes[:1] if short else shapes:
             bare, other = Bare(url), []
             rates: list[float] = []
             counts: list[int] = []
@@ -112,14 +111,15 @@ def measure(short: bool = False) -> list[Figure]:
             say(f"calls, {name}: {', '.join(f'{rate:.0f}/s' for rate in rates)} by {counts} workers, bare {other[-1]:.0f}/s")
             used = max(counts)
             settings = (
-                f"workers={workers} batch_size={batch}, {used} coroutine workers with {memories[-1][0]:.0f} MB (PSS) in all; "
-                f"the other one process, {FLIGHT} in flight, {memories[-1][1]:.0f} MB"
+                f"workers={workers} batch_size={batch}, {used} coroutine workers; "
+                f"the other one process, {FLIGHT} in flight"
             )
             label = f"{calls:,} calls of {LATENCY:g} s, {name}"
             figures.append(Figure(label, rates, "/s", "bare google-genai", other, least=0.95, settings=settings))
+            figures.append(Figure("  their workers' memory", [mine for mine, _ in memories], "MB", "", [both for _, both in memories]))
             if used > 1:
                 each = [rate / count for rate, count in zip(rates, counts, strict=True)]
-                figures.append(Figure(f"{label}, per process", each, "/s", "bare google-genai", other))
+                figures.append(Figure(f"  the same by each of {used} processes", each, "/s", "bare google-genai", other))
     return figures
 
 

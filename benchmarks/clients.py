@@ -21,7 +21,7 @@ from benchmarks.report import ROUNDS, main, say
 from benchmarks.wire import Wire, request
 
 CLIENTS = 16
-ONE, MANY = 3_000, 16_000
+ONE, MANY = 3_000, 12_000
 
 
 def _frames(count: int, queue: str) -> list[bytes]:
@@ -60,7 +60,7 @@ def rate(endpoint: str, clients: int, frames: list[bytes]) -> float:
 
 def measure(short: bool = False) -> list[Figure]:
     """Both sides in turns."""
-    one, many = (ONE // 3, MANY // 4) if short else (ONE, MANY)
+    one, many = (ONE // 6, MANY // 6) if short else (ONE, MANY)
     names = ("bare 1", "bare 16", "queued 1", "queued 16", "run 1", "run 16")
     found: dict[str, list[float]] = {name: [] for name in names}
     with Box(workers=2) as box, server() as bare:

@@ -81,14 +81,16 @@ def ours(box: Box, work: Work) -> float:
 def measure(short: bool = False) -> list[Figure]:
     """Rates of both sides in turns, in tasks a second, and how much faster than one after the other."""
     count, figures = cores(), []
-    scale = 1 if short else 2
     shapes: list[tuple[str, Work, float | None]] = [
-        ("CPU tasks of 50 ms", cpu(20 * count * scale, 0.05), 0.95),
-        ("mixed tasks of 50 ms", mixed(20 * count * scale, 0.05), 0.95),
-        ("CPU tasks of 1 s", cpu(2 * count, 1.0), 0.95),
-        ("CPU tasks of 10 ms", cpu(100 * count * scale, 0.01), None),
-        ("CPU tasks of 1 ms", cpu(1_000 * count * scale, 0.001), None),
+        ("CPU tasks of 50 ms", cpu((20 if short else 40) * count, 0.05), 0.95),
+        ("mixed tasks of 50 ms", mixed((20 if short else 40) * count, 0.05), 0.95),
+        ("CPU tasks of 1 ms", cpu((500 if short else 2_000) * count, 0.001), None),
     ]
+    if not short:
+        shapes += [
+            ("CPU tasks of 1 s", cpu(4 * count, 1.0), 0.95),
+            ("CPU tasks of 10 ms", cpu(200 * count, 0.01), None),
+        ]
     with Box(workers=count, handlers=["benchmarks.sleepy"], handler_path=[str(ROOT)]) as box:
         ours(box, cpu(2 * count, 0.01))  # the workers are there
         for name, work, least in shapes:

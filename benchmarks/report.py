@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.figures import HEAD, Figure
 
@@ -60,8 +60,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def main(doc: str | None, measure: object, module: str) -> None:
+def main(doc: str | None, measure: Callable[[bool], list[Figure]], module: str) -> None:
     """The command line of a module with `measure(short) -> list[Figure]`."""
     options = parser(doc)
     options.add_argument("--short", action="store_true", help="fewer tasks: seconds instead of a minute")
-    show(measure(options.parse_args().short), module)  # type: ignore[operator]
+    show(measure(options.parse_args().short), module)

@@ -39,7 +39,7 @@ def floor(times: int) -> float:
 
 def measure(short: bool = False) -> list[Figure]:
     """Both in turns."""
-    times = TRIPS // 2 if short else TRIPS
+    times = TRIPS // 3 if short else TRIPS
     p50, p99, least, pings = [], [], [], []
     with daemon("--workers", "2") as (endpoint, _), Client(endpoint) as gemflow:
         trips(gemflow, 50)

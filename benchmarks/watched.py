@@ -48,11 +48,11 @@ def follow(endpoint: str) -> None:
 
 def measure(short: bool = False) -> list[Figure]:
     """Three rates in turns, in one daemon."""
-    tasks = TASKS // 2 if short else TASKS
+    tasks = TASKS // 4 if short else TASKS
     rates: dict[str, list[float]] = {"watched": [], "alone": [], "off": []}
     with Box(workers=2) as box, Client(box.endpoint) as gemflow:
         gemflow_rate(gemflow, 2_000)
-        for number in range(max(ROUNDS, 5)):
+        for number in range(ROUNDS if short else 7):
             with subscriber(box.endpoint):
                 rates["watched"].append(gemflow_rate(gemflow, tasks))
             rates["alone"].append(gemflow_rate(gemflow, tasks))

@@ -13,7 +13,7 @@ SETTINGS = (
 PACKAGES = ("procrastinate", "psycopg")
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=harness.URL))
-_SYNC = app.with_connector(procrastinate.SyncPsycopgConnector(conninfo=harness.URL))
+_SYNC = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=harness.URL))
 _held = {}
 
 
@@ -25,7 +25,7 @@ async def noop(value):
 def workers():
     _SYNC.open()
     _SYNC.schema_manager.apply_schema()
-    return [["procrastinate", "-a", "with_procrastinate.app", "worker", "-c", "10"] for _ in range(2)]
+    return [["procrastinate", "-a", "with_procrastinate.app", "--log-level", "warning", "worker", "-c", "10"] for _ in range(2)]
 
 
 def start():
