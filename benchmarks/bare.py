@@ -65,7 +65,7 @@ def worker_trips(times: int) -> list[float]:
             process = multiprocessing.get_context("fork").Process(target=_echo_pair, args=(theirs, ours), daemon=True)
             process.start()
         try:
-            return _timed(times, lambda: (ours.sendall(b"x" * _FRAME), ours.recv(4096)))
+            return _timed(times, lambda: ours.recv(4096) if ours.send(b"x" * _FRAME) else b"")
         finally:
             ours.shutdown(socket.SHUT_RDWR)
             process.join()
@@ -104,9 +104,12 @@ def _serve(endpoint: str, path: Path) -> None:
         body = request["body"]
         with db:
             db.execute(
-                "INSERT INTO task VALUES (?, ?, ?)", (number, body["submission"], msgpack.packb(body["tasks"][0]["data"]))
+                "INSERT INTO task VALUES (?, ?, ?)",
+                (number, body["submission"], msgpack.packb(body["tasks"][0]["data"])),
             )
-        router.send_multipart([parts[0], msgpack.packb({"v": 1, "id": request["id"], "ok": True, "body": {"flow": number}})])
+        router.send_multipart(
+            [parts[0], msgpack.packb({"v": 1, "id": request["id"], "ok": True, "body": {"flow": number}})]
+        )
 
 
 def _timed(times: int, trip: Any) -> list[float]:

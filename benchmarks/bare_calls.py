@@ -18,9 +18,7 @@ from google.genai import Client, types
 async def run(url: str) -> None:
     """Answer until standard input ends."""
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
-    options = types.HttpOptions(
-        base_url=url, aiohttp_client=session, retry_options=types.HttpRetryOptions(attempts=1)
-    )
+    options = types.HttpOptions(base_url=url, aiohttp_client=session, retry_options=types.HttpRetryOptions(attempts=1))
     client = Client(api_key="none", vertexai=False, http_options=options)
     while line := await asyncio.to_thread(sys.stdin.readline):
         calls, flight = map(int, line.split())

@@ -42,7 +42,9 @@ class Threads:
     def __init__(self, pid: int) -> None:
         tasks = Path(f"/proc/{pid}/task")
         others = sorted(int(path.name) for path in tasks.iterdir() if int(path.name) != pid)
-        ours = [tid for tid in others if "ZMQ" not in (tasks / str(tid) / "comm").read_text()]  # libzmq names its threads
+        ours = [
+            tid for tid in others if "ZMQ" not in (tasks / str(tid) / "comm").read_text()
+        ]  # libzmq names its threads
         self._files = [os.open(tasks / str(tid) / "schedstat", os.O_RDONLY) for tid in (pid, *ours)]
 
     def read(self) -> tuple[Used, Used]:

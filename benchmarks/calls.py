@@ -108,7 +108,9 @@ def measure(short: bool = False) -> list[Figure]:
                     counts.append(count)
                     memories.append((memory, bare_memory))
             bare.close()
-            say(f"calls, {name}: {', '.join(f'{rate:.0f}/s' for rate in rates)} by {counts} workers, bare {other[-1]:.0f}/s")
+            say(
+                f"calls, {name}: {', '.join(f'{rate:.0f}/s' for rate in rates)} by {counts} workers, bare {other[-1]:.0f}/s"
+            )
             used = max(counts)
             settings = (
                 f"workers={workers} batch_size={batch}, {used} coroutine workers; "
@@ -116,10 +118,16 @@ def measure(short: bool = False) -> list[Figure]:
             )
             label = f"{calls:,} calls of {LATENCY:g} s, {name}"
             figures.append(Figure(label, rates, "/s", "bare google-genai", other, least=0.95, settings=settings))
-            figures.append(Figure("  their workers' memory", [mine for mine, _ in memories], "MB", "", [both for _, both in memories]))
+            figures.append(
+                Figure(
+                    "  their workers' memory", [mine for mine, _ in memories], "MB", "", [both for _, both in memories]
+                )
+            )
             if used > 1:
                 each = [rate / count for rate, count in zip(rates, counts, strict=True)]
-                figures.append(Figure(f"  the same by each of {used} processes", each, "/s", "bare google-genai", other))
+                figures.append(
+                    Figure(f"  the same by each of {used} processes", each, "/s", "bare google-genai", other)
+                )
     return figures
 
 

@@ -83,7 +83,9 @@ def measure(short: bool = False) -> list[Figure]:
             say(f"single submissions, round {number + 1}: {latest}")
     bare_server = "bare ROUTER + SQLite commit"
     return [
-        Figure("1 client, queued", found["queued 1"], "/s", bare_server, found["bare 1"], least=0.8, settings=_SETTINGS),
+        Figure(
+            "1 client, queued", found["queued 1"], "/s", bare_server, found["bare 1"], least=0.8, settings=_SETTINGS
+        ),
         Figure("1 client, run", found["run 1"], "/s", bare_server, found["bare 1"]),
         Figure("16 clients, queued", found["queued 16"], "/s", least=10_000),
         Figure("16 clients, queued", found["queued 16"], "/s", f"{bare_server}, 16 clients", found["bare 16"]),
@@ -91,7 +93,9 @@ def measure(short: bool = False) -> list[Figure]:
     ]
 
 
-_SETTINGS = "one request on its way for each client, acknowledged after fsync; 2 workers; `run`: no-op tasks run meanwhile"
+_SETTINGS = (
+    "one request on its way for each client, acknowledged after fsync; 2 workers; `run`: no-op tasks run meanwhile"
+)
 
 if __name__ == "__main__":
     main(__doc__, measure, "clients")

@@ -69,7 +69,9 @@ class Figure:
         )
 
     def _target(self, *, ratio: bool) -> str:
-        sides = [f"{sign} {_short(bound)}" for sign, bound in (("≥", self.least), ("≤", self.most)) if bound is not None]
+        sides = [
+            f"{sign} {_short(bound)}" for sign, bound in (("≥", self.least), ("≤", self.most)) if bound is not None
+        ]
         return " ".join(sides) + ("" if not sides else "×" if ratio else _suffix(self.unit))
 
 

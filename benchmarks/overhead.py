@@ -7,7 +7,6 @@ workers that have run something, idle.
 
 from __future__ import annotations
 
-import os
 import time
 
 import psutil
@@ -22,7 +21,8 @@ TASKS = 20_000
 WORKERS = 4
 
 
-def _seconds(pid: int) -> float:
+def seconds_of(pid: int) -> float:
+    """Processor time of a process, of all its threads."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
@@ -33,9 +33,9 @@ def processor(tasks: int) -> list[float]:
     with Box(workers=2) as box, Client(box.endpoint) as gemflow:
         gemflow_rate(gemflow, tasks // 10)
         for _ in range(ROUNDS):
-            before = _seconds(box.pid)
+            before = seconds_of(box.pid)
             gemflow_rate(gemflow, tasks)
-            each.append((_seconds(box.pid) - before) / tasks * 1e6)
+            each.append((seconds_of(box.pid) - before) / tasks * 1e6)
     return each
 
 
@@ -59,12 +59,15 @@ def measure(short: bool = False) -> list[Figure]:
     say(f"idle: {', '.join(f'{whole:.0f} MB' for whole, _ in memory)}")
     whole, alone = [value[0] for value in memory], [value[1] for value in memory]
     return [
-        Figure("daemon's CPU time for a no-op task", each, "µs", most=30.0, settings=f"{tasks:,} in one flow, 2 workers"),
-        Figure(f"memory (PSS) idle, {WORKERS} warm workers", whole, "MB", most=120.0, settings="daemon, nursery, workers"),
+        Figure(
+            "daemon's CPU time for a no-op task", each, "µs", most=30.0, settings=f"{tasks:,} in one flow, 2 workers"
+        ),
+        Figure(
+            f"memory (PSS) idle, {WORKERS} warm workers", whole, "MB", most=120.0, settings="daemon, nursery, workers"
+        ),
         Figure("memory (PSS) of the daemon alone", alone, "MB"),
     ]
 
 
 if __name__ == "__main__":
-    assert os.access("/proc/self/smaps_rollup", os.R_OK)
     main(__doc__, measure, "overhead")

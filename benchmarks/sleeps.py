@@ -41,16 +41,13 @@ def measure(short: bool = False) -> list[Figure]:
     for workers, batch, all_tasks, kind in [*shapes, (4, 1, 400, "nap")]:
         slots = workers * batch
         tasks = all_tasks // 4 if short else all_tasks
-        faster = []
+        faster: list[float] = []
         with Box(workers=workers, batch_size=batch, handlers=["benchmarks.sleepy"], handler_path=[str(ROOT)]) as box:
             parallel(box, kind, slots * 2)  # the workers are there
-            for _ in range(ROUNDS):
-                faster.append(sequential(tasks) / parallel(box, kind, tasks))
+            faster += [sequential(tasks) / parallel(box, kind, tasks) for _ in range(ROUNDS)]
         say(f"{kind} in {slots} slots: {', '.join(f'{value:.2f}' for value in faster)} times")
         name = f"{tasks:,} × sleep {SECONDS:g}, {workers} workers × {batch}" + (" (blocking)" if kind == "nap" else "")
-        figures.append(
-            Figure(name, faster, "×", "one after the other is 1", least=3.9 if slots == 4 else 0.9 * slots)
-        )
+        figures.append(Figure(name, faster, "×", "one after the other is 1", least=3.9 if slots == 4 else 0.9 * slots))
     return figures
 
 

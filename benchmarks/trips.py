@@ -49,7 +49,9 @@ def measure(short: bool = False) -> list[Figure]:
             p99.append(statistics.quantiles(taken, n=100)[98] * 1e3)
             least.append(floor(times) * 1e3)
             pings.append(statistics.median(_pings(gemflow, times)) * 1e3)
-            say(f"round trip, round {number + 1}: p50 {p50[-1]:.2f} ms, p99 {p99[-1]:.2f} ms, its parts {least[-1]:.2f} ms")
+            say(
+                f"round trip, round {number + 1}: p50 {p50[-1]:.2f} ms, p99 {p99[-1]:.2f} ms, its parts {least[-1]:.2f} ms"
+            )
     return [
         Figure("round trip of a no-op, p50", p50, "ms", "2 commits + 4 hops", least, most=2.0, settings=_SETTINGS),
         Figure("round trip of a no-op, p99", p99, "ms", most=10.0),

@@ -1,8 +1,9 @@
 """No-op tasks through other task systems, each in its own environment, and through gemflow in the same run.
 
-Each peer is set as its own documentation recommends, with 2 worker processes; the better of bulk and single submission counts, until the
-client has seen the last result. Gemflow is measured before and after each round of a peer, which is frozen meanwhile (SIGSTOP), so that a peer
-that polls takes nothing from it. A peer's rounds have as many tasks as fill about --seconds, 20,000 at most; gemflow's have 20,000.
+Each peer is set as its own documentation recommends, with 2 worker processes; the better of bulk and single submission counts,
+until the client has seen the last result. Gemflow is measured before and after each round of a peer, which is frozen meanwhile
+(SIGSTOP), so that a peer that polls takes nothing from it. A peer's rounds have as many tasks as fill about --seconds, 20,000 at
+most; gemflow's have 20,000.
 
 `durable` peers sync to disk before they acknowledge, as gemflow does: 8 times the fastest of these is the target, 3 times of any other.
 What can't be run is left out by name, with the reason. `make bench-peers` installs the peers first.
@@ -73,7 +74,9 @@ def compare(peer: Peer, arguments: argparse.Namespace) -> Figure:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--only", nargs="+", metavar="NAME", choices=[peer.name for peer in PEERS], help="some of the peers")
+    options.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=[peer.name for peer in PEERS], help="some of the peers"
+    )
     options.add_argument("--tasks", type=int, default=20_000, help="of a round of gemflow (default: %(default)s)")
     options.add_argument("--seconds", type=float, default=3.0, help="that a peer's round takes (default: %(default)s)")
     arguments = options.parse_args()

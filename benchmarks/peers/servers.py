@@ -69,7 +69,7 @@ def postgresql(directory: Path) -> Iterator[tuple[str, str]]:
             owner = pwd.getpwnam(user)
         except KeyError:
             raise Missing("PostgreSQL does not run as root, and there is no user `postgres`") from None
-        os.chmod(directory, 0o755)
+        directory.chmod(0o755)  # it has to reach its own below
         (directory / "pg").mkdir()
         os.chown(directory / "pg", owner.pw_uid, owner.pw_gid)
     data, port = directory / "pg" / "data", _free_port()
@@ -106,7 +106,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise Missing(f"{process.args[0]} ended at once with {process.returncode}")  # type: ignore[index]
+            raise Missing(f"the server ended at once with {process.returncode}")
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:

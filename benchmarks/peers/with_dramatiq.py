@@ -24,7 +24,9 @@ def workers():
 
 
 def bulk(n):
-    got = list(dramatiq.group([noop.message(number) for number in range(n)]).run().get_results(block=True, timeout=300_000))
+    got = list(
+        dramatiq.group([noop.message(number) for number in range(n)]).run().get_results(block=True, timeout=300_000)
+    )
     assert got == list(range(n))
 
 

@@ -26,7 +26,9 @@ def workers():
 
 
 def _wait(jobs):
-    assert [job.result(timeout=300, poll_interval=0.002, max_poll_interval=0.002) for job in jobs] == list(range(len(jobs)))
+    assert [job.result(timeout=300, poll_interval=0.002, max_poll_interval=0.002) for job in jobs] == list(
+        range(len(jobs))
+    )
 
 
 def bulk(n):

@@ -25,7 +25,10 @@ async def noop(value):
 def workers():
     _SYNC.open()
     _SYNC.schema_manager.apply_schema()
-    return [["procrastinate", "-a", "with_procrastinate.app", "--log-level", "warning", "worker", "-c", "10"] for _ in range(2)]
+    return [
+        ["procrastinate", "-a", "with_procrastinate.app", "--log-level", "warning", "worker", "-c", "10"]
+        for _ in range(2)
+    ]
 
 
 def start():

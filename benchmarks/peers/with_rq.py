@@ -16,7 +16,22 @@ def noop(value):
 
 
 def workers():
-    return [["rq", "worker-pool", "noop", "-n", "2", "-w", "rq.SimpleWorker", "-u", harness.URL, "-q", "-P", str(harness.HERE)]]
+    return [
+        [
+            "rq",
+            "worker-pool",
+            "noop",
+            "-n",
+            "2",
+            "-w",
+            "rq.SimpleWorker",
+            "-u",
+            harness.URL,
+            "-q",
+            "-P",
+            str(harness.HERE),
+        ]
+    ]
 
 
 def _wait(jobs):
