@@ -1,7 +1,8 @@
 """Work for processors: the guide's tables for CPU (3.2 times) and mixed tasks (3.0 times), with as many workers as there are cores.
 
 Beside it the machine's own ceiling: as many bare processes, each of which takes the next task from a common list. What is compared
-is seconds; `ratio` is the rate of ours over theirs. Mixed tasks are one half `spin` and one half `nap` (blocking). The lines with
+is seconds; `ratio` is the rate of ours over theirs. Mixed tasks are one half `spin` and one half `nap` (blocking), or
+`sleep` in the line with coroutines, which wait beside the computing. The lines with
 short tasks say how much of a core is left for work at each length.
 """
 
@@ -25,9 +26,9 @@ def cpu(tasks: int, seconds: float) -> Work:
     return [("spin", seconds)] * tasks
 
 
-def mixed(tasks: int, seconds: float) -> Work:
-    """One half burns, one half waits."""
-    return [("spin" if number % 2 else "nap", seconds) for number in range(tasks)]
+def mixed(tasks: int, seconds: float, waits: str = "nap") -> Work:
+    """One half burns, one half waits: blocking (`nap`), or as a coroutine (`sleep`)."""
+    return [("spin" if number % 2 else waits, seconds) for number in range(tasks)]
 
 
 def _one(kind: str, seconds: float) -> None:
@@ -84,6 +85,7 @@ def measure(short: bool = False) -> list[Figure]:
     shapes: list[tuple[str, Work, float | None]] = [
         ("CPU tasks of 50 ms", cpu((20 if short else 40) * count, 0.05), 0.95),
         ("mixed tasks of 50 ms", mixed((20 if short else 40) * count, 0.05), 0.95),
+        ("mixed tasks of 50 ms, coroutines", mixed((20 if short else 40) * count, 0.05, "sleep"), None),
         ("CPU tasks of 1 ms", cpu((500 if short else 2_000) * count, 0.001), None),
     ]
     if not short:
