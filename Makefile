@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 LOCK := requirements/test.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak systemd cgroups-vm demo demo-gemini bench bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
+.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak systemd cgroups-vm demo demo-gemini bench bench-long bench-peers bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,9 +83,16 @@ demo: venv ## a flow from start to end, with the stand-in for the model
 demo-gemini: venv ## the same with the real model; needs GEMINI_API_KEY
 	$(BIN)/python examples/demo.py --gemini $(ARGS)
 
-bench: venv ## how fast the client starts and how many tasks a second the daemon does
-	$(BIN)/python -m benchmarks.startup $(ARGS)
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+bench: venv ## every figure with its target, short; ARGS='--only throughput trips' for some
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks --short $(ARGS)
+
+bench-long: venv ## the same with as many tasks as docs/performance.md speaks of: about ten minutes
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: venv ## other task systems in the same run, in environments of their own (build/peers); ARGS='--only ray dask'
+	$(BIN)/python -m benchmarks.peers.install
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 bench-scale: venv ## memory, rates and restart with a million tasks queued (ARGS='--tasks 10000000' for ten)
 	$(BIN)/python -m benchmarks.scale $(or $(ARGS),--tasks 1000000)

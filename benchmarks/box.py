@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -32,18 +33,24 @@ class Used(NamedTuple):
 
 
 class Threads:
-    """Processor time of a daemon's loop and engine, from /proc, cheap enough to be read around each request."""
+    """Processor time of a daemon's loop and engine, from /proc, cheap enough to be read around each request.
+
+    `engine` is all threads of Python but the loop: nothing in /proc tells the engine from the reader and its neighbours, which
+    have nothing to do while the engine is asked.
+    """
 
     def __init__(self, pid: int) -> None:
         tasks = Path(f"/proc/{pid}/task")
         others = sorted(int(path.name) for path in tasks.iterdir() if int(path.name) != pid)
-        # libzmq names its threads; of those of Python the engine is started first (gemflowd/app.py).
-        ours = [tid for tid in others if "ZMQ" not in (tasks / str(tid) / "comm").read_text()]
-        self._files = [os.open(tasks / str(tid) / "schedstat", os.O_RDONLY) for tid in (pid, ours[0])]
+        ours = [
+            tid for tid in others if "ZMQ" not in (tasks / str(tid) / "comm").read_text()
+        ]  # libzmq names its threads
+        self._files = [os.open(tasks / str(tid) / "schedstat", os.O_RDONLY) for tid in (pid, *ours)]
 
     def read(self) -> tuple[Used, Used]:
         """Of the loop and of the engine; zeros when the daemon is gone."""
-        return self._one(self._files[0]), self._one(self._files[1])
+        loop, *others = map(self._one, self._files)
+        return loop, Used(sum(used.running for used in others), sum(used.waiting for used in others))
 
     def _one(self, descriptor: int) -> Used:
         try:
@@ -57,14 +64,25 @@ class Threads:
             os.close(descriptor)
 
 
+def proportional(pid: int) -> float:
+    """MB of a process, shared pages by their share (PSS); 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
 class Box:
     """One installation in a directory of its own, which is removed at the end.
 
     Args:
+        env: more of its environment.
         settings: lines of its settings file: `workers=2`.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, **settings: Any) -> None:
+        self._env = dict(env or {})
         self.directory = Path(tempfile.mkdtemp(prefix="gf-bench-"))
         self.endpoint = f"ipc://{self.directory}/d.sock"
         self.state = self.directory / "s"
@@ -102,7 +120,7 @@ class Box:
             begin = time.time()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gemflowd", "run", *options],
-                env={**_clean(), "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(self.directory / "notify")},
+                env={**_clean(), **self._env, "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(self.directory / "notify")},
                 stdout=log,
                 stderr=log,
             )

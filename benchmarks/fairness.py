@@ -73,7 +73,7 @@ def fill(wire: Wire, task: dict[str, Any], count: int) -> None:
 
 
 def isolation(count: int) -> list[list[str]]:
-    options = {"workers": 2, "handlers": ["benchmarks.sleepy"], "handler_path": [str(ROOT)]}
+    options: dict[str, Any] = {"workers": 2, "handlers": ["benchmarks.sleepy"], "handler_path": [str(ROOT)]}
     with Box(**options) as first, Box(**options) as second, Box(**options) as third:
         alone, paused, asleep = (box.wire() for box in (first, second, third))
         paused("pause", queue="parked")

@@ -7,9 +7,13 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+from benchmarks.figures import HEAD, Figure
 
 _BEGIN = time.monotonic()
+#: Rounds of each side, taken in turns; what is printed is the median.
+ROUNDS = 3
 
 
 def say(text: str) -> None:
@@ -27,9 +31,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cells).rstrip(), flush=True)
 
 
+def show(figures: Iterable[Figure], module: str) -> None:
+    """The machine, the table with targets and whether they were met, the settings, and the command that repeats it."""
+    from benchmarks.machine import facts
+
+    lines = list(figures)
+    for fact in facts():
+        print(fact)
+    table(HEAD, [figure.cells() for figure in lines])
+    settings = dict.fromkeys(f"{figure.work}: {figure.settings}" for figure in lines if figure.settings)
+    for setting in settings:
+        print(f"  {setting}")
+    judged = [figure.met() for figure in lines if figure.met() is not None]
+    print(f"medians of the rounds; {sum(map(bool, judged))} of {len(judged)} targets met")
+    again(module)
+
+
 def again(module: str) -> None:
     """How to repeat this run."""
-    command = shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])
+    name = f"benchmarks.{module}" if module else "benchmarks"
+    command = shlex.join(["python", "-m", name, *sys.argv[1:]])
     load = os.getloadavg()[0]
     print(f"again: {command}   ({os.cpu_count()} cores, load {load:.1f}: read ratios, not absolute times)", flush=True)
 
@@ -37,3 +58,10 @@ def again(module: str) -> None:
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose --help is the module's docstring."""
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def main(doc: str | None, measure: Callable[[bool], list[Figure]], module: str) -> None:
+    """The command line of a module with `measure(short) -> list[Figure]`."""
+    options = parser(doc)
+    options.add_argument("--short", action="store_true", help="fewer tasks: seconds instead of a minute")
+    show(measure(options.parse_args().short), module)

@@ -1,4 +1,5 @@
-"""Task types for benchmarks: one whose limit is used up (`benchmarks.fairness`), one that says when it began (`benchmarks.workers`)."""
+"""Task types for benchmarks: one whose limit is used up (`benchmarks.fairness`), one that says when it began (`benchmarks.workers`),
+one that blocks its worker (`benchmarks.sleeps`, `benchmarks.cores`)."""
 
 import os
 import time
@@ -21,3 +22,9 @@ def began(data: dict[str, Any], context: Context) -> tuple[int, float]:
     now = time.time()
     time.sleep(data["seconds"])
     return os.getpid(), now
+
+
+@task("nap")
+def nap(data: dict[str, Any], context: Context) -> None:
+    """Block the worker for `seconds` without a processor, as a synchronous HTTP call does."""
+    time.sleep(data["seconds"])

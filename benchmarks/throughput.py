@@ -1,77 +1,88 @@
-"""20,000 no-op tasks, and one at a time: `python -m benchmarks.throughput [TASKS]` (or `make bench`).
+"""20,000 no-op tasks, one submission to the last result seen by the client, against `ProcessPoolExecutor.submit`.
 
-Two blocking workers, fsync on, every start, attempt, result and event recorded. Beside it in the same run: the same number of
-no-op calls through `ProcessPoolExecutor.submit` with two processes, which keeps nothing, and a bare request to the daemon.
+Two blocking workers, fsync on, every start, attempt, result and event recorded. Beside it in turns: the same number of
+no-op calls with two processes, which keep nothing. Another line waits with `as_completed`.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+from benchmarks.figures import Figure
+from benchmarks.report import ROUNDS, main, say
 from benchmarks.running import daemon
 from gemflowctl import Client
 
-RUNS = 3
-TRIPS = 300
+TASKS = 20_000
+#: Tasks that go through both sides first: workers are started, plans and caches are filled.
+WARM = 2_000
 
 
 def noop(value: int) -> int:
+    """What the other side runs."""
     return value
 
 
-def pool_rate(tasks: int) -> float:
-    with ProcessPoolExecutor(2) as pool:
-        pool.submit(noop, 0).result()
-        begin = time.perf_counter()
-        for future in [pool.submit(noop, number) for number in range(tasks)]:
-            future.result()
-        return tasks / (time.perf_counter() - begin)
+def pool_rate(pool: ProcessPoolExecutor, tasks: int) -> float:
+    """Calls a second through a pool that runs already."""
+    begin = time.perf_counter()
+    for future in [pool.submit(noop, number) for number in range(tasks)]:
+        future.result()
+    return tasks / (time.perf_counter() - begin)
 
 
-def gemflow_rate(gemflow: Client, tasks: int) -> float:
+def gemflow_rate(gemflow: Client, tasks: int, *, stream: bool = False, completed: bool = False) -> float:
+    """Tasks a second.
+
+    Args:
+        stream: what has arrived runs before the rest has.
+        completed: take results as they come, instead of all in order at the end.
+    """
     submitted = [{"type": "echo", "data": {"n": number}} for number in range(tasks)]
     begin = time.perf_counter()
-    flow = gemflow.submit_batch(submitted)
-    flow.wait()
-    got = [result.value["n"] for result in flow.results()]
+    flow = gemflow.submit_batch(submitted, stream=stream)
+    got = [result.value["n"] for result in (flow.as_completed() if completed else flow.results())]
     seconds = time.perf_counter() - begin
-    assert got == list(range(tasks)), "every result, in order"
+    assert sorted(got) == list(range(tasks)), "every result, once"
     return tasks / seconds
 
 
-def trips(gemflow: Client) -> tuple[list[float], list[float]]:
-    pings, tasks = [], []
-    for _ in range(TRIPS):
-        begin = time.perf_counter()
-        gemflow.ping()
-        pings.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        gemflow.submit("echo", data={}).result()
-        tasks.append(time.perf_counter() - begin)
-    return pings, tasks
-
-
-def main() -> None:
-    tasks = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    ours, theirs = [], []
-    with daemon("--workers", "2") as (endpoint, _), Client(endpoint) as gemflow:
-        for _ in range(RUNS):
-            ours.append(gemflow_rate(gemflow, tasks))
-            theirs.append(pool_rate(tasks))
-        pings, singles = trips(gemflow)
-    print(f"{tasks} no-op tasks, one submission to last result at the client, median of {RUNS}")
-    print(f"  gemflow, 2 workers, fsync        {statistics.median(ours):>8.0f} tasks/s")
-    print(f"  ProcessPoolExecutor, in memory   {statistics.median(theirs):>8.0f} tasks/s")
-    print(
-        f"  ratio                            {statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):>8.2f}"
-    )
-    print(f"one task at a time, submit to result, {TRIPS} times")
-    p50, p99 = statistics.median(singles), statistics.quantiles(singles, n=100)[98]
-    print(f"  p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms; a bare ping p50 {statistics.median(pings) * 1e3:.2f} ms")
+def measure(short: bool = False) -> list[Figure]:
+    """Rates of both sides, in turns."""
+    tasks = TASKS // 2 if short else TASKS
+    ours: dict[str, list[float]] = {"whole": [], "stream": [], "completed": []}
+    theirs: list[float] = []
+    with daemon("--workers", "2") as (endpoint, _), Client(endpoint) as gemflow, ProcessPoolExecutor(2) as pool:
+        gemflow_rate(gemflow, WARM)
+        pool_rate(pool, WARM)
+        for number in range(ROUNDS):
+            ours["whole"].append(gemflow_rate(gemflow, tasks))
+            theirs.append(pool_rate(pool, tasks))
+            ours["stream"].append(gemflow_rate(gemflow, tasks, stream=True))
+            ours["completed"].append(gemflow_rate(gemflow, tasks, stream=True, completed=True))
+            say(
+                f"no-op tasks, round {number + 1}: {ours['whole'][-1]:,.0f}/s, streamed {ours['stream'][-1]:,.0f}/s, "
+                f"as completed {ours['completed'][-1]:,.0f}/s; ProcessPoolExecutor {theirs[-1]:,.0f}/s"
+            )
+    best = max(ours["whole"], ours["stream"], key=lambda rates: sorted(rates)[len(rates) // 2])
+    name = f"{tasks:,} no-op tasks"
+    return [
+        Figure(
+            name,
+            best,
+            "/s",
+            "ProcessPoolExecutor.submit",
+            theirs,
+            least=2.0,
+            settings="2 workers; the better of one flow stored as a whole and one that streams, then results(). "
+            "The other: 2 processes, in memory",
+        ),
+        Figure(f"{name}, absolute (idle cores)", best, "/s", least=30_000),
+        Figure(f"{name}, stored as a whole", ours["whole"], "/s", "streaming", ours["stream"]),
+        Figure(f"{name}, as_completed()", ours["completed"], "/s", "results()", ours["stream"]),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, "throughput")

@@ -55,7 +55,11 @@ class Wire:
     def receive(self, patience: float = 600.0) -> Body:
         if not self._socket.poll(int(patience * 1000)):
             raise NoReply(f"no reply within {patience:g} s")
-        reply: Body = msgpack.unpackb(self._socket.recv(), strict_map_key=False)
+        return self.unpack(self._socket.recv())
+
+    @staticmethod
+    def unpack(frame: bytes) -> Body:
+        reply: Body = msgpack.unpackb(frame, strict_map_key=False)
         return reply
 
     @staticmethod
