@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from gemflowd.core import limits
+from gemflowd.core import budgets, limits
 from gemflowd.core.retry import backoff, retries_for
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
@@ -184,6 +184,8 @@ def take_back(turn: Turn, task: Task, token: int) -> bool:
         return False
     ended = Ended(task.number, token, Outcome.LOST, b"")
     limits.settle(turn, turn.lanes[task.lane], ended)
+    if turn.accounts.reservations:
+        budgets.give_back(turn, task)
     task.token += 1  # whatever the old slot may still say is void
     if task.cancelled:
         turn.move(task, State.CANCELLED, "cancelled")
@@ -203,6 +205,9 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
         turn.refused_outcomes += 1
         return
     limits.settle(turn, turn.lanes[task.lane], ended)
+    usage = ended.usage
+    if usage is not None or turn.accounts.reservations:
+        usage = budgets.settle(turn, task, ended)
     task.attempts += 1
     error = None if ended.outcome is Outcome.DONE else ended.payload
     turn.attempts.append(
@@ -215,7 +220,7 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
             outcome=ended.outcome,
             seconds=ended.seconds,
             error=error or None,
-            usage=ended.usage,
+            usage=usage,
             peak_kb=ended.peak_kb,
         )
     )

@@ -41,6 +41,8 @@ class Deadlines:
         if steady is not None:
             times.append(steady)
         left = [min(times) - self._clocks.steady()] if times else []
+        if (day := memory.accounts.wakes()) is not None and not draining:
+            wall = min(day, wall or math.inf)
         if wall is not None:
             left.append(wall - self._clocks.wall())
         return max(0.0, min(left)) if left else None

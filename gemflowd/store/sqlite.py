@@ -26,6 +26,7 @@ from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
+from gemflowd.store.parts.budgets import Budgets
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.paths import Paths
@@ -149,6 +150,7 @@ class SqliteStore:
         self.paths = Paths(self._db)
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
+        self.budgets = Budgets(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -210,6 +212,7 @@ class SqliteStore:
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
             next_run=self.schedules.next_run(),
             awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
+            accounts=self.budgets.load(),
         )
 
     @guarded
@@ -394,6 +397,8 @@ class SqliteStore:
             self._insert("result", 2, turn.results)
         if turn.logs:
             self._insert("log (task, attempt, at, stream, text)", 5, turn.logs)
+        if turn.usage or turn.changed_budgets or turn.reservations:
+            self.budgets.write(turn)
         for bucket in turn.changed_buckets.values():
             run(named["bucket_put"], (bucket.name, bucket.asleep_until))
         for (queue, state), change in turn.counts.items():
@@ -482,6 +487,8 @@ class SqliteStore:
                 ("flow", "number"),
             ):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))
+        if turn.deleted_tasks or turn.deleted_flows:
+            self.budgets.forget(turn.deleted_tasks, turn.deleted_flows)
         # Numbers are never given twice, also when the newest were removed.
         self._raise_number("next_task", max(turn.deleted_tasks, default=0) + 1)
         self._raise_number("next_flow", max(turn.deleted_flows, default=0) + 1)
