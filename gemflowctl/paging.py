@@ -79,3 +79,27 @@ def memory_list(namespace: str | None, prefix: str, values: bool, limit: int | N
         if reply.get("next") is None:
             return
         body["after"] = reply["next"]
+
+
+def usage(by: str, since: float | None) -> Steps[Body]:
+    """The body of `usage` with the rows of all pages."""
+    body: Body = {"by": by} if since is None else {"by": by, "since": since}
+    rows: list[Body] = []
+    while True:
+        reply: Body = yield Call("usage", body)
+        rows += reply["usage"]
+        if reply.get("next") is None:
+            return {**reply, "usage": rows}
+        body = {**body, "after": reply["next"]}
+
+
+def budgets() -> Steps[Body]:
+    """`{budgets, currency}`, all of them."""
+    body: Body = {}
+    found: list[Body] = []
+    while True:
+        reply: Body = yield Call("budget_list", body)
+        found += reply["budgets"]
+        if reply.get("next") is None:
+            return {"budgets": found, "currency": reply["currency"]}
+        body = {"after": reply["next"]}

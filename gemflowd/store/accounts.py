@@ -67,7 +67,7 @@ def attempt_usage(packed: bytes | None) -> Body | None:
     if packed is None:
         return None
     found: Body = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="replace")
-    if isinstance(found, dict) and "cost_nano" in found:
+    if "cost_nano" in found:
         found["cost"] = money_of(found.pop("cost_nano"))
     return found
 
@@ -82,8 +82,6 @@ class TaskUsage:
 
     def add(self, packed: bytes) -> None:
         found = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="replace")
-        if not isinstance(found, dict):
-            return
         for name, value in found.items():
             if name.endswith("_tokens") and isinstance(value, int):
                 self.tokens[name] = self.tokens.get(name, 0) + value

@@ -281,6 +281,8 @@ class Questions:
         if task.state is State.SUCCEEDED:
             value = self._db.execute("SELECT value FROM result WHERE task = ?", (task.number,)).get
             shown["result"] = msgpack.unpackb(value, strict_map_key=False)
+            if attempts and attempts[-1]["usage"] is not None:
+                _add_cost(shown["result"], attempts[-1]["usage"])
         elif task.state.terminal:
             shown["error"] = _error(task, attempts[-1]["error"] if attempts else None)
         return shown
@@ -579,6 +581,13 @@ def _error(task: Task, last: Body | None) -> Body:
     return {"class": task.state.word.capitalize(), "code": task.state.word, "message": task.reason or task.state.word}
 
 
+def _add_cost(result: Any, usage: Body) -> None:
+    """To the usage that a result has itself, as the handler gave it."""
+    its = result.get("usage") if isinstance(result, dict) else None
+    if isinstance(its, dict):
+        its["cost"] = usage.get("cost")
+
+
 def _result_line(
     task: Task,
     value: bytes | None,
@@ -597,10 +606,8 @@ def _result_line(
     }
     if value is not None and task.state is State.SUCCEEDED:
         line["result"] = result = msgpack.unpackb(value, strict_map_key=False)
-        if usage is not None and usage.last is not None and isinstance(result, dict):
-            its = result.get("usage")
-            if isinstance(its, dict):
-                its["cost"] = usage.last.get("cost")
+        if usage is not None and usage.last is not None:
+            _add_cost(result, usage.last)
     else:
         line["error"] = _error(task, msgpack.unpackb(error, strict_map_key=False) if error else None)
     line["attempts"] = attempts
