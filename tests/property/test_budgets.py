@@ -225,7 +225,7 @@ class History:
         assert run("SELECT count(*) FROM reservation").get == 0
 
 
-@pytest.mark.parametrize("seed", range(500 if LONG else 25))
+@pytest.mark.parametrize("seed", range(500 if LONG else 12))
 def test_budgets(seed: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(engine.log, "disabled", True)
     it = History(seed)

@@ -246,11 +246,10 @@ def test_a_price_that_is_gone_holds_and_a_new_one_goes_on():
     assert (budget.state.word, budget.unpriced) == ("held", 1)
     assert budget.assumed.money > 0, "what it costs is not known, what was reserved for it is"
     assert MODEL in (budget.reason or "")
+    it.rules = Rules(prices=Prices())
     it.crash()
     it.slots(1, Kind.COROUTINE)
-    it.post(Configure(Answer(), {}, Rules(prices=Prices())))
-    it.run()
-    assert it.running() == []
+    assert it.running() == [], "it is asked again at the start, and held again"
     it.post(Configure(Answer(), {}, Rules(prices=PRICES)))
     it.run()
     assert work(it) == 2
