@@ -41,8 +41,6 @@ def enqueue(turn: Turn, memory: Memory) -> None:
 def dispatch(rows: Rows, budget: int) -> list[Start]:
     """Start what can be started, at most about `budget` tasks."""
     gather(rows)
-    if rows.turn.accounts.wide:
-        budgets.begin_day(rows.turn)
     starts: list[Start] = []
     for kind in _kinds(rows):
         if kind is Kind.BLOCKING and rows.memory.tight:

@@ -16,6 +16,9 @@ NANO: Final = 10**9
 #: The largest amount: sums of some of them must fit into 64 bits.
 MOST_MONEY: Final = 10**9 * NANO
 MOST_TOKENS: Final = 10**15
+#: The most that one attempt counts for, in tokens of one kind and in money: whatever a handler writes, sums fit into 64 bits.
+_MOST_COUNT: Final = 10**9
+_MOST_COST: Final = 10**6 * NANO
 _MILLION: Final = 10**6
 #: Names of the tier that costs what the table says.
 _STANDARD: Final = frozenset({"", "standard", "unspecified", "default"})
@@ -98,7 +101,7 @@ class Prices:
         cached = min(used.cached, used.prompt)
         parts = (used.prompt - cached) * rate.input + cached * rate.cached + used.answered * rate.output
         above, below = parts * factor.numerator, factor.denominator * _MILLION
-        return (2 * above + below) // (2 * below)
+        return min((2 * above + below) // (2 * below), _MOST_COST)
 
 
 def model_of(bucket: str | None) -> str | None:
@@ -111,7 +114,7 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens:
 
     def count(name: str) -> int:
         value = usage.get(name)
-        good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+        good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNT
         return int(value) if good and value is not None else 0
 
     prompt = count("prompt_tokens") + count("tool_prompt_tokens")

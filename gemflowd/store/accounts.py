@@ -29,9 +29,10 @@ _NAMED: Final = 20
 
 
 def usage(db: apsw.Connection, by: str, since: float | None, after: int, limit: int) -> Body:
-    """What attempts have used, by `model`, `flow` or `day`; of flows a page at a time, by number. `total` is of all of them."""
+    """What attempts have used, by `model`, `flow` or `day`; of flows a page at a time, by number. `total` is of all of them, and
+    on the first page alone."""
     first = 0 if since is None else int(since // 86_400)
-    total = next(iter(db.execute(f"SELECT {_SUMS} FROM usage WHERE day >= ?", (first,))))
+    total = None if after else next(iter(db.execute(f"SELECT {_SUMS} FROM usage WHERE day >= ?", (first,))))
     if by == "flow":
         sql = f"SELECT flow, {_SUMS} FROM usage WHERE day >= ? AND flow > ? GROUP BY flow ORDER BY flow LIMIT ?"
         rows = list(db.execute(sql, (first, after, limit)))
@@ -45,7 +46,7 @@ def usage(db: apsw.Connection, by: str, since: float | None, after: int, limit: 
             item["name"] = names.get(key)
         shown.append({**item, **_sums(sums)})
     following = rows[-1][0] if by == "flow" and len(rows) == limit else None
-    return {"by": by, "usage": shown, "total": _sums(total), "next": following}
+    return {"by": by, "usage": shown, "total": None if total is None else _sums(total), "next": following}
 
 
 def _day(number: int) -> str:

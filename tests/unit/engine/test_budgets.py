@@ -11,7 +11,7 @@ from helpers.tasks import Answer, many, new
 
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.budget import Action, Budget, NewBudget, Scope
-from gemflowd.model.facts import AttemptsEnded, ChangeBudget, Configure, RemoveBudget
+from gemflowd.model.facts import AttemptsEnded, ChangeBudget, Configure, RemoveBudget, Starts
 from gemflowd.model.prices import NANO, Price, Prices, Rate
 from gemflowd.model.refs import parse
 from gemflowd.model.rules import Rules
@@ -270,6 +270,21 @@ def test_the_days_budget_begins_anew_at_midnight():
     assert work(it) == 2
     (budget,) = stored(it)
     assert budget.spent.money == 2 * COST
+
+
+def test_midnight_finds_a_daemon_that_starts_nothing_asleep():
+    it = rig()
+    change(it, "", Scope.DAY, money=COST)
+    it.submit(calls(3))
+    assert work(it) == 1
+    it.post(Starts(Answer(), on=False))
+    it.run()
+    it.clock.now += 86_400
+    it.turn()
+    assert it.would_sleep()
+    it.post(Starts(Answer(), on=True))
+    it.run()
+    assert it.running() == [2]
 
 
 def test_a_budget_of_the_settings_is_that_of_the_day():
