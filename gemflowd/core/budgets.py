@@ -6,7 +6,7 @@ model are asked about, and counted against tokens and money.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -56,6 +56,7 @@ def estimate(turn: Turn, model: str, size: int, ceiling: int | None) -> Estimate
     else:
         prompt = size * known.prompt // known.size if known.size else known.prompt // known.calls
         answered = known.answered // known.calls
+    prompt = max(1, prompt)  # something is in flight, however small
     used = Tokens(prompt, 0, answered, 0, prompt + answered)
     money = turn.rules.prices.cost(model, used)
     return Estimate(Amount(money or 0, used.total), money is not None, known is None or not known.calls)
@@ -94,10 +95,15 @@ def shut(turn: Turn, lane: Lane) -> bool:
     return flow is not None and bool(flow.state)
 
 
-def in_the_way(turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str) -> Budget | None:
+def in_the_way(
+    turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str, calling: Callable[[Budget], bool]
+) -> Budget | None:
     """The first budget that does not let an attempt start now; its state says for how long.
 
     One that cancels is returned with state `open`: what is to be cancelled is the caller's to do.
+
+    Args:
+        calling: whether a call of that model is in flight under a budget; only asked where nothing is known of the model.
     """
     for budget in its:
         if budget.state is BudgetState.HELD:
@@ -108,13 +114,11 @@ def in_the_way(turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str) 
         if budget.action is Action.WARN:
             if not _fits(budget, wanted.amount):
                 _warn(turn, budget)
-        elif not wanted.guess and _fits(budget, wanted.amount):
-            continue
+        elif _left(budget) and not calling(budget) if wanted.guess else _fits(budget, wanted.amount):
+            continue  # a guess is no reason to stop, nor to let many go: the first call of a model tells what its calls cost
         elif budget.reserved != NOTHING:
             _to(turn, budget, BudgetState.WAITING, None)
             return budget
-        elif wanted.guess and _left(budget):
-            continue  # a guess is no reason to stop, nor to let many go: the first call, alone, tells what calls cost
         elif budget.action is Action.HOLD:
             _stop(turn, budget, None)
             return budget
@@ -131,7 +135,7 @@ def _fits(budget: Budget, wanted: Amount) -> bool:
 
 
 def _left(budget: Budget) -> bool:
-    used = budget.used
+    used = budget.used.plus(budget.reserved)
     return (budget.money is None or used.money < budget.money) and (
         budget.tokens is None or used.tokens < budget.tokens
     )

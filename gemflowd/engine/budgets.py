@@ -82,7 +82,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
         return Asked([], NOTHING)
     ceiling = None if budgets.is_known(turn, model) else _ceiling(rows, task.number)
     wanted = budgets.estimate(turn, model, task.size, ceiling)
-    blocker = budgets.in_the_way(turn, its, wanted, model)
+    blocker = budgets.in_the_way(turn, its, wanted, model, lambda budget: _calls(rows, model, budget))
     if blocker is None:
         return Asked(its, wanted.amount)
     if blocker.state is BudgetState.OPEN:
@@ -95,6 +95,15 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     else:
         rows.memory.windows[lane.number].push(key)
     return None
+
+
+def _calls(rows: Rows, model: str, budget: Budget) -> bool:
+    """Whether a call of the model is in flight under a budget."""
+    running, lanes = rows.memory.running, rows.turn.lanes
+    return any(
+        budget.number in it.budgets and task in running and model_of(lanes[running[task].lane].key.bucket) == model
+        for task, it in rows.turn.accounts.reservations.items()
+    )
 
 
 def _ceiling(rows: Rows, number: int) -> int | None:

@@ -36,7 +36,7 @@ def calls(count: int, **fields: Any) -> list[Any]:
 
 
 def rig(slots: int = 4, **rules: Any) -> Rig:
-    made = Rig(rules=Rules(prices=PRICES, **rules))
+    made = Rig(rules=Rules(**{"prices": PRICES, **rules}))
     made.slots(1, Kind.COROUTINE, slots)
     return made
 
@@ -158,6 +158,25 @@ def test_what_is_in_flight_is_waited_for_before_it_holds():
     (budget,) = stored(it)
     assert budget.state.word == "held"
     assert it.state(5) is State.READY
+
+
+def test_the_first_call_of_a_model_tells_what_its_calls_cost_and_keeps_no_other_model_waiting():
+    it = rig(prices=Prices({"*": PRICES.models[MODEL]}))
+    it.submit([call()], uuid="first")
+    work(it)
+    change(it, "", Scope.TOTAL, money=100 * COST)
+    it.submit([call(model="b"), call(model="b"), call(), call()], uuid="s2")
+    assert it.running() == [2, 4, 5]
+    end(it, 2, Outcome.RATE_LIMITED, usage=None)  # it has told nothing
+    end(it, 4)
+    end(it, 5)
+    it.clock.now += 60
+    it.turn()
+    it.run()
+    assert it.running() == [2]
+    end(it, 2)
+    assert it.running() == [3]
+    work(it)
 
 
 def test_warn_tells_once_and_goes_on():
