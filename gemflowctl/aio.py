@@ -136,11 +136,14 @@ class AsyncClient(AsyncStoredThings):
         order: str | None = None,
         stream: bool = False,
         grow: Mapping[str, Any] | None = None,
+        budget: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_batch`."""
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow)
+        about = _about_flow(
+            name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow, budget=budget
+        )
         steps = _submission_steps(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 
@@ -153,11 +156,12 @@ class AsyncClient(AsyncStoredThings):
         weight: float | None = None,
         order: str | None = None,
         stream: bool = False,
+        budget: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_from`; `tasks` is iterated in the loop, so that what it waits for keeps others waiting."""
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream)
+        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, budget=budget)
         steps = pouring.pour(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 

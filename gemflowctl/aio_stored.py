@@ -117,6 +117,30 @@ class AsyncStoredThings:
         """As `Client.memory_namespaces`."""
         return (await self._driver.call(ops_stored.memory_namespaces()))["namespaces"]  # type: ignore[no-any-return]
 
+    # Money and tokens
+
+    async def usage(self, by: str = "model", *, since: float | None = None) -> Body:
+        """As `Client.usage`."""
+        return await self._driver.finish(paging.usage(by, since))
+
+    async def budgets(self) -> Body:
+        """As `Client.budgets`."""
+        return await self._driver.finish(paging.budgets())
+
+    async def budget_set(
+        self, of: str | int, money: float | None = None, *, tokens: int | None = None, action: str | None = None
+    ) -> Body:
+        """As `Client.budget_set`."""
+        return await self._driver.call(ops_stored.budget_set(of, money, tokens, action))
+
+    async def budget_raise(self, of: str | int, money: float | None = None, *, tokens: int | None = None) -> Body:
+        """As `Client.budget_raise`."""
+        return await self._driver.call(ops_stored.budget_raise(of, money, tokens))
+
+    async def budget_remove(self, of: str | int) -> Body:
+        """As `Client.budget_remove`."""
+        return await self._driver.call(ops_stored.budget_remove(of))
+
     # The database
 
     async def db_snapshot(self, path: str | Path) -> Body:

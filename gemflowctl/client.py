@@ -160,6 +160,7 @@ class Client(StoredThings):
         order: str | None = None,
         stream: bool = False,
         grow: Mapping[str, Any] | None = None,
+        budget: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Flow:
@@ -172,10 +173,13 @@ class Client(StoredThings):
             stream: what has arrived runs before the rest has.
             grow: add to the flow of a running task instead of making one: `{task, token, step}`, of which the attempt's
                 environment has the first two (`{}` is enough inside of a task). The same `step` adds once.
+            budget: what its model calls may use: `{money?, tokens?, action?}`.
             submission: a UUID of your own; with one that the daemon knows it goes on where it stopped receiving.
             progress: called with the tasks received and the total after every chunk.
         """
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow)
+        about = _about_flow(
+            name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow, budget=budget
+        )
         return Flow(self, self._driver.finish(_submission_steps(tasks, about, uuid=submission, progress=progress)))
 
     def submit_from(
@@ -187,6 +191,7 @@ class Client(StoredThings):
         weight: float | None = None,
         order: str | None = None,
         stream: bool = False,
+        budget: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Flow:
@@ -199,7 +204,7 @@ class Client(StoredThings):
             submission: a UUID of your own; with one that the daemon knows, the tasks that it has received are skipped.
             progress: called with the number of tasks received after every chunk.
         """
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream)
+        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, budget=budget)
         return Flow(self, self._driver.finish(pouring.pour(tasks, about, uuid=submission, progress=progress)))
 
     def submission(self, submission: str) -> Body:

@@ -31,7 +31,7 @@ _UNSTORED: Final = ("stats", "log.", "progress.")
 def prefixes(topics: tuple[str, ...]) -> tuple[str, ...]:
     """What to subscribe to; none means everything that is stored. `task` and `flow` mean all their states."""
     if not topics:
-        return ("task.", "flow.", "worker", "limit", "queue", "memory", "schedule")
+        return ("task.", "flow.", "worker", "limit", "queue", "memory", "schedule", "budget")
     return tuple(f"{topic}." if topic in ("task", "flow", "log", "progress") else topic for topic in topics)
 
 

@@ -47,6 +47,8 @@ COMMANDS: Final[dict[str, str]] = {
     "disable": "gemflowctl.commands.disable",
     "schedule": "gemflowctl.commands.schedule",
     "memory": "gemflowctl.commands.memory",
+    "budget": "gemflowctl.commands.budget",
+    "usage": "gemflowctl.commands.usage",
     "workers": "gemflowctl.commands.workers",
     "profile": "gemflowctl.commands.profile",
     "config": "gemflowctl.commands.config",

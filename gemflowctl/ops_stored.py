@@ -1,4 +1,4 @@
-"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, the database. Pure.
+"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, budgets, the database. Pure.
 
 One request and one reply each, as in `ops.py`.
 """
@@ -100,6 +100,20 @@ def memory_delete(key: str, namespace: str | None, version: int | None) -> Call:
 
 def memory_namespaces() -> Call:
     return Call("memory_list", {"namespaces": True})
+
+
+def budget_set(of: str | int, money: float | None, tokens: int | None, action: str | None) -> Call:
+    return Call("budget_set", {"of": of, **_given(money=money, tokens=tokens, action=action)})
+
+
+def budget_raise(of: str | int, money: float | None, tokens: int | None) -> Call:
+    # Not repeatable: it would be raised twice.
+    return Call("budget_raise", {"of": of, **_given(money=money, tokens=tokens)}, repeatable=False)
+
+
+def budget_remove(of: str | int) -> Call:
+    # Not repeatable: the second would be refused, since there is none any more.
+    return Call("budget_remove", {"of": of}, repeatable=False)
 
 
 def db_snapshot(path: str | Path) -> Call:

@@ -10,6 +10,7 @@ from gemflowctl.steps import Body, Call, Emit, Steps
 #: Seconds of one long poll for log lines; the protocol allows 30.
 _LOG_POLL: Final = 30.0
 _LIST_PAGE: Final = 500
+_USAGE_PAGE: Final = 5_000
 #: Keys of the shared memory in one page, and fewer where the values come along.
 _KEYS_PAGE: Final = 500
 _VALUES_PAGE: Final = 50
@@ -79,3 +80,29 @@ def memory_list(namespace: str | None, prefix: str, values: bool, limit: int | N
         if reply.get("next") is None:
             return
         body["after"] = reply["next"]
+
+
+def usage(by: str, since: float | None) -> Steps[Body]:
+    """The body of `usage` with the rows of all pages."""
+    body: Body = {"by": by, "limit": _USAGE_PAGE, **({} if since is None else {"since": since})}
+    rows: list[Body] = []
+    total: Body | None = None
+    while True:
+        reply: Body = yield Call("usage", body)
+        rows += reply["usage"]
+        total = total or reply["total"]
+        if reply.get("next") is None:
+            return {**reply, "usage": rows, "total": total}
+        body = {**body, "after": reply["next"]}
+
+
+def budgets() -> Steps[Body]:
+    """`{budgets, currency}`, all of them."""
+    body: Body = {}
+    found: list[Body] = []
+    while True:
+        reply: Body = yield Call("budget_list", body)
+        found += reply["budgets"]
+        if reply.get("next") is None:
+            return {"budgets": found, "currency": reply["currency"]}
+        body = {"after": reply["next"]}

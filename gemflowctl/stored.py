@@ -140,6 +140,42 @@ class StoredThings:
         """The namespaces: `{namespace, keys, bytes}` each."""
         return self._driver.call(ops_stored.memory_namespaces())["namespaces"]  # type: ignore[no-any-return]
 
+    # Money and tokens
+
+    def usage(self, by: str = "model", *, since: float | None = None) -> Body:
+        """What model calls have used and cost, by `model`, `flow` or `day`: `{usage, total, currency, prices}`.
+
+        Args:
+            since: from the day (UTC) of that moment on, in seconds since the epoch.
+        """
+        return self._driver.finish(paging.usage(by, since))
+
+    def budgets(self) -> Body:
+        """All budgets: `{budgets, currency}`."""
+        return self._driver.finish(paging.budgets())
+
+    def budget_set(
+        self, of: str | int, money: float | None = None, *, tokens: int | None = None, action: str | None = None
+    ) -> Body:
+        """Limit what may be used: the budget.
+
+        Args:
+            of: a task's number, `f7`, `f7/some-id`, `queue:slow`, `day` or `total`.
+            action: what becomes of calls that don't fit: `hold`, `warn` or `cancel`.
+
+        Raises:
+            RefusedByDaemon: `no_price`, a model that is called has none.
+        """
+        return self._driver.call(ops_stored.budget_set(of, money, tokens, action))
+
+    def budget_raise(self, of: str | int, money: float | None = None, *, tokens: int | None = None) -> Body:
+        """Raise a budget by so much; what it held goes on."""
+        return self._driver.call(ops_stored.budget_raise(of, money, tokens))
+
+    def budget_remove(self, of: str | int) -> Body:
+        """Take a budget away; what it held goes on."""
+        return self._driver.call(ops_stored.budget_remove(of))
+
     # The database
 
     def db_snapshot(self, path: str | Path) -> Body:

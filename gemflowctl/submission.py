@@ -110,12 +110,15 @@ def about_flow(
     order: str | None = None,
     stream: bool = False,
     grow: Mapping[str, Any] | None = None,
+    budget: Mapping[str, Any] | None = None,
 ) -> Body:
     """The fields of a submission beside its tasks.
 
     Raises:
         InvalidInput: they don't go together, or `grow` is asked for outside of a task.
     """
+    if grow is not None and budget is not None:
+        raise InvalidInput("what is added to a flow falls under the flow's budget, and has none of its own")
     if grow is not None and (stream or name is not None):
         raise InvalidInput(f"what is added to a flow can't have `{'stream' if stream else 'name'}`")
     if stream and order == "critical-path":
@@ -129,6 +132,7 @@ def about_flow(
         "order": order,
         "stream": stream or None,
         "grow": None if grow is None else growth.of_environment(grow),
+        "budget": None if budget is None else dict(budget),
     }
     return {key: value for key, value in fields.items() if value is not None}
 

@@ -23,6 +23,7 @@ import zmq
 from gemflowd.config.book import PersonaBook
 from gemflowd.config.live import LiveSettings, cap_problem, rules_from
 from gemflowd.config.personas import load_personas
+from gemflowd.config.prices import load_prices
 from gemflowd.config.settings import Settings
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.engine import Engine
@@ -44,7 +45,7 @@ from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.effects import Effects
 from gemflowd.model.errors import ConfigError, Refused
 from gemflowd.model.event import LOG_TOPIC, PROGRESS_TOPIC, STATS_TOPIC
-from gemflowd.places import Places, config_dir, key_is_set
+from gemflowd.places import Places, config_dir, key_is_set, prices_file
 from gemflowd.protocol import endpoints
 from gemflowd.protocol.versions import DAEMON_VERSION
 from gemflowd.server.attempts import AttemptDoor
@@ -159,12 +160,13 @@ class App:
         process.raise_file_limit()
         directories = [config_dir(os.environ) / "personas", *map(Path, self._first_settings["personas"])]
         personas = load_personas(directories)
+        prices = load_prices(prices_file(self._first_settings, os.environ))
         self._clocks = Clocks(clock.wall, clock.monotonic)
         gpus = await asyncio.to_thread(gpu_ids, self._first_settings["gpus"], os.environ)
         found = {"gpu": float(len(gpus))} if gpus else {}
         self._engine = Engine(
             lambda: SqliteStore(self._places.database, ballast=BALLAST),
-            rules_from(self._first_settings, found),
+            rules_from(self._first_settings, found, prices),
             self._clocks,
             self._deliver,
             free_bytes=lambda: filesystem.free_bytes(self._places.state),
@@ -186,10 +188,10 @@ class App:
             log.warning("%s; `gemflowctl config reset --all` removes it", problem)
         unusable = opened.settings.keys() - settings.run_time.keys()
         self._live = LiveSettings(
-            settings, self._engine.post, self._settings_changed, found, self._baseline_mb, unusable
+            settings, self._engine.post, self._settings_changed, found, prices, self._baseline_mb, unusable
         )
         self._engine.post(facts.Devices(gpus))
-        self._live.replace(settings)
+        self._live.replace(settings, prices)
         options = pool_options(settings, self._places)
         total = memory_limit_bytes() * _SHARE_OF_WORKERS // 4
         self._pool = LocalPool(
@@ -447,7 +449,7 @@ class App:
         """What `doctor` finds. On any thread: it waits for the disk."""
         found = findings(self._live.settings, self._places, self._notifier)
         try:
-            self._reload()
+            load_prices(prices_file(self._reload(), os.environ))
         except ConfigError as error:
             remedy = "mend it, then `gemflowctl reload`; `gemflowd check-config` shows it too"
             settings = checks.Finding("settings", "wrong", f"they can't be read again: {error}", remedy)
@@ -479,6 +481,7 @@ class App:
             self._notifier.reloading("reading the settings and loading the handlers again")
             try:
                 settings = self._reload()
+                prices = load_prices(prices_file(settings, os.environ))
                 memory_mb = settings.with_changes(self._live.settings.run_time)["memory_mb"]
                 if (problem := cap_problem(memory_mb, self._baseline_mb())) is not None:
                     raise ConfigError([f"memory_mb {problem}"])
@@ -490,7 +493,7 @@ class App:
             finally:
                 self._notifier.ready(f"serving {self._places.endpoint}")
             self._know_handlers(handlers)
-            changed, pending = self._live.replace(settings)
+            changed, pending = self._live.replace(settings, prices)
         log.info("settings and handlers read again; changed: %s", ", ".join(changed) or "none")
         if pending:
             log.warning("these take effect when the daemon is started again: %s", ", ".join(pending))

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import click
 
+from gemflowd.config.prices import load_prices
 from gemflowd.config.reading import load
 from gemflowd.config.settings import BY_KEY, Settings
 from gemflowd.host import logs
 from gemflowd.model.debugging import ROOMS, strangers
 from gemflowd.model.errors import ConfigError, GemflowError
-from gemflowd.places import config_files, places
+from gemflowd.places import config_files, places, prices_file
 from gemflowd.protocol.endpoints import endpoint_problem
 from gemflowd.protocol.versions import DAEMON_VERSION
 
@@ -123,8 +124,14 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
     """Print the effective settings with where each came from, or every problem at once."""
     try:
         settings = _load(config, **values)
-        if (problem := endpoint_problem(places(settings, os.environ).endpoint)) is not None:
-            raise ConfigError([problem])
+        problem = endpoint_problem(places(settings, os.environ).endpoint)
+        problems = [] if problem is None else [problem]
+        try:
+            load_prices(prices_file(settings, os.environ))
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(problems)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"gemflowd: {problem}", err=True)

@@ -36,6 +36,14 @@ def config_files(environ: Mapping[str, str]) -> list[Path]:
     return list(dict.fromkeys([site / "gemflowd.toml", config_dir(environ) / "gemflowd.toml"]))
 
 
+def prices_file(settings: Settings, environ: Mapping[str, str]) -> Path | None:
+    """The table of prices: the one that is named, else the user's or the system's, if there is one."""
+    if settings["prices"] is not None:
+        return Path(settings["prices"])
+    usual = [config_dir(environ) / "prices.toml", endpoints.SYSTEM_CONFIG / "prices.toml"]
+    return next((path for path in usual if path.exists()), None)
+
+
 def places(settings: Settings, environ: Mapping[str, str]) -> Places:
     state = settings["state_dir"] or environ.get("STATE_DIRECTORY", "").split(":")[0]
     endpoint = settings["endpoint"]

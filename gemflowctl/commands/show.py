@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from gemflowctl.cli import REF, Command
-from gemflowctl.commands.status import show_item, task_pairs
+from gemflowctl.commands.budget.showing import money
+from gemflowctl.commands.status import budget_line, show_item, task_pairs
 from gemflowctl.output import json, plain
 from gemflowctl.output.console import Console
 from gemflowctl.session import Session
@@ -51,6 +52,7 @@ def _show_task(console: Console, task: Body) -> None:
             "key": task.get("key"),
             "resources": ", ".join(f"{name}={amount:g}" for name, amount in (task.get("resources") or {}).items())
             or None,
+            "budget": budget_line(task.get("budget")),
             "waits for": ", ".join(map(_dependency, task.get("deps") or [])) or None,
             "needed by": ", ".join(str(number) for number in (task.get("dependents") or [])[:50]) or None,
         }
@@ -83,7 +85,7 @@ def _show_attempts(console: Console, attempts: list[Body]) -> None:
         return
     console.line()
     console.table(
-        ["attempt", "worker", "started", "took", "outcome", "peak", "error"],
+        ["attempt", "worker", "started", "took", "outcome", "peak", "tokens", "cost", "error"],
         [
             [
                 attempt["number"],
@@ -92,11 +94,17 @@ def _show_attempts(console: Console, attempts: list[Body]) -> None:
                 format_seconds(attempt.get("seconds")),
                 attempt.get("outcome"),
                 format_bytes(attempt["peak_kb"] * 1000) if attempt.get("peak_kb") else None,
+                *_usage(attempt.get("usage")),
                 _error(attempt.get("error")),
             ]
             for attempt in attempts
         ],
     )
+
+
+def _usage(usage: Any) -> tuple[Any, str | None]:
+    """Tokens and cost."""
+    return (usage.get("total_tokens"), money(usage.get("cost"))) if isinstance(usage, dict) else (None, None)
 
 
 def _error(error: Any) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gemflowctl.cli import REF, Command
+from gemflowctl.commands.budget.showing import state, used
 from gemflowctl.output.console import Console
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
@@ -62,6 +63,7 @@ def _show_daemon(console: Console, status: Body) -> None:
             "workers": ", ".join(f"{count} {kind}" for kind, count in workers.items()) or None,
             "slots": ", ".join(f"{count} {kind}" for kind, count in slots.items()) or None,
             "sleeping limits": "; ".join(limits) or None,
+            "held budgets": ", ".join(budget["of"] for budget in status.get("held_budgets", [])) or None,
         }
     )
 
@@ -78,10 +80,16 @@ def show_item(console: Console, item: Body) -> None:
                 "created": format_moment(item.get("created")),
                 "finished": format_moment(item.get("finished")),
                 "tasks": f"{item['total']}: {counts(item['tasks'])}",
+                "budget": budget_line(item.get("budget")),
             }
         )
     else:
         console.pairs(task_pairs(item))
+
+
+def budget_line(budget: Body | None) -> str | None:
+    """How far a budget is used, for a person."""
+    return None if budget is None else f"{state(budget)}, {used(budget, '')}, action {budget['action']}"
 
 
 def task_pairs(task: Body) -> dict[str, object]:

@@ -10,6 +10,7 @@ import click
 
 from gemflowctl.cli import DURATION, Command
 from gemflowctl.commands.arguments import data_of, json_object, moment_of, moment_or_duration
+from gemflowctl.commands.budget_options import budget_of, budget_options
 from gemflowctl.commands.submitting import Batch, submit
 from gemflowctl.commands.task_options import NAMES, fields_of, task_options
 from gemflowctl.refs import dependencies
@@ -31,6 +32,7 @@ _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "strea
     gemflowctl submit gemini --set prompt='Sum it up' --after f7/research:done --priority 8
     gemflowctl submit -f flow.yaml
     gemflowctl submit -f batch-*.jsonl --name "all of them" --wait
+    gemflowctl submit -f prompts.jsonl --budget 2.50
     generate | gemflowctl submit -f - --format jsonl --stream
     gemflowctl submit -f questions.jsonl --template '{"type": "gemini", "data": {"prompt": "Solve: {{ question }}"}}'
     gemflowctl submit command --set 'args=["./sync"]' --key sync --expires 1h --resource gpu=1
@@ -94,6 +96,7 @@ _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "strea
     type=click.Choice(["fair", "critical-path"]),
     help="With -f: critical-path starts first what most depends on, by --estimate or the mean of the type.",
 )
+@budget_options
 @click.option("--stream", is_flag=True, help="With -f: what has arrived runs before the rest has.")
 @click.option("--grow", is_flag=True, help="Add to the flow of the running task that calls this.")
 @click.option("--step", metavar="NAME", help="With --grow: a later attempt adds the same step no second time.")
@@ -114,6 +117,10 @@ def command(context: click.Context, /, words: tuple[str, ...], files: tuple[str,
         raise click.UsageError("--step goes with --grow")
     if options["id_field"] and not options["template"]:
         raise click.UsageError("--id-field goes with --template")
+    if options["grow"] and budget_of(options) is not None:
+        raise click.UsageError(
+            "--grow adds to a flow that there is, and falls under its budget: `budget set` is for that"
+        )
     if options["grow"] and (options["name"] or resume or options["stream"]):
         raise click.UsageError("--grow adds to a flow that there is: --name, --resume and --stream don't go with it")
     if files:
@@ -142,7 +149,7 @@ def _one(type_: str, options: dict[str, Any]) -> Batch:
         "key_conflict": options["key_conflict"],
     }
     task = task_fields(type_, data_of(options["data"], options["settings"]), fields)
-    return Batch([task], about={"name": options["name"], "grow": _growth(options)})
+    return Batch([task], about={"name": options["name"], "grow": _growth(options), "budget": budget_of(options)})
 
 
 def _submit_files(session: Session, files: list[str], options: dict[str, Any], resume: str | None) -> int:
@@ -159,6 +166,7 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
         "weight": options["weight"],
         "order": options["order"],
         "stream": options["stream"],
+        "budget": budget_of(options),
     }
     make = to_task if options["template"] is None else line_template.read(options["template"], options["id_field"])
     again = _again(files, options)
@@ -188,8 +196,19 @@ def _growth(options: dict[str, Any]) -> dict[str, Any] | None:
 def _again(files: list[str], options: dict[str, Any]) -> str:
     """The command that goes on after a break, without the UUID."""
     again = "gemflowctl submit " + " ".join(f"-f {shlex.quote(file)}" for file in files)
-    for name in ("form", "template", "id_field", "name", "metadata", "weight", "order"):
-        if options[name]:
+    for name in (
+        "form",
+        "template",
+        "id_field",
+        "name",
+        "metadata",
+        "weight",
+        "order",
+        "budget",
+        "budget_tokens",
+        "budget_action",
+    ):
+        if options[name] is not None and options[name] != "":
             word = "format" if name == "form" else name.replace("_", "-")
             again += f" --{word} {shlex.quote(str(options[name]))}"
     return again + (" --stream" if options["stream"] else "")

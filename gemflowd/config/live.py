@@ -6,16 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gemflowd.config.settings import SETTINGS, Settings, change, resources_of
+from gemflowd.model.budget import ACTIONS, NewBudget
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Configure, Fact, Reply
+from gemflowd.model.prices import NANO, Prices
 from gemflowd.model.rules import Rules
 
 
-def rules_from(settings: Settings, found: Mapping[str, float]) -> Rules:
+def rules_from(settings: Settings, found: Mapping[str, float], prices: Prices) -> Rules:
     """The figures for decisions that follow from the settings.
 
     Args:
         found: named amounts that the machine has, where the settings do not say.
+        prices: of models.
     """
     return Rules(
         retries=settings["retries"],
@@ -38,7 +41,17 @@ def rules_from(settings: Settings, found: Mapping[str, float]) -> Rules:
         open_expires=settings["open_expires"],
         max_value_bytes=settings["memory_max_value_kb"] * 1024,
         max_memory_bytes=settings["memory_max_mb"] * 1024 * 1024,
+        prices=prices,
+        day_budget=_day_budget(settings),
+        budget_output_tokens=settings["budget_output_tokens"],
     )
+
+
+def _day_budget(settings: Settings) -> NewBudget | None:
+    money, tokens = round(settings["budget_day"] * NANO), settings["budget_day_tokens"]
+    if not money and not tokens:
+        return None
+    return NewBudget(money or None, tokens or None, ACTIONS[settings["budget_day_action"]])
 
 
 def cap_problem(memory_mb: int, baseline_mb: int) -> str | None:
@@ -65,7 +78,7 @@ class LiveSettings:
     Args:
         post: to the engine.
         changed: called after the commit, when new settings are in force.
-        found: see `rules_from`.
+        found, prices: see `rules_from`.
         baseline_mb: what a worker has before its first task.
         unusable: keys that the store remembers and this version does not take.
     """
@@ -76,12 +89,14 @@ class LiveSettings:
         post: Callable[[Fact], None],
         changed: Callable[[], None],
         found: Mapping[str, float],
+        prices: Prices,
         baseline_mb: Callable[[], int],
         unusable: Collection[str] = (),
     ) -> None:
         self.settings = settings
         self._baseline_mb = baseline_mb
         self._found = found
+        self._prices = prices
         self._unusable = unusable
         self._post = post
         self._changed = changed
@@ -110,16 +125,16 @@ class LiveSettings:
                 self._changed()
             reply(result)
 
-        self._post(Configure(stored, changes, rules_from(settings, self._found)))
+        self._post(Configure(stored, changes, rules_from(settings, self._found, self._prices)))
 
     def _take_back(self, changes: Mapping[str, Any], before: Mapping[str, Any]) -> None:
         """Changes that could not be stored: only what is kept over a restart may be in force."""
         mine = {key for key, value in changes.items() if self.settings.run_time.get(key) == value}
         self.settings = self.settings.with_changes({key: before.get(key) for key in mine})
-        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found)))
+        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found, self._prices)))
 
-    def replace(self, settings: Settings) -> Reloaded:
-        """Settings that were read again; what was changed at run time stays on top.
+    def replace(self, settings: Settings, prices: Prices) -> Reloaded:
+        """Settings and prices that were read again; what was changed at run time stays on top.
 
         A value that needs a restart does not take effect: the old one stays in force, and is shown.
         """
@@ -130,7 +145,8 @@ class LiveSettings:
             if not (s.live or s.reloads or s.for_handlers) and new[s.key] != self.settings[s.key]
         ]
         old, self.settings = self.settings, new.keeping(self.settings, pending)
-        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found)))
+        self._prices = prices
+        self._post(Configure(lambda _: self._changed(), {}, rules_from(self.settings, self._found, self._prices)))
         changed = [s.key for s in SETTINGS if old[s.key] != self.settings[s.key]]
         return Reloaded(changed, pending)
 
@@ -152,6 +168,9 @@ class LiveSettings:
 
     def resources(self) -> Mapping[str, float]:
         return {**self._found, **resources_of(self.settings["resources"])}
+
+    def prices(self) -> Prices:
+        return self._prices
 
     def enabled(self) -> bool:
         return bool(self.settings["enabled"])

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from gemflowd.core import limits
+from gemflowd.core import budgets, limits
 from gemflowd.core.retry import backoff, retries_for
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
@@ -184,6 +184,8 @@ def take_back(turn: Turn, task: Task, token: int) -> bool:
         return False
     ended = Ended(task.number, token, Outcome.LOST, b"")
     limits.settle(turn, turn.lanes[task.lane], ended)
+    if turn.accounts.reservations:
+        budgets.give_back(turn, task)
     task.token += 1  # whatever the old slot may still say is void
     if task.cancelled:
         turn.move(task, State.CANCELLED, "cancelled")
@@ -205,6 +207,9 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
     lane = turn.lanes[task.lane]
     if lane.shares or turn.queues:
         limits.settle(turn, lane, ended)
+    usage = ended.usage
+    if usage is not None or turn.accounts.reservations:
+        usage = budgets.settle(turn, task, ended)
     done = ended.outcome is _DONE
     turn.attempts.append(
         AttemptRecord(
@@ -216,7 +221,7 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
             ended.outcome,
             ended.seconds,
             None if done else ended.payload or None,
-            ended.usage,
+            usage,
             ended.peak_kb,
         )
     )

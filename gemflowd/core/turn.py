@@ -9,14 +9,17 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
+from gemflowd.core.accounts import Accounts
 from gemflowd.core.devices import Devices
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo
+from gemflowd.model.budget import Budget, ModelUse, Reservation
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
 from gemflowd.model.facts import Reply
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
+from gemflowd.model.prices import Tokens
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import TRANSITIONS, FlowState, State
 from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task, shown_id
@@ -74,6 +77,24 @@ class Chunk:
     digest: bytes
 
 
+class UsageRow(NamedTuple):
+    """What attempts have used. `cost` in billionths, of those whose cost is known."""
+
+    attempts: int = 0
+    unpriced: int = 0
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+    thoughts: int = 0
+    total: int = 0
+    cost: int = 0
+
+    def plus(self, used: Tokens, cost: int | None) -> UsageRow:
+        """One attempt more. `cost` None: not known."""
+        more = (1, cost is None, used.prompt, used.cached, used.output, used.thoughts, used.total, cost or 0)
+        return UsageRow(*map(int.__add__, self, more))
+
+
 @dataclass(slots=True)
 class Turn:
     """One turn's rows and decisions. `now` and `steady` in seconds since the epoch: dates go by `now`, durations by `steady`."""
@@ -89,6 +110,7 @@ class Turn:
     used: dict[str, float]  # named resources that running tasks have
     cursors: dict[tuple[CursorKind, int], Cursor]  # all that are open
     devices: Devices = field(default_factory=Devices)  # GPUs, and who has them
+    accounts: Accounts = field(default_factory=Accounts)  # budgets
     # Rows, loaded or new.
     tasks: dict[int, Task] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)
@@ -121,6 +143,10 @@ class Turn:
     settings: dict[str, Any] = field(default_factory=dict)  # changed at run time; None: reset
     catalogue: list[HandlerInfo] | None = None
     timed: bool = False  # something of it comes by itself at a time of its own: a due time, an expiry
+    usage: dict[tuple[int, str, int], UsageRow] = field(default_factory=dict)  # (day, model, flow) -> more of it
+    changed_models: dict[str, ModelUse] = field(default_factory=dict)
+    changed_budgets: dict[int, Budget] = field(default_factory=dict)
+    reservations: dict[int, Reservation | None] = field(default_factory=dict)  # by task: made, or None: gone
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # (queue, state) -> change
     events: list[Event] = field(default_factory=list)
     # Decisions for outside, to be carried out after the commit.
@@ -135,6 +161,7 @@ class Turn:
     gone: list[int] = field(default_factory=list)  # flows that were removed
     started: list[Task] = field(default_factory=list)
     refused_outcomes: int = 0
+    budget_news: list[tuple[str, Budget]] = field(default_factory=list)  # held, warned, …: for the log
     # The engine's, for runs of schedules that wait for the end of an earlier one.
     awaited: dict[int, str] = field(default_factory=dict)  # flow -> schedule
     unblocked: set[str] = field(default_factory=set)  # schedules whose flow has ended
@@ -248,7 +275,8 @@ class Turn:
             self.new_tasks, self.new_flows, self.changed, self.begun, self.succeeded, self.changed_flows, self.new_lanes,
             self.changed_lanes, self.changed_buckets, self.dependencies, self.settled_edges, self.reopened_edges,
             self.closed_edges, self.chunks, self.conditions, self.freed, self.attempts, self.results, self.dropped_results,
-            self.logs, self.deleted_tasks, self.deleted_flows, self.settings, self.counts, self.became_ready,
+            self.logs, self.deleted_tasks, self.deleted_flows, self.settings, self.counts, self.became_ready, self.usage,
+            self.changed_models, self.changed_budgets, self.reservations,
         )  # fmt: skip
 
     def wake_flows(self) -> None:

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from gemflowd.core import machine
+from gemflowd.core.budgets import begin_day
 from gemflowd.core.placement import Slot
+from gemflowd.engine.budgets import need
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Outcome
@@ -20,7 +22,10 @@ log = logging.getLogger("gemflow.queue")
 def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -> None:
     """Attempts have ended. `unclean`: the daemon died while they ran."""
     turn, memory = rows.turn, rows.memory
-    rows.tasks([outcome.task for outcome in ended])
+    found = rows.tasks([outcome.task for outcome in ended])
+    if turn.accounts.active:
+        begin_day(turn)
+        need(rows, found.values())
     for outcome in ended:
         task = turn.tasks.get(outcome.task)
         before = turn.refused_outcomes
@@ -38,6 +43,8 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
 
 def take_back(rows: Rows, attempts: Sequence[tuple[int, int]]) -> None:
     """Attempts, as (task, token), that were handed over and had not started."""
+    if rows.turn.accounts.active:
+        need(rows, rows.tasks([number for number, _ in attempts]).values())
     for number, token in attempts:
         task = rows.tasks([number]).get(number)
         if task is not None and machine.take_back(rows.turn, task, token):

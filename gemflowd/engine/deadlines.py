@@ -8,6 +8,7 @@ import math
 from typing import Final
 
 from gemflowd.core import machine
+from gemflowd.core.budgets import begin_day
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import values
 from gemflowd.engine.clocks import Clocks
@@ -42,6 +43,8 @@ class Deadlines:
         if steady is not None:
             times.append(steady)
         left = [min(times) - self._clocks.steady()] if times else []
+        if (day := memory.accounts.wakes()) is not None and not draining:
+            wall = min(day, wall or math.inf)
         if wall is not None:
             left.append(wall - self._clocks.wall())
         return max(0.0, min(left)) if left else None
@@ -79,6 +82,8 @@ class Deadlines:
     def carry_out(self, rows: Rows, *, draining: bool) -> None:
         """What is due, what has expired, values of the shared memory too, flows whose next chunk never came, and runs of schedules."""
         turn, store, memory = rows.turn, rows.store, rows.memory
+        if turn.accounts.wide:
+            begin_day(turn)
         next_times = self._next(store, memory, turn.rules, draining=draining)
         for clock, now, next_time in zip((False, True), (turn.steady, turn.now), next_times, strict=True):
             if next_time is not None and next_time <= now:

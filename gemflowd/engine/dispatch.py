@@ -7,10 +7,11 @@ from typing import Final
 
 import msgpack
 
-from gemflowd.core import limits, machine
+from gemflowd.core import budgets, limits, machine
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
 from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
 from gemflowd.core.turn import Turn
+from gemflowd.engine.budgets import admit, need
 from gemflowd.engine.inputs import begin_to_gather, gather, inputs_of, large, must_gather
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
@@ -74,6 +75,8 @@ def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
         if lane is None:
             live.discard(number)  # its flow was discarded
         elif lane.key.kind is kind and limits.may_start(turn, lane):
+            if turn.accounts.active and budgets.shut(turn, lane):
+                continue
             _refill(rows, number)
             window = rows.memory.windows[number]
             if window.head() is not None:
@@ -147,6 +150,9 @@ def _start(
     found = rows.tasks([key[2] for _, key in taken])
     bulky = large(rows, found.values())
     placed: list[tuple[Task, Slot]] = []
+    budgeted = turn.accounts.active
+    if budgeted:
+        need(rows, found.values())
     full = False
     for index, (lane, key) in enumerate(taken):
         task = found.get(key[2])
@@ -161,6 +167,9 @@ def _start(
         if turn.lanes[lane].shares and not limits.devices_fit(turn, turn.lanes[lane]):
             _put_back(memory, [(lane, key)])  # who was taken before it and may not run had made room for it
             continue
+        asked = None
+        if budgeted and (asked := admit(rows, task, turn.lanes[lane], key)) is None:
+            continue
         mean = memory.expected(task)
         if task.number in bulky:
             mean = max(mean, HAND_OVER_SECONDS)
@@ -171,6 +180,8 @@ def _start(
             full = True
             break
         machine.start(turn, task, slot.name)
+        if asked is not None and asked.budgets:
+            budgets.reserve(turn, task, asked.budgets, asked.amount)
         memory.running[task.number] = task
         memory.virtual_time = max(memory.virtual_time, key[1])
         placed.append((task, slot))

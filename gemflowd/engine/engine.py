@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgpack
 
 from gemflowd.core.turn import CursorKind, Turn
-from gemflowd.engine import values
+from gemflowd.engine import budgets, values
 from gemflowd.engine.asleep import sleep_limit
 from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
@@ -162,6 +162,7 @@ class Engine:
 
     def _recover(self, *, unclean: bool) -> Snapshot:
         """Load everything; what was running is lost, and ready again."""
+        self._store.budgets.reopen_unpriced()  # there may be a price now
         snapshot = self._store.load()
         if "steady" in snapshot.meta:
             self._clocks.resume(snapshot.meta["steady"], snapshot.meta["wall"])
@@ -288,6 +289,8 @@ class Engine:
             self._decide(rows, fact)
         starts, batch = self._conclude(rows, sum(map(_size, taken)))
         self._store.commit()
+        if turn.budget_news:
+            budgets.log_news(turn)
         self._deadlines.turned_at = turn.steady
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
@@ -305,6 +308,7 @@ class Engine:
 
     def _new_turn(self) -> Turn:
         memory = self._memory
+        memory.accounts.trim()
         return Turn(
             now=self._clocks.wall(),
             steady=self._clocks.steady(),
@@ -316,6 +320,7 @@ class Engine:
             queues=memory.queues,
             used=memory.used,
             devices=memory.devices,
+            accounts=memory.accounts,
             cursors=memory.cursors,
             awaited=memory.awaited,
             unblocked=memory.unblocked,
@@ -392,6 +397,10 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: values.set_value(rows, fact))
             case facts.DeleteValue():
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
+            case facts.ChangeBudget():
+                self._answer(rows, fact.reply, lambda: budgets.change(rows, fact))
+            case facts.RemoveBudget():
+                self._answer(rows, fact.reply, lambda: budgets.remove(rows, fact))
             case facts.SleepLimit():
                 self._answer(rows, fact.reply, lambda: sleep_limit(rows, fact))
             case facts.AddSchedule():
@@ -407,7 +416,11 @@ class Engine:
                 turn.figures.update(steady=turn.steady, wall=turn.now)
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
-                self._rules = turn.rules = rules
+                before, self._rules, turn.rules = turn.rules, rules, rules
+                if rules.day_budget != before.day_budget or turn.accounts.active:
+                    budgets.follow_settings(rows)
+                    if rules.prices != before.prices:
+                        budgets.prices_changed(rows)
                 self._upkeep.forget()
                 self._memory.times_known = False
                 turn.replies.append((reply, {}))
@@ -447,7 +460,7 @@ class Engine:
             rows.turn.replies.append((fact.reply, submit(rows, fact, accepting=not self._draining)))
         except Refused as refused:
             if (
-                refused.code in ("unknown_dependency", "duplicate_id", "duplicate_key", "invalid_value")
+                refused.code in ("unknown_dependency", "duplicate_id", "duplicate_key", "invalid_value", "no_price")
                 and fact.grow is None
             ):
                 # Stored whole or not at all: what came before of this flow goes too.
@@ -492,7 +505,7 @@ class Engine:
             case (
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
-                | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
+                | facts.ChangeBudget() | facts.RemoveBudget() | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")

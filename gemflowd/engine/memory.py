@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gemflowd.core.accounts import Accounts
 from gemflowd.core.devices import Devices
 from gemflowd.core.inputs import Gathering, Inputs
 from gemflowd.core.lanes import Window
@@ -17,7 +18,7 @@ from gemflowd.engine.critical_path import Progress
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
 from gemflowd.model.task import Flow, Task, runs_alone
-from gemflowd.store.base import Key, Snapshot
+from gemflowd.store.base import Key, Snapshot, StoredAccounts
 
 _MOST_FLOWS: Final = 4096
 
@@ -36,6 +37,7 @@ class Memory:
         self.queues: dict[str, Queue] = {}
         self.used: dict[str, float] = {}  # named resources that running tasks have
         self.devices = Devices()  # GPUs; what is given of them outlives a failed turn, not the daemon
+        self.accounts = Accounts()
         self.windows: dict[int, Window] = {}
         self.live: set[int] = set()  # lanes that may have something ready: the others aren't looked at
         self.cursors: dict[tuple[CursorKind, int], Cursor] = {}
@@ -71,6 +73,7 @@ class Memory:
         self.buckets = snapshot.buckets
         self.queues = snapshot.queues
         self.used = {}
+        self.accounts = _accounts_from(snapshot.accounts)
         self.windows = {number: Window() for number in snapshot.lanes}
         self.live = set(snapshot.lanes)
         self.cursors = {(cursor.kind, cursor.target): cursor for cursor in snapshot.cursors}
@@ -139,3 +142,16 @@ class Memory:
         if len(self.flows) >= _MOST_FLOWS:
             self.flows.clear()
         self.flows[flow.number] = flow
+
+
+def _accounts_from(stored: StoredAccounts) -> Accounts:
+    accounts = Accounts(
+        has_flows=stored.has_flows,
+        has_tasks=stored.has_tasks,
+        reservations=stored.reservations,
+        models=stored.models,
+        next_number=stored.next_number,
+    )
+    for budget in stored.wide:
+        accounts.put(budget)
+    return accounts

@@ -268,7 +268,7 @@ def _look_again(rows: Rows) -> None:
 _PLAIN: Final = tuple(
     field.name
     for field in fields(NewTask)
-    if field.name not in ("lane", "deps", "delay", "run_at", "expires", "when", "key")
+    if field.name not in ("lane", "deps", "delay", "run_at", "expires", "when", "key", "budget")
 )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from gemflowd.core import machine
 from gemflowd.core.graph import remaining_paths
 from gemflowd.core.turn import Chunk, CursorKind, Turn
-from gemflowd.engine import keys, ordering
+from gemflowd.engine import budgets, keys, ordering
 from gemflowd.engine.links import put_aside
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused, echo
@@ -75,6 +75,7 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
     if flow is None and fact.offset:
         raise Refused("submission_offset", "this submission is not known: its first chunk begins at offset 0", "offset")
 
+    budgets.check_prices(rows, flow, fact)
     parents = _find_parents(rows, flow, fact)
     holder = keys.check(rows, fact, alone=flow is None and fact.complete and len(fact.tasks) == 1)
     if holder is not None:
@@ -83,6 +84,7 @@ def submit(rows: Rows, fact: Submit, *, accepting: bool = True) -> dict[str, obj
         return {**_added(rows, fact, addition), "key": "returned"}
     if flow is None:
         flow = _new_flow(rows, fact)
+        budgets.with_flow(rows, flow, fact.budget)
     at_once = fact.complete and flow.received == 0 and not flow.ordering
     gate = flow.number if not flow.streaming and not at_once else 0
     tasks = store_tasks(rows, flow, fact, parents, gate=gate, depth=0)
@@ -122,6 +124,7 @@ def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, 
     if task.depth >= rules.max_growth_depth:
         message = f"task {task.number} was added at depth {task.depth}, max_growth_depth is {rules.max_growth_depth}"
         raise Refused("growth_limit", message, "grow")
+    budgets.check_prices(rows, flow, fact)
     parents = _find_parents(rows, flow, fact)
     keys.check(rows, fact, alone=False)
     tasks = store_tasks(rows, flow, fact, parents, gate=0, depth=task.depth + 1)
@@ -175,6 +178,8 @@ def store_tasks(
     if fact.critical_path and not flow.ordering:
         _order(rows, flow, tasks, fact.tasks)
     keys.take(rows, tasks, fact.tasks)
+    if fact.task_budgets:
+        budgets.with_tasks(rows, tasks, fact.tasks)
     for index, (task, new) in enumerate(zip(tasks, fact.tasks, strict=True)):
         _enter(turn, task, new, impossible.get(index))
     flow.first = flow.first or (first if tasks else 0)

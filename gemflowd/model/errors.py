@@ -36,6 +36,7 @@ CODES: Final[dict[str, str]] = {
     "submission_reused": "the submission's UUID was used before, with other content",
     "submission_offset": "a chunk does not begin where the daemon has arrived; the message says where that is",
     "duplicate_key": "another task holds this unique key; `message` names it",
+    "no_price": "a task's model has no price in prices.toml, and a budget in money counts it",
     "growth_limit": "a task adds more tasks to its flow, or deeper ones, than the settings allow",
     "stale_attempt": "the attempt that speaks is not the live one of its task any more",
     "version_mismatch": "the value has another version than the one that was to be replaced",

@@ -14,6 +14,7 @@ PROGRESS_TOPIC = "progress."
 QUEUE_TOPIC = "queue"
 MEMORY_TOPIC = "memory"
 SCHEDULE_TOPIC = "schedule"
+BUDGET_TOPIC = "budget"
 
 
 class Event(NamedTuple):

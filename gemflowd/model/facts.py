@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gemflowd.model.attempt import Ended, HandlerInfo, Kind
+from gemflowd.model.budget import Action, NewBudget, Scope
 from gemflowd.model.errors import Refused
 from gemflowd.model.lane import LaneKey
 from gemflowd.model.refs import NamedTask, Ref
@@ -75,6 +76,7 @@ class NewTask:
     estimate: float | None = None  # seconds
     memory_mb: int | None = None
     integer_id: bool = False  # that is how `id` was given
+    budget: NewBudget | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +96,8 @@ class Submit:
     repeats: int | None = (
         None  # it has so many tasks, which need not be read again: it is taken as a repeat, or not at all
     )
+    budget: NewBudget | None = None  # of the flow; of its first chunk
+    task_budgets: bool = False  # whether any of the tasks has one
 
 
 @dataclass(slots=True)
@@ -147,6 +151,28 @@ class SetQueue:
     reply: Reply
     queue: str
     change: dict[str, Any]  # paused: bool, most: int | None
+
+
+@dataclass(slots=True)
+class ChangeBudget:
+    """Set a budget, or raise one by so much. What is None stays as it is."""
+
+    reply: Reply
+    scope: Scope
+    ref: Ref | None  # of a task or flow
+    queue: str
+    money: int | None
+    tokens: int | None
+    action: Action | None
+    by: bool  # raise
+
+
+@dataclass(slots=True)
+class RemoveBudget:
+    reply: Reply
+    scope: Scope
+    ref: Ref | None
+    queue: str
 
 
 @dataclass(slots=True, frozen=True)
@@ -330,7 +356,7 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
-    | SetValue | DeleteValue | SleepLimit | AddSchedule | PauseSchedule | RemoveSchedule
+    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop
 )  # fmt: skip

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gemflowd.model.budget import NewBudget
+from gemflowd.model.prices import Prices
+
 
 @dataclass(slots=True, frozen=True)
 class Rules:
@@ -31,3 +34,6 @@ class Rules:
     keep_events: float = 72 * 3600.0  # 0: for ever
     max_value_bytes: int = 1024 * 1024
     max_memory_bytes: int = 256 * 1024 * 1024
+    prices: Prices = field(default_factory=Prices)
+    day_budget: NewBudget | None = None  # of every day, where none was set at run time
+    budget_output_tokens: int = 1024  # that a call is expected to answer with, as long as nothing is known of its model

@@ -19,6 +19,7 @@ JUDGING: Final = 128  # everything is settled, and its `when` is to be evaluated
 JUDGED: Final = 256  # it was found true; only a person's retry asks again
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
 INTEGER_ID: Final = 512  # its id was given as an integer, and is shown as one
+BUDGETED: Final = 1024  # it has a budget of its own
 
 
 class Hold(IntEnum):
@@ -27,6 +28,7 @@ class Hold(IntEnum):
     NONE = 0
     PERSON = 1
     HANDLER = 2  # its type is not registered (any more)
+    BUDGET = 3  # its own budget is used up
 
 
 class Ordering(IntEnum):

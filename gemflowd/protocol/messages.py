@@ -36,6 +36,14 @@ class Grow(Body):
     step: str | None = None
 
 
+class Budget(Body):
+    """Of a submission or a task."""
+
+    money: float | None = None
+    tokens: int | None = None
+    action: str | None = None
+
+
 class Submit(Body):
     submission: str
     tasks: list[Any]  # each is read as a `Task`, a piece at a time
@@ -47,6 +55,7 @@ class Submit(Body):
     complete: bool = True
     stream: bool = False
     grow: Grow | None = None
+    budget: Budget | None = None
 
 
 class Task(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,6 +86,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True):
     agent: str | None = None
     task: str | None = None
     memory_mb: int | None = None
+    budget: Budget | None = None
 
 
 class Dep(msgspec.Struct, forbid_unknown_fields=True):
@@ -209,6 +219,39 @@ class ScheduleName(Body):
     """`schedule_show`, `schedule_pause`, `schedule_resume`, `schedule_remove`."""
 
     name: str
+
+
+class Page(Body):
+    """`budget_list`."""
+
+    after: int = 0
+    limit: int = 1000
+
+
+class BudgetOf(Body):
+    """`budget_remove`."""
+
+    of: Any
+
+
+class BudgetSet(Body):
+    of: Any
+    money: float | None = None
+    tokens: int | None = None
+    action: str | None = None
+
+
+class BudgetRaise(Body):
+    of: Any
+    money: float | None = None
+    tokens: int | None = None
+
+
+class Usage(Body):
+    by: str = "model"
+    since: float | str | None = None
+    after: int = 0
+    limit: int = 1000
 
 
 class Workers(Body):

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import Fact, Reply
+from gemflowd.model.prices import Prices
 from gemflowd.server.waiters import Waiters
 
 P = ParamSpec("P")
@@ -50,6 +51,7 @@ class Configuration(Protocol):
         """The named amounts that there are in all."""
         ...
 
+    def prices(self) -> Prices: ...
     def check_cap(self, memory_mb: int, path: str) -> None:
         """Raises `Refused`: a worker has more before its first task."""
         ...

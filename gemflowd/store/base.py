@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gemflowd.core.turn import Chunk, Cursor, Turn
 from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.budget import Amount, Budget, ModelUse, Reservation, Scope, Target
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, Queue
 from gemflowd.model.schedule import Schedule
@@ -39,6 +40,18 @@ class Snapshot:
     catalogue: list[HandlerInfo]
     next_run: float | None  # of any schedule
     awaited: dict[int, str]  # flows whose end a run waits for, and the schedule of that run
+    accounts: StoredAccounts
+
+
+class StoredAccounts(NamedTuple):
+    """What of budgets is always in memory."""
+
+    wide: list[Budget]  # those that are neither a flow's nor a task's
+    has_flows: bool
+    has_tasks: bool
+    reservations: dict[int, Reservation]
+    models: dict[str, ModelUse]
+    next_number: int
 
 
 class Edge(NamedTuple):
@@ -269,7 +282,30 @@ class ScheduleTable(Protocol):
         ...
 
 
+class BudgetTable(Protocol):
+    """Budgets. Changes of their figures are written with the turn; these are written at once, in its transaction."""
+
+    def add(self, budgets: Sequence[Budget]) -> None:
+        """New ones; one for the same thing is replaced."""
+        ...
+
+    def remove(self, scope: Scope, target: Target) -> None: ...
+    def of(self, scope: Scope, targets: Sequence[int]) -> list[Budget]:
+        """Those of flows or tasks."""
+        ...
+
+    def used(self, scope: Scope, target: Target, day: int) -> tuple[Amount, int]:
+        """What attempts of a task, a flow or a day have used so far, as far as it is recorded, and how many without a known cost."""
+        ...
+
+    def reopen_unpriced(self) -> int:
+        """Let go on what was held for want of a price; how many."""
+        ...
+
+
 class Store(Protocol):
+    @property
+    def budgets(self) -> BudgetTable: ...
     @property
     def keys(self) -> KeyTable: ...
     @property

@@ -9,9 +9,11 @@ import apsw
 
 from gemflowd.core.devices import fits
 from gemflowd.model.attempt import Kind
+from gemflowd.model.budget import Scope
 from gemflowd.model.lane import GPU, amounts
 from gemflowd.model.states import On, State
 from gemflowd.model.task import DUE_WALL, Hold, Ordering, Task, shown_id
+from gemflowd.store import accounts
 
 Body = dict[str, Any]
 #: Dependencies that are named, and tasks ahead that are counted.
@@ -54,6 +56,8 @@ def explain(
     elif task.state is State.HELD:
         if task.hold == Hold.HANDLER:
             reasons.append({"code": "missing_handler", "type": task.type, "message": task.reason or ""})
+        elif task.hold == Hold.BUDGET and (own := accounts.budget_of(db, Scope.TASK, task.number)) is not None:
+            reasons.append(accounts.reason(own))
         else:
             whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
             what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
@@ -65,6 +69,7 @@ def explain(
         if bucket in limits:
             message = f"the limit {bucket} sleeps: the other side said so"
             reasons.append({"code": "limit_asleep", "bucket": bucket, "until": limits[bucket], "message": message})
+        reasons += accounts.in_the_way(db, task, {"queue": queue, "bucket": bucket})
         reasons += _resources(db, needs, resources, devices)
         reasons += _ahead(db, task, Kind(kind))
     return {

@@ -168,7 +168,7 @@ UNION ALL SELECT digest FROM addition WHERE submission = ?1 AND count = ?3;
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
 
 -- name: results
-SELECT t.number, r.value, a.error, a.seconds
+SELECT t.number, r.value, a.error, a.seconds, a.usage IS NOT NULL OR t.attempts > 1
 FROM json_each(?1) j CROSS JOIN task t ON t.number = j.value
 LEFT JOIN result r ON r.task = t.number LEFT JOIN attempt a ON a.task = t.number AND a.number = t.attempts ORDER BY t.number;
 

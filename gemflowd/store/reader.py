@@ -19,13 +19,14 @@ import apsw
 import msgpack
 
 from gemflowd.model.attempt import Outcome
+from gemflowd.model.budget import Scope, Target
 from gemflowd.model.errors import Refused, echo
 from gemflowd.model.ids import MAX_NUMBER
 from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Ordering, Task, shown_id
-from gemflowd.store import shared_memory
+from gemflowd.store import accounts, shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.metadata import MOST_LOOKED, matching
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
@@ -195,11 +196,15 @@ class Questions:
                 counts[state] -= count
         tasks = {State(state).word: count for state, count in counts.items()}
         flows = {FlowState(state).word: count for state, count in self._db.execute(self._queries["flow_counters"])}
-        return {"tasks": {state.word: tasks.get(state.word, 0) for state in State}, "flows": flows}
+        return {
+            "tasks": {state.word: tasks.get(state.word, 0) for state in State},
+            "flows": flows,
+            "held_budgets": accounts.held(self._db),
+        }
 
     def items(self, refs: Sequence[Ref]) -> Body:
         ranges, flows = self.resolve(refs)
-        items = [_flow_body(flow) for flow in flows]
+        items = [{**_flow_body(flow), **accounts.body_of(self._db, Scope.FLOW, flow.number)} for flow in flows]
         for span in merged(ranges):
             after: int | None = span.first - 1
             while after is not None:
@@ -231,6 +236,7 @@ class Questions:
                 raise Refused("not_found", f"there is no flow f{ref.number}", "ref")
             return {
                 **_flow_body(flow_from(row)),
+                **accounts.body_of(self._db, Scope.FLOW, ref.number),
                 "metadata": msgpack.unpackb(row[_FLOW_WIDTH]) if row[_FLOW_WIDTH] else {},
             }
         task = self.one_task(ref)
@@ -247,7 +253,7 @@ class Questions:
                 "outcome": Outcome(row[4]).word,
                 "seconds": row[5],
                 "error": msgpack.unpackb(row[6], strict_map_key=False) if row[6] else None,
-                "usage": msgpack.unpackb(row[7], strict_map_key=False) if row[7] else None,
+                "usage": accounts.attempt_usage(row[7]),
                 "peak_kb": row[8],
             }
             for row in self._db.execute(self._queries["attempts"], (task.number,))
@@ -270,6 +276,7 @@ class Questions:
             "retries": task.retries,
             "due": task.due,
             **self._rules_of(task),
+            **accounts.body_of(self._db, Scope.TASK, task.number),
             "deps": deps,
             "dependents": [child for (child,) in self._db.execute(self._queries["dependents_of"], (task.number,))],
             "attempts_log": attempts,
@@ -277,6 +284,8 @@ class Questions:
         if task.state is State.SUCCEEDED:
             value = self._db.execute("SELECT value FROM result WHERE task = ?", (task.number,)).get
             shown["result"] = msgpack.unpackb(value, strict_map_key=False)
+            if attempts and attempts[-1]["usage"] is not None:
+                _add_cost(shown["result"], attempts[-1]["usage"])
         elif task.state.terminal:
             shown["error"] = _error(task, attempts[-1]["error"] if attempts else None)
         return shown
@@ -328,8 +337,11 @@ class Questions:
         size = 0
         for start in range(0, len(numbers), 100):
             some, size = self._that_fit(numbers[start : start + 100], size, first=not lines)
-            for number, value, error, seconds in self._db.execute(self._queries["results"], (json.dumps(some),)):
-                lines.append(_result_line(found[number], value, error, seconds))
+            ends = list(self._db.execute(self._queries["results"], (json.dumps(some),)))
+            used = [number for number, *_, has_used in ends if has_used]
+            usages = accounts.usages(self._db, json.dumps(used)) if used else {}
+            for number, value, error, seconds, _ in ends:
+                lines.append(_result_line(found[number], value, error, seconds, usages.get(number)))
             if len(some) < len(numbers[start : start + 100]):
                 return {"results": lines, "next": lines[-1]["number"]}
         return {"results": lines, "next": numbers[-1] if len(numbers) == limit else None}
@@ -465,6 +477,24 @@ class Questions:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
         return explain(self._db, self._queries, self.one_task(ref), limits, resources, devices)
 
+    def usage(self, by: str, since: float | None, after: int, limit: int) -> Body:
+        return accounts.usage(self._db, by, since, after, limit)
+
+    def budgets(self, after: int, limit: int) -> Body:
+        return accounts.budgets(self._db, after, limit)
+
+    def waiting_models(self, scope: Scope, ref: Ref | None, queue: str) -> list[str]:
+        """The models that tasks call which wait, of what a budget would be for."""
+        target: Target = queue
+        if ref is not None:
+            try:
+                ranges, flows = self.resolve([ref])
+            except Refused as refused:
+                refused.path = "of"
+                raise
+            target = flows[0].number if flows else ranges[0].first
+        return accounts.waiting_models(self._db, scope, target)
+
     def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
         return shared_memory.get(self._db, namespace, key, moment)
 
@@ -567,7 +597,16 @@ def _error(task: Task, last: Body | None) -> Body:
     return {"class": task.state.word.capitalize(), "code": task.state.word, "message": task.reason or task.state.word}
 
 
-def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: float | None) -> Body:
+def _add_cost(result: Any, usage: Body) -> None:
+    """To the usage that a result has itself, as the handler gave it."""
+    its = result.get("usage") if isinstance(result, dict) else None
+    if isinstance(its, dict):
+        its["cost"] = usage.get("cost")
+
+
+def _result_line(
+    task: Task, value: bytes | None, error: bytes | None, seconds: float | None, usage: accounts.TaskUsage | None
+) -> Body:
     line: Body = {
         "id": shown_id(task.id, task.flags),
         "number": task.number,
@@ -577,9 +616,13 @@ def _result_line(task: Task, value: bytes | None, error: bytes | None, seconds: 
         "ok": task.state is State.SUCCEEDED,
     }
     if value is not None and task.state is State.SUCCEEDED:
-        line["result"] = msgpack.unpackb(value, strict_map_key=False)
+        line["result"] = result = msgpack.unpackb(value, strict_map_key=False)
+        if usage is not None and usage.last is not None:
+            _add_cost(result, usage.last)
     else:
         line["error"] = _error(task, msgpack.unpackb(error, strict_map_key=False) if error else None)
     line["attempts"] = task.attempts
     line["seconds"] = seconds
+    if usage is not None:
+        line["usage"] = usage.body()
     return line

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import Final
+from itertools import chain
+from typing import Any, Final
+
+import apsw
 
 #: Columns in the order of the fields of `model.task.Task` and `model.task.Flow`.
 TASK_COLUMNS: Final = (
@@ -38,12 +42,12 @@ def schema() -> str:
 
 
 @lru_cache(maxsize=512)
-def of_many(statement: str, columns: int, rows: int) -> str:
+def _of_many(statement: str, columns: int, rows: int) -> str:
     """The statement with `{values}` as `(?,?),(?,?)` for that many rows."""
     return statement.replace("{values}", ",".join(["(" + ",".join("?" * columns) + ")"] * rows))
 
 
-def steps(columns: int, total: int) -> list[int]:
+def _steps(columns: int, total: int) -> list[int]:
     """Cut `total` rows of so many columns into statements of many."""
     sizes: list[int] = []
     for size in _SIZES:
@@ -51,3 +55,11 @@ def steps(columns: int, total: int) -> list[int]:
             sizes += [size] * (total // size)
             total %= size
     return sizes
+
+
+def write_many(db: apsw.Connection, statement: str, columns: int, rows: Sequence[Sequence[Any]]) -> None:
+    """Few statements for many rows: each step of a statement hands the interpreter's lock over. `{values}` is where they go."""
+    at = 0
+    for size in _steps(columns, len(rows)):
+        db.execute(_of_many(statement, columns, size), tuple(chain.from_iterable(rows[at : at + size])))
+        at += size

@@ -11,7 +11,6 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,13 +27,14 @@ from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
+from gemflowd.store.parts.budgets import Budgets
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.paths import Paths
 from gemflowd.store.parts.schedules import Schedules
 from gemflowd.store.parts.upkeep import Upkeep
 from gemflowd.store.parts.values import Values
-from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, of_many, queries, steps
+from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries, write_many
 
 #: The WAL-reset bug could corrupt a database under these versions of SQLite.
 _OLDEST: Final = (3, 51, 3)
@@ -168,6 +168,7 @@ class SqliteStore:
         self.paths = Paths(self._db)
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
+        self.budgets = Budgets(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -229,6 +230,7 @@ class SqliteStore:
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
             next_run=self.schedules.next_run(),
             awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
+            accounts=self.budgets.load(),
         )
 
     @guarded
@@ -374,12 +376,7 @@ class SqliteStore:
         self._many(f"INSERT INTO {into} VALUES {{values}}", columns, rows)
 
     def _many(self, statement: str, columns: int, rows: Sequence[Sequence[Any]]) -> None:
-        """One statement for many rows: each step of a statement hands the interpreter's lock over."""
-        at = 0
-        for size in steps(columns, len(rows)):
-            values = tuple(chain.from_iterable(rows[at : at + size]))
-            self._db.execute(of_many(statement, columns, size), values)
-            at += size
+        write_many(self._db, statement, columns, rows)
 
     def _change(self, update: _Update, rows: Sequence[Sequence[Any]]) -> None:
         if len(rows) > _FEW_ROWS:
@@ -420,6 +417,8 @@ class SqliteStore:
             self._insert("result", 2, turn.results)
         if turn.logs:
             self._insert("log (task, attempt, at, stream, text)", 5, turn.logs)
+        if turn.usage or turn.changed_budgets or turn.reservations:
+            self.budgets.write(turn)
         for bucket in turn.changed_buckets.values():
             run(named["bucket_put"], (bucket.name, bucket.asleep_until))
         self._many(
@@ -519,6 +518,8 @@ class SqliteStore:
                 ("flow", "number"),
             ):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))
+        if turn.deleted_tasks or turn.deleted_flows:
+            self.budgets.forget(turn.deleted_tasks, turn.deleted_flows)
         # Numbers are never given twice, also when the newest were removed.
         self._raise_number("next_task", max(turn.deleted_tasks, default=0) + 1)
         self._raise_number("next_flow", max(turn.deleted_flows, default=0) + 1)

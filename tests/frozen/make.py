@@ -54,6 +54,8 @@ def fill(client: Raw) -> None:
         ),
         "a memory cap": lambda: client.submit({**later, "memory_mb": 64}),
         "an id that is an integer": lambda: client.submit({**later, "id": 7}),
+        "budgets": lambda: client.submit({**later, "budget": {"tokens": 5}}, budget={"tokens": 1000, "action": "warn"}),
+        "a budget in all": lambda: client("budget_set", of="total", tokens=10**6),
         "a held flow": lambda: client("hold", refs=[f"f{client.submit(later)['flow']}"]),
         "a stream": lambda: client.submit(later, complete=False, stream=True),
         "a paused queue": lambda: client("pause", queue="other"),

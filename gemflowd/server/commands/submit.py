@@ -31,6 +31,7 @@ from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
 from gemflowd.server.desk import Body, Desk, Upload
+from gemflowd.server.wishes import read_budget
 
 log = logging.getLogger("gemflow.server")
 
@@ -111,6 +112,8 @@ def _check_request(request: messages.Submit) -> None:
     if request.name is not None and not 0 < len(request.name) <= 200:
         raise Invalid("invalid_value", "must have 1 to 200 characters", "name")
     check_value(request.metadata, "metadata")
+    if request.budget is not None:
+        read_budget(request.budget, "budget")
 
 
 def _check_ways(request: messages.Submit) -> None:
@@ -129,6 +132,7 @@ def _check_ways(request: messages.Submit) -> None:
         ("stream", request.stream),
         ("name", request.name is not None),
         ("order", request.order != "fair"),
+        ("budget", request.budget is not None),
     ):
         if wrong:
             raise Invalid("invalid_value", "does not go together with `grow`", name)
@@ -178,6 +182,8 @@ def _digest_of_flow(request: messages.Submit) -> hashlib.blake2b:
     digest.update(_canonical([request.name, request.weight, request.metadata]))
     if request.order != "fair" or request.stream:
         digest.update(_canonical([request.order, request.stream]))
+    if request.budget is not None:
+        digest.update(_canonical(["budget", request.budget.money, request.budget.tokens, request.budget.action]))
     return digest
 
 
@@ -198,6 +204,8 @@ def _fact(
         critical_path=request.order == "critical-path",
         grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
         repeats=repeats,
+        budget=None if request.budget is None else read_budget(request.budget, "budget"),
+        task_budgets=any(task.budget is not None for task in tasks),
     )
 
 
@@ -394,6 +402,7 @@ def _task(
         estimate=shape.estimate,
         memory_mb=shape.memory_mb,
         integer_id=isinstance(shape.id, int),
+        budget=None if shape.budget is None else read_budget(shape.budget, f"{path}.budget"),
     )
 
 

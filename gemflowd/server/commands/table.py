@@ -7,6 +7,7 @@ from typing import Final
 
 from gemflowd.model.facts import Reply, Speaker
 from gemflowd.server.commands import (
+    budget,
     cancel,
     config,
     db,
@@ -35,6 +36,7 @@ from gemflowd.server.commands import (
     submission,
     submit,
     subscribe,
+    usage,
     wait,
     workers,
 )
@@ -47,6 +49,10 @@ Command = Callable[[Desk, Body, Reply], Awaitable[None] | None]
 AttemptCommand = Callable[[Desk, Body, Reply, Speaker], Awaitable[None] | None]
 
 COMMANDS: Final[dict[str, Command]] = {
+    "budget_list": budget.list_all,
+    "budget_raise": budget.raise_budget,
+    "budget_remove": budget.remove,
+    "budget_set": budget.set_budget,
     "cancel": cancel.handle,
     "config": config.handle,
     "db_check": db.check,
@@ -90,6 +96,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "submission": submission.handle,
     "submit": submit.handle,
     "subscribe": subscribe.handle,
+    "usage": usage.handle,
     "wait": wait.handle,
     "workers": workers.handle,
 }

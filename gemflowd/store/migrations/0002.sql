@@ -14,7 +14,7 @@ CREATE INDEX flow_ordering ON flow (number) WHERE ordering = 2;
 
 ALTER TABLE task ADD COLUMN urgency   INTEGER NOT NULL DEFAULT 5;  -- priority, aged
 ALTER TABLE task ADD COLUMN expires   REAL;
-ALTER TABLE task ADD COLUMN hold      INTEGER NOT NULL DEFAULT 0 CHECK (hold BETWEEN 0 AND 2);
+ALTER TABLE task ADD COLUMN hold      INTEGER NOT NULL DEFAULT 0 CHECK (hold BETWEEN 0 AND 3);
 ALTER TABLE task ADD COLUMN flags     INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN depth     INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN size      INTEGER NOT NULL DEFAULT 0;  -- bytes of its body
@@ -122,5 +122,64 @@ CREATE TABLE schedule (
 ) STRICT;
 CREATE INDEX schedule_due ON schedule (next_run) WHERE next_run IS NOT NULL;
 CREATE INDEX schedule_waiting ON schedule (last_flow) WHERE waiting IS NOT NULL;
+
+-- Budgets and what they are used for. Money in billionths of the currency's unit.
+CREATE TABLE budget (
+    number         INTEGER PRIMARY KEY,
+    scope          INTEGER NOT NULL CHECK (scope BETWEEN 1 AND 5),  -- task, flow, queue, day, total
+    target         ANY NOT NULL,                    -- a task's or flow's number, a queue's name; 0 where there is one alone
+    money          INTEGER CHECK (money >= 0),
+    tokens         INTEGER CHECK (tokens >= 0),
+    action         INTEGER NOT NULL CHECK (action BETWEEN 1 AND 3),
+    state          INTEGER NOT NULL CHECK (state BETWEEN 0 AND 2),
+    reason         TEXT,
+    spent          INTEGER NOT NULL,                -- money; the others are tokens
+    spent_tokens   INTEGER NOT NULL,
+    assumed        INTEGER NOT NULL,
+    assumed_tokens INTEGER NOT NULL,
+    reserved       INTEGER NOT NULL CHECK (reserved >= 0),
+    reserved_tokens INTEGER NOT NULL CHECK (reserved_tokens >= 0),
+    unpriced       INTEGER NOT NULL,
+    warned         INTEGER NOT NULL CHECK (warned IN (0, 1)),
+    day            INTEGER NOT NULL,
+    by_setting     INTEGER NOT NULL CHECK (by_setting IN (0, 1)),
+    UNIQUE (scope, target),
+    CHECK (money IS NOT NULL OR tokens IS NOT NULL)
+) STRICT;
+CREATE INDEX budget_held ON budget (number) WHERE state = 2;
+
+-- What is set aside for attempts in flight.
+CREATE TABLE reservation (
+    task    INTEGER PRIMARY KEY,
+    money   INTEGER NOT NULL,
+    tokens  INTEGER NOT NULL,
+    budgets TEXT NOT NULL                           -- their numbers, JSON
+) STRICT;
+
+-- What attempts have used, added up: it outlives flows, and is read at once. Days since the epoch, UTC; model '' is none.
+CREATE TABLE usage (
+    day      INTEGER NOT NULL,
+    model    TEXT NOT NULL,
+    flow     INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,                      -- those among them whose cost is not known
+    prompt   INTEGER NOT NULL,
+    cached   INTEGER NOT NULL,
+    output   INTEGER NOT NULL,
+    thoughts INTEGER NOT NULL,
+    total    INTEGER NOT NULL,
+    cost     INTEGER NOT NULL,
+    PRIMARY KEY (day, model, flow)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_flow ON usage (flow);
+
+-- Where estimates come from: bytes of tasks, and the tokens that their calls have used.
+CREATE TABLE model_use (
+    model    TEXT PRIMARY KEY,
+    calls    INTEGER NOT NULL,
+    size     INTEGER NOT NULL,
+    prompt   INTEGER NOT NULL,
+    answered INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 INSERT INTO meta (key, value) SELECT 'queued_bytes', coalesce(sum(size), 0) FROM task WHERE state < 6;

@@ -10,6 +10,7 @@ from gemflowd.config.live import LiveSettings
 from gemflowd.config.reading import load
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Configure, Fact
+from gemflowd.model.prices import Prices
 
 #: MB that a worker has before its first task.
 BASELINE = 50
@@ -22,7 +23,9 @@ class Engine:
     def __init__(self, **command_line: Any) -> None:
         self.facts: list[Configure] = []
         self.applied = 0
-        self.live = LiveSettings(load([], {}, command_line), self.post, self.changed, {}, lambda: BASELINE, ["colour"])
+        self.live = LiveSettings(
+            load([], {}, command_line), self.post, self.changed, {}, Prices(), lambda: BASELINE, ["colour"]
+        )
 
     def post(self, fact: Fact) -> None:
         assert isinstance(fact, Configure)
@@ -87,7 +90,7 @@ def test_settings_read_again() -> None:
     engine.live.change({"retries": 9}, [], Answers().append)
     engine.answer({})
     came = engine.live.replace(
-        load([], {"GEMFLOW_RETRIES": "1", "GEMFLOW_GRACE": "3", "GEMFLOW_AGEING": "60"}, {"workers": 5})
+        load([], {"GEMFLOW_RETRIES": "1", "GEMFLOW_GRACE": "3", "GEMFLOW_AGEING": "60"}, {"workers": 5}), Prices()
     )
     assert (came.changed, came.pending) == (["workers", "grace"], ["ageing"])
     assert (engine.live.settings["ageing"], engine.live.settings.origins["ageing"]) == (0.0, "default")

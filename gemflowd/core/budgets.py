@@ -1,0 +1,286 @@
+"""Money and tokens: reserved before an attempt starts, settled when it has ended. Limits that several tasks share, as in `core.limits`.
+
+What a call will use is an estimate, so a budget is kept but for the estimate's error of what was in flight. Only tasks that call a
+model are asked about, and counted against tokens and money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from gemflowd.core.turn import Turn, UsageRow
+from gemflowd.model.attempt import Ended, Outcome
+from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope
+from gemflowd.model.event import BUDGET_TOPIC, Event
+from gemflowd.model.lane import Lane
+from gemflowd.model.prices import Tokens, model_of, tokens_of
+from gemflowd.model.task import Task
+
+_DAY: Final = 86_400.0
+#: Bytes of a task's body for a token, as long as nothing of its model is known.
+_BYTES_PER_TOKEN: Final = 4
+#: How an attempt may end while its call is on the way: it may have to be paid for.
+_IN_FLIGHT: Final = frozenset(
+    {Outcome.LOST, Outcome.CRASH, Outcome.SUSPECT, Outcome.MEMORY, Outcome.TIMEOUT, Outcome.CANCELLED}
+)
+#: The same, as a handler says it.
+_UNANSWERED: Final = frozenset({"timeout", "disconnected", "bad_response"})
+
+
+class Estimate(NamedTuple):
+    """What an attempt will use, about."""
+
+    amount: Amount
+    priced: bool  # False: the model has no price, and `amount.money` is 0
+    guess: bool  # nothing of the model is known yet
+
+
+def today(turn: Turn) -> int:
+    return int(turn.now // _DAY)
+
+
+def estimate(turn: Turn, model: str, size: int, ceiling: int | None) -> Estimate:
+    """What an attempt of a task will use.
+
+    Args:
+        size: bytes of its body.
+        ceiling: tokens of output that it allows; only asked for where nothing is known of the model.
+    """
+    known = turn.accounts.models.get(model)
+    if known is None or not known.calls:
+        prompt = size // _BYTES_PER_TOKEN
+        answered = turn.rules.budget_output_tokens if ceiling is None else ceiling
+    else:
+        prompt = size * known.prompt // known.size if known.size else known.prompt // known.calls
+        answered = known.answered // known.calls
+    prompt = max(1, prompt)  # something is in flight, however small
+    used = Tokens(prompt, 0, answered, 0, prompt + answered)
+    money = turn.rules.prices.cost(model, used)
+    return Estimate(Amount(money or 0, used.total), money is not None, known is None or not known.calls)
+
+
+def is_known(turn: Turn, model: str) -> bool:
+    """Whether there is a mean of what its calls have used."""
+    known = turn.accounts.models.get(model)
+    return known is not None and known.calls > 0
+
+
+def those_of(turn: Turn, task: Task, lane: Lane) -> list[Budget]:
+    """The budgets that an attempt falls under, the nearest first. Those of its flow and its own must have been loaded."""
+    accounts = turn.accounts
+    found = []
+    if accounts.has_tasks and (own := accounts.tasks.get(task.number)) is not None:
+        found.append(own)
+    if accounts.has_flows and (flow := accounts.flows.get(task.flow)) is not None:
+        found.append(flow)
+    return found + _wide(turn, lane) if accounts.wide else found
+
+
+def _wide(turn: Turn, lane: Lane) -> list[Budget]:
+    wide = turn.accounts.wide
+    keys = ((Scope.QUEUE, lane.key.queue), (Scope.DAY, 0), (Scope.TOTAL, 0))
+    return [wide[key] for key in keys if key in wide]
+
+
+def shut(turn: Turn, lane: Lane) -> bool:
+    """Whether nothing of a lane may start, because what it falls under as a whole is used up or waits for what is in flight."""
+    if model_of(lane.key.bucket) is None:
+        return False
+    if any(budget.state for budget in _wide(turn, lane)):
+        return True
+    flow = turn.accounts.flows.get(lane.key.gate) if lane.key.gate else None
+    return flow is not None and bool(flow.state)
+
+
+def in_the_way(
+    turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str, calling: Callable[[Budget], bool]
+) -> Budget | None:
+    """The first budget that does not let an attempt start now; its state says for how long.
+
+    One that cancels is returned with state `open`: what is to be cancelled is the caller's to do.
+
+    Args:
+        calling: whether a call of that model is in flight under a budget; only asked where nothing is known of the model.
+    """
+    for budget in its:
+        if budget.state is BudgetState.HELD:
+            return budget
+        if budget.money is not None and not wanted.priced and budget.action is not Action.WARN:
+            _stop(turn, budget, f"the model {model} has no price")
+            return budget
+        if budget.action is Action.WARN:
+            if not _fits(budget, wanted.amount):
+                _warn(turn, budget)
+        elif _left(budget) and not calling(budget) if wanted.guess else _fits(budget, wanted.amount):
+            continue  # a guess is no reason to stop, nor to let many go: the first call of a model tells what its calls cost
+        elif budget.reserved != NOTHING:
+            _to(turn, budget, BudgetState.WAITING, None)
+            return budget
+        elif budget.action is Action.HOLD:
+            _stop(turn, budget, None)
+            return budget
+        else:
+            return budget
+    return None
+
+
+def _fits(budget: Budget, wanted: Amount) -> bool:
+    after = budget.used.plus(budget.reserved).plus(wanted)
+    return (budget.money is None or after.money <= budget.money) and (
+        budget.tokens is None or after.tokens <= budget.tokens
+    )
+
+
+def _left(budget: Budget) -> bool:
+    used = budget.used.plus(budget.reserved)
+    return (budget.money is None or used.money < budget.money) and (
+        budget.tokens is None or used.tokens < budget.tokens
+    )
+
+
+def _stop(turn: Turn, budget: Budget, reason: str | None) -> None:
+    if budget.state is not BudgetState.HELD:
+        _to(turn, budget, BudgetState.HELD, reason)
+        tell(turn, budget, "held")
+
+
+def _warn(turn: Turn, budget: Budget) -> None:
+    if not budget.warned:
+        budget.warned = True
+        changed(turn, budget)
+        tell(turn, budget, "warned")
+
+
+def _to(turn: Turn, budget: Budget, state: BudgetState, reason: str | None) -> None:
+    if budget.state is not state or budget.reason != reason:
+        budget.state, budget.reason = state, reason
+        changed(turn, budget)
+
+
+def tell(turn: Turn, budget: Budget, what: str, **more: Any) -> None:
+    """An event, on the topic `budget`."""
+    turn.events.append(Event(BUDGET_TOPIC, {"what": what, **budget.body(), **more}))
+    turn.budget_news.append((what, budget))
+
+
+def changed(turn: Turn, budget: Budget) -> None:
+    turn.changed_budgets[budget.number] = budget
+
+
+def reserve(turn: Turn, task: Task, its: Sequence[Budget], amount: Amount) -> None:
+    """An attempt starts."""
+    for budget in its:
+        budget.reserved = budget.reserved.plus(amount)
+        changed(turn, budget)
+    reservation = Reservation(amount, tuple(budget.number for budget in its))
+    turn.accounts.reservations[task.number] = reservation
+    turn.reservations[task.number] = reservation
+
+
+def give_back(turn: Turn, task: Task) -> None:
+    """What was handed over has not started."""
+    reservation = _unreserve(turn, task.number)
+    if reservation is not None:
+        for budget in those_of(turn, task, turn.lanes[task.lane]):
+            _lift(turn, budget, reservation)
+
+
+def _unreserve(turn: Turn, task: int) -> Reservation | None:
+    reservation = turn.accounts.reservations.pop(task, None)
+    if reservation is not None:
+        turn.reservations[task] = None
+    return reservation
+
+
+def _lift(turn: Turn, budget: Budget, reservation: Reservation) -> None:
+    """There is room again, perhaps."""
+    if budget.number in reservation.budgets:
+        budget.reserved = budget.reserved.minus(reservation.amount)
+    if budget.state is BudgetState.WAITING:
+        budget.state = BudgetState.OPEN
+    changed(turn, budget)
+
+
+def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
+    """An attempt ended: what it used takes the place of what was reserved for it.
+
+    Returns:
+        Its usage with its cost, as it is stored.
+    """
+    lane = turn.lanes[task.lane]
+    reservation = _unreserve(turn, task.number)
+    usage = _unpacked(ended.usage)
+    if usage is None:
+        if reservation is not None:
+            assumed = reservation.amount if _may_cost(ended) else NOTHING
+            for budget in those_of(turn, task, lane):
+                _lift(turn, budget, reservation)
+                if budget.number in reservation.budgets:
+                    budget.assumed = budget.assumed.plus(assumed)
+        return ended.usage
+    model = model_of(lane.key.bucket) or _named(usage)
+    used = tokens_of(usage)
+    cost = turn.rules.prices.cost(model, used, str(usage.get("service_tier") or "")) if model else None
+    _record(turn, task, model, used, cost)
+    for budget in those_of(turn, task, lane):
+        if reservation is not None:
+            _lift(turn, budget, reservation)
+        budget.spent = budget.spent.plus(Amount(cost or 0, used.total))
+        if cost is None:
+            budget.unpriced += 1
+            if reservation is not None and budget.number in reservation.budgets:
+                budget.assumed = budget.assumed.plus(Amount(reservation.amount.money, 0))
+        if budget.action is Action.WARN and not _fits(budget, NOTHING):
+            _warn(turn, budget)
+        changed(turn, budget)
+    usage.pop("cost", None)
+    usage["cost_nano"] = cost
+    packed: bytes = msgpack.packb(usage, unicode_errors="surrogatepass")
+    return packed
+
+
+def _unpacked(usage: bytes | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    found = msgpack.unpackb(usage, strict_map_key=False, unicode_errors="surrogatepass")
+    return found if isinstance(found, dict) else None
+
+
+def _named(usage: dict[str, Any]) -> str:
+    """The model of a handler of one's own that falls under no model's limit."""
+    model = usage.get("model")
+    return model[:200] if isinstance(model, str) else ""
+
+
+def _may_cost(ended: Ended) -> bool:
+    """Whether a call may have been answered that nobody has seen the answer of."""
+    if ended.outcome in _IN_FLIGHT:
+        return True
+    if ended.outcome not in (Outcome.ERROR, Outcome.PERMANENT) or not ended.payload:
+        return False
+    error = msgpack.unpackb(ended.payload, strict_map_key=False, unicode_errors="replace")
+    return isinstance(error, dict) and error.get("code") in _UNANSWERED
+
+
+def _record(turn: Turn, task: Task, model: str, used: Tokens, cost: int | None) -> None:
+    """For `usage`, and for estimates to come."""
+    key = (today(turn), model, task.flow)
+    turn.usage[key] = turn.usage.get(key, UsageRow()).plus(used, cost)
+    if model:
+        known = turn.accounts.models.setdefault(model, ModelUse())
+        known.note(task.size, used.prompt, used.answered)
+        turn.changed_models[model] = known
+
+
+def begin_day(turn: Turn) -> None:
+    """The day's budget begins anew with each day."""
+    budget = turn.accounts.wide.get((Scope.DAY, 0))
+    if budget is not None and budget.day != today(turn):
+        budget.day = today(turn)
+        budget.spent = budget.assumed = NOTHING
+        budget.unpriced, budget.warned = 0, False
+        budget.state, budget.reason = BudgetState.OPEN, None
+        changed(turn, budget)
