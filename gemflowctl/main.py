@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, str]] = {
     "disable": "gemflowctl.commands.disable",
     "schedule": "gemflowctl.commands.schedule",
     "memory": "gemflowctl.commands.memory",
+    "cache": "gemflowctl.commands.cache",
     "workers": "gemflowctl.commands.workers",
     "profile": "gemflowctl.commands.profile",
     "config": "gemflowctl.commands.config",

@@ -1,4 +1,4 @@
-"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, the database. Pure.
+"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, the cache, the database. Pure.
 
 One request and one reply each, as in `ops.py`.
 """
@@ -100,6 +100,19 @@ def memory_delete(key: str, namespace: str | None, version: int | None) -> Call:
 
 def memory_namespaces() -> Call:
     return Call("memory_list", {"namespaces": True})
+
+
+def cache_stats() -> Call:
+    return Call("cache_stats")
+
+
+def cache_list(limit: int) -> Call:
+    return Call("cache_list", {"limit": limit})
+
+
+def cache_clear() -> Call:
+    # Not repeatable: the second would say that there was nothing.
+    return Call("cache_clear", repeatable=False)
 
 
 def db_snapshot(path: str | Path) -> Call:

@@ -8,6 +8,7 @@ import click
 
 from gemflowctl.cli import Command
 from gemflowctl.commands.arguments import json_object, read_text
+from gemflowctl.commands.cache_option import cache_option
 from gemflowctl.commands.submitting import Batch, submit
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
@@ -29,6 +30,7 @@ from gemflowctl.steps import Body
 @click.option(
     "--each-line", is_flag=True, help="Each line that is not empty is a prompt of its own; all make one flow."
 )
+@cache_option
 @click.option("--wait", is_flag=True, help="Wait for the answer and print it; exit with 1 if it failed.")
 @click.pass_obj
 def command(
@@ -38,6 +40,7 @@ def command(
     system: str | None,
     schema: str | None,
     each_line: bool,
+    cache: str | None,
     wait: bool,
 ) -> int:
     """Ask the model. The TEXTs make one prompt; `-` is the standard input.
@@ -48,7 +51,7 @@ def command(
     prompts = [line.strip() for line in text.splitlines() if line.strip()] if each_line else [text.strip()]
     if not any(prompts):
         raise click.UsageError("the prompt is empty")
-    common: dict[str, Any] = {"model": model, "system": system}
+    common: dict[str, Any] = {"model": model, "system": system, "cache": cache}
     if schema is not None:
         common["schema"] = json_object("--schema", f"@{schema}")
     data = {name: value for name, value in common.items() if value is not None}

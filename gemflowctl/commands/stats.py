@@ -54,6 +54,13 @@ def one_line(stats: Body) -> str:
     )
 
 
+def _cache(counts: Body | None) -> str | None:
+    """How many answers cost nothing; None where no task has asked the cache."""
+    if not counts or counts["hit_rate"] is None:
+        return None
+    return f"{counts['hits']} answers ({counts['hit_rate']:.1%}); gemflowctl cache stats"
+
+
 def _show(console: Console, stats: Body) -> None:
     if console.as_json:
         console.json(stats)
@@ -69,6 +76,7 @@ def _show(console: Console, stats: Body) -> None:
             "skipped": stats["skipped"],
             "average": format_seconds(stats["average_seconds"]),
             "throughput": f"{stats['throughput']:.1f}/s",
+            "from the cache": _cache(stats.get("cache")),
             "refused outcomes": stats.get("refused_outcomes") or None,
             "up for": format_seconds(stats["uptime"]),
         }

@@ -10,6 +10,7 @@ import click
 
 from gemflowctl.cli import DURATION, Command
 from gemflowctl.commands.arguments import data_of, json_object, moment_of, moment_or_duration
+from gemflowctl.commands.cache_option import cache_option, say_cache
 from gemflowctl.commands.submitting import Batch, submit
 from gemflowctl.commands.task_options import NAMES, fields_of, task_options
 from gemflowctl.refs import dependencies
@@ -69,6 +70,7 @@ _OF_FILES = ("resume", "form", "weight", "order", "stream")
     type=click.Choice(["return", "reject", "replace"]),
     help="When the key is taken: name the task that has it (the default), be refused, or cancel that one if it waits.",
 )
+@cache_option
 @click.option("--name", metavar="NAME", help="A name for the flow.")
 @click.option("--wait", is_flag=True, help="Wait for the end and show the results; exit with 1 if something failed.")
 @click.option("--resume", metavar="UUID", help="With -f: go on with a submission that broke off.")
@@ -128,6 +130,10 @@ def _one(type_: str, options: dict[str, Any]) -> Batch:
         "key_conflict": options["key_conflict"],
     }
     task = task_fields(type_, data_of(options["data"], options["settings"]), fields)
+    if options["cache"] is not None:
+        if type_ != "gemini":
+            raise click.UsageError("--cache goes with the type gemini")
+        say_cache(task, options["cache"])
     return Batch([task], about={"name": options["name"], "grow": _growth(options)})
 
 
@@ -147,9 +153,15 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
     again = _again(files, options)
     # What grows has to go in one request.
     found = load(files, options["form"], whole=grow is not None, eager=options["stream"], grows=grow is not None)
+    cache = options["cache"]
     if isinstance(found, TaskLines):
+        if cache is not None:
+            found.each = lambda task: say_cache(task, cache)
         with closing(found):
             return submit(session, Batch(lines=found, about=about, again=again), resume=resume, wait=options["wait"])
+    if cache is not None:
+        for entry in found.entries:
+            say_cache(entry.task, cache)
     batch = Batch(
         [entry.task for entry in found.entries],
         about={
@@ -170,7 +182,7 @@ def _growth(options: dict[str, Any]) -> dict[str, Any] | None:
 def _again(files: list[str], options: dict[str, Any]) -> str:
     """The command that goes on after a break, without the UUID."""
     again = "gemflowctl submit " + " ".join(f"-f {shlex.quote(file)}" for file in files)
-    for name in ("form", "name", "metadata", "weight", "order"):
+    for name in ("form", "name", "metadata", "weight", "order", "cache"):
         if options[name]:
             again += f" --{'format' if name == 'form' else name} {shlex.quote(str(options[name]))}"
     return again + (" --stream" if options["stream"] else "")

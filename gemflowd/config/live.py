@@ -38,6 +38,8 @@ def rules_from(settings: Settings, found: Mapping[str, float]) -> Rules:
         open_expires=settings["open_expires"],
         max_value_bytes=settings["memory_max_value_kb"] * 1024,
         max_memory_bytes=settings["memory_max_mb"] * 1024 * 1024,
+        max_cache_bytes=settings["cache_max_mb"] * 1024 * 1024,
+        keep_cache=settings["cache_days"] * 86_400.0,
     )
 
 

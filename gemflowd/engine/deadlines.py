@@ -9,7 +9,7 @@ from typing import Final
 
 from gemflowd.core import machine
 from gemflowd.core.turn import CursorKind
-from gemflowd.engine import values
+from gemflowd.engine import cache, values
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
@@ -54,6 +54,7 @@ class Deadlines:
                 store.values.next_expiry(),
                 oldest and oldest[1] + rules.open_expires,
                 self._upkeep.next_time(store, rules, self._clocks),
+                cache.next_time(store, memory, rules),
             )
             first = min((time for time in times if time is not None), default=None)
             memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
@@ -75,6 +76,7 @@ class Deadlines:
                 if not clock:
                     self._keep_house(rows)
                     values.expire(rows)
+                    cache.prune(rows)
                 memory.times_known = False
         oldest = store.oldest_open_flow()
         if oldest is not None and oldest[1] + turn.rules.open_expires <= turn.steady:

@@ -31,3 +31,5 @@ class Rules:
     keep_events: float = 72 * 3600.0  # 0: for ever
     max_value_bytes: int = 1024 * 1024
     max_memory_bytes: int = 256 * 1024 * 1024
+    max_cache_bytes: int = 256 * 1024 * 1024
+    keep_cache: float = 30 * 86_400.0  # after their last use; 0: for ever

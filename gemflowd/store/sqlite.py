@@ -26,6 +26,7 @@ from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
+from gemflowd.store.parts.cache import Cache
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.paths import Paths
@@ -149,6 +150,7 @@ class SqliteStore:
         self.paths = Paths(self._db)
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
+        self.cache = Cache(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -1,8 +1,8 @@
 """The task type `gemini`: one request to a Gemini model.
 
-The steps are in files of their own: `credentials` (key and endpoint), `client` (the SDK set up), `request` (data to
-arguments), `result` (response to result), `failures` (exceptions to codes). The SDK takes a third of a second to
-import, so nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
+The steps are in files of their own: `cached` (whether it has to be made), `credentials` (key and endpoint), `client` (the SDK set
+up), `request` (data to arguments), `result` (response to result), `failures` (exceptions to codes). The SDK takes a third of a
+second to import, so nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from gemflowd.handlers.errors import HandlerError
-from gemflowd.handlers.gemini import client, warm_up
+from gemflowd.handlers.gemini import cached, client, warm_up
 from gemflowd.handlers.gemini.credentials import Connection, connection
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.request import SCHEMA, Request, build_request
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Ask a Gemini model.
 
-    Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `system`, `config` (Gemini's generation config)
-    and `schema` (JSON Schema of the answer). Result: `{text, parsed?, finish_reason, model, usage, function_calls?,
-    stand_in?}`.
+    Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `system`, `config` (Gemini's generation config),
+    `schema` (JSON Schema of the answer) and `cache` (auto, on, read, write, refresh, off). Result: `{text, parsed?,
+    finish_reason, model, usage, function_calls?, cached?, stand_in?}`.
 
     Raises:
         Permanent: trying again is useless: `no_api_key`, `bad_request`, `not_supported`, `blocked_safety`,
@@ -39,6 +39,11 @@ async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
         Transient: `overloaded`, `server_error`, `timeout`, `disconnected`, `bad_response`, `bad_json`, …
         RateLimited: `rate_limited` or `daily_quota`.
     """
+    return await cached.answer(data, context, _answer)
+
+
+async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """What the model says. Raises as `gemini`."""
     reached = connection(context.settings, os.environ)
     try:
         request = build_request(data)

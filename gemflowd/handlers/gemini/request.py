@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
+from gemflowd.model.cache import WORDS
 
 if TYPE_CHECKING:
     from google.genai import types
@@ -30,6 +31,7 @@ SCHEMA: Final[dict[str, Any]] = {
         "config": {"type": "object"},
         "schema": {"type": "object"},
         "files": {"type": "array", "items": {"type": "string"}},
+        "cache": {"enum": list(WORDS)},
         "template": {"type": "boolean"},
     },
     "oneOf": [{"required": ["prompt"]}, {"required": ["contents"]}],

@@ -7,6 +7,7 @@ from typing import Final
 
 from gemflowd.model.facts import Reply, Speaker
 from gemflowd.server.commands import (
+    cache,
     cancel,
     config,
     db,
@@ -47,6 +48,9 @@ Command = Callable[[Desk, Body, Reply], Awaitable[None] | None]
 AttemptCommand = Callable[[Desk, Body, Reply, Speaker], Awaitable[None] | None]
 
 COMMANDS: Final[dict[str, Command]] = {
+    "cache_clear": cache.clear,
+    "cache_list": cache.list_entries,
+    "cache_stats": cache.stats,
     "cancel": cancel.handle,
     "config": config.handle,
     "db_check": db.check,
@@ -96,6 +100,8 @@ COMMANDS: Final[dict[str, Command]] = {
 
 #: What a running attempt may ask, and nothing else: the same commands, with the attempt as who speaks.
 ATTEMPT_COMMANDS: Final[dict[str, AttemptCommand]] = {
+    "cache_begin": cache.begin,
+    "cache_leave": cache.leave,
     "limit": limit.sleep,
     "memory_delete": memory.delete,
     "memory_get": memory.get,

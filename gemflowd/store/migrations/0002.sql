@@ -102,6 +102,31 @@ CREATE TABLE value (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX value_until ON value (until) WHERE until IS NOT NULL;
 
+-- Answers of model calls.
+CREATE TABLE cache (
+    number  INTEGER PRIMARY KEY,                    -- in the order in which they were stored; never given twice
+    key     BLOB NOT NULL UNIQUE CHECK (length(key) = 32),
+    model   TEXT NOT NULL,
+    stored  REAL NOT NULL,
+    used    REAL NOT NULL,                          -- the last time, by the steady clock
+    hits    INTEGER NOT NULL,
+    size    INTEGER NOT NULL,                       -- bytes that it counts with
+    usage   BLOB,                                   -- what the call cost, MessagePack
+    value   BLOB NOT NULL                           -- the result of the task that made the call, MessagePack
+) STRICT;
+CREATE INDEX cache_used ON cache (used, number);
+
+-- What the cache was good for. The tokens are those that it saved.
+CREATE TABLE cache_count (
+    model          TEXT PRIMARY KEY,
+    hits           INTEGER NOT NULL,
+    misses         INTEGER NOT NULL,
+    prompt_tokens  INTEGER NOT NULL,
+    cached_tokens  INTEGER NOT NULL,                -- some of those of the prompts
+    output_tokens  INTEGER NOT NULL,
+    thought_tokens INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE schedule (
     name          TEXT PRIMARY KEY,
     cron          TEXT NOT NULL,
