@@ -58,7 +58,7 @@ def _cache(counts: Body | None) -> str | None:
     """How many answers cost nothing; None where no task has asked the cache."""
     if not counts or counts["hit_rate"] is None:
         return None
-    return f"{counts['hits']} answers ({counts['hit_rate']:.1%}); gemflowctl cache stats"
+    return f"{counts['hits']} of the answers ({counts['hit_rate']:.1%}); gemflowctl cache stats"
 
 
 def _show(console: Console, stats: Body) -> None:
