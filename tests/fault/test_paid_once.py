@@ -27,7 +27,9 @@ def questions() -> list[str]:
     """One for each task. Of those that are made up every third is asked twice."""
     if QUESTIONS:
         return [json.loads(line)["question"] for line in Path(QUESTIONS).read_text("utf-8").splitlines()]
-    made_up = [f"A train has {n + 2} waggons with {3 * n + 1} seats each. How many seats are there?" for n in range(200)]
+    made_up = [
+        f"A train has {n + 2} waggons with {3 * n + 1} seats each. How many seats are there?" for n in range(200)
+    ]
     return made_up + made_up[::3]
 
 

@@ -21,4 +21,6 @@ def command(session: Session) -> None:
     if session.console.as_json:
         session.console.json(gone)
     else:
-        session.console.line(f"{gone['entries']} answer{'' if gone['entries'] == 1 else 's'} forgotten ({format_bytes(gone['bytes'])})")
+        session.console.line(
+            f"{gone['entries']} answer{'' if gone['entries'] == 1 else 's'} forgotten ({format_bytes(gone['bytes'])})"
+        )
