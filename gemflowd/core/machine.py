@@ -9,17 +9,31 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from gemflowd.core import limits
+from gemflowd.core import another_way, limits
 from gemflowd.core.retry import backoff, retries_for
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGED, JUDGING, UNMET, Flow, Hold, Task
+from gemflowd.model.task import (
+    AGAIN,
+    CONDITIONAL,
+    DUE_WALL,
+    JUDGED,
+    JUDGING,
+    NOTED,
+    UNMET,
+    Flow,
+    Hold,
+    Task,
+    agains,
+)
 
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
+#: Ends of an attempt that come without a word of its handler.
+_BROKEN_OFF: Final = (Outcome.CRASH, Outcome.SUSPECT, Outcome.LOST, Outcome.MEMORY)
 
 
 #: Seconds of a flow's work that go together: very short tasks of one flow lie side by side in the database, too, and taking them
@@ -203,6 +217,8 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
         turn.refused_outcomes += 1
         return
     limits.settle(turn, turn.lanes[task.lane], ended)
+    if ended.outcome is not Outcome.DONE:
+        ended = another_way.instead(task, ended, turn.rules.retries)
     task.attempts += 1
     error = None if ended.outcome is Outcome.DONE else ended.payload
     turn.attempts.append(
@@ -219,7 +235,17 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
             peak_kb=ended.peak_kb,
         )
     )
+    if ended.outcome in _BROKEN_OFF:
+        _say_so(turn, task, ended)
     _after(turn, task, ended, unclean)
+
+
+def _say_so(turn: Turn, task: Task, ended: Ended) -> None:
+    """In the task's log: what an attempt has said that did not come to its end is not taken for all of it."""
+    text = f"[attempt {task.attempts} broke off: {ended.cause or ended.outcome.word}]"
+    line = (task.number, task.attempts, turn.now, "log", text)
+    turn.logs.append(line)
+    turn.log_lines.append(line)
 
 
 def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
@@ -253,6 +279,16 @@ def _after(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
         # Where there is no limit to put to sleep the task itself waits.
         asleep = turn.lanes[task.lane].key.bucket is not None
         _again(turn, task, "rate limited", after=None if asleep else limits.sleep_of(ended))
+    elif kind is Outcome.AGAIN:
+        if agains(task) >= another_way.MOST:
+            turn.move(task, State.FAILED, f"its handler asked for another attempt more than {another_way.MOST} times")
+            return
+        way = another_way.noted(ended)
+        task.flags = (task.flags | NOTED) + AGAIN
+        if way.bucket is not None and way.bucket != turn.lanes[task.lane].key.bucket:
+            _move(turn, task, replace(turn.lanes[task.lane].key, bucket=way.bucket))
+            task.tries = 0
+        _again(turn, task, way.reason)
     elif kind is Outcome.CRASH:
         task.crashes += 1
         cause = ended.cause or "unknown cause"
@@ -277,12 +313,16 @@ def alone(turn: Turn, task: Task) -> None:
 
     Both lanes are of the same queue, so the counts stay right.
     """
-    lane = turn.lanes[task.lane]
-    if lane.key.kind is Kind.COROUTINE:
-        key = replace(lane.key, kind=Kind.BLOCKING)
-        other = turn.lane_by_key.get(key) or new_lane(turn, key, shift=lane.shift)
-        task.lane = other.number
-        turn.changed[task.number] = task
+    key = turn.lanes[task.lane].key
+    if key.kind is Kind.COROUTINE:
+        _move(turn, task, replace(key, kind=Kind.BLOCKING))
+
+
+def _move(turn: Turn, task: Task, key: LaneKey) -> None:
+    """To another lane of the same queue."""
+    other = turn.lane_by_key.get(key) or new_lane(turn, key, shift=turn.lanes[task.lane].shift)
+    task.lane = other.number
+    turn.changed[task.number] = task
 
 
 def lane_for(turn: Turn, key: LaneKey) -> Lane:
@@ -322,7 +362,7 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
     task.tag = 0.0  # a new place: at its old one it would come before all who have waited since
-    task.flags &= ~(UNMET | JUDGING | JUDGED)
+    task.flags = task.flags % AGAIN & ~(UNMET | JUDGING | JUDGED)
     if task.number in turn.freed:  # it ended in this very turn: what it had is not free
         turn.freed.remove(task.number)
     task.due = task.finished = task.expires = None

@@ -17,7 +17,7 @@ import apsw
 import msgpack
 
 from gemflowd.core.turn import Chunk, Cursor, CursorKind, Turn
-from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind
+from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind, Outcome
 from gemflowd.model.errors import StoreError, StoreFull
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
@@ -230,6 +230,12 @@ class SqliteStore:
     @guarded
     def bodies(self, numbers: Sequence[int]) -> dict[int, bytes]:
         return dict(self._db.execute(self._queries["bodies"], (json.dumps(numbers),)))
+
+    @guarded
+    def last_again(self, task: int) -> bytes | None:
+        sql = "SELECT error FROM attempt WHERE task = ? AND outcome = ? ORDER BY number DESC LIMIT 1"
+        error: bytes | None = self._db.execute(sql, (task, Outcome.AGAIN)).get
+        return error
 
     @guarded
     def inputs(self, numbers: Sequence[int]) -> dict[int, list[tuple[int, str | None, bytes]]]:

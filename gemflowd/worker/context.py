@@ -31,6 +31,8 @@ class BaseContext:
     grace: float = 10.0  # seconds between being asked to stop and being killed
     pass_fds: tuple[int, ...] = ()  # descriptors that a subprocess must inherit: the lease (docs/architecture.md)
     usage: dict[str, Any] = field(default_factory=dict)  # what the attempt cost, kept with it
+    note: Any = None  # what the last attempt that ended as `again` noted
+    agains: int = 0  # how many have ended so, since the task was submitted or retried
     _cancelled: bool = False
     _process_group: Callable[[int], None] | None = None
     _progress: Callable[[float, float | None, str | None], None] = lambda done, total, message: None

@@ -116,6 +116,14 @@ def test_answers_that_are_not_whole_are_not_kept(client: Raw, model: StandInProc
     assert model.answered()[digest("One two three four five six.")] == 2
 
 
+def test_an_answer_that_was_asked_for_again_is_kept_for_the_question(client: Raw, model: StandInProcess) -> None:
+    task = ask("[[stand-in:bad_json times=1]] How many? There are 12 of them.")
+    task["data"]["schema"] = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    (first,), (second,) = client.run(task), client.run(task)
+    assert first["attempts"] == 2, first
+    assert second["result"] == {**first["result"], "cached": True}
+
+
 def test_what_attempts_ask_is_checked(client: Raw) -> None:
     for body, path in (
         ({}, "key"),

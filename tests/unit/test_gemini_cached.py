@@ -93,6 +93,7 @@ class Daemon:
         self.asked: list[tuple[str, Any]] = []
         self.calls = 0
         self.result: dict[str, Any] = RESULT
+        self.said: list[tuple[str, str]] = []
 
     async def __call__(self, op: str, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((op, body.get("mode")))
@@ -102,9 +103,12 @@ class Daemon:
         self.calls += 1
         return self.result
 
-    def run(self, data: dict[str, Any], **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(self, data: dict[str, Any], *, note: Any = None, **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The task's result, and its attempt's usage."""
-        context = AsyncContext(1, 1, None, "gemini", 1, 30.0, {}, settings, lambda stream, text: None, _ask=self)
+        context = AsyncContext(
+            1, 1, None, "gemini", 1, 30.0, {}, settings, lambda *said: self.said.append(said), _ask=self
+        )
+        context.note = note
         return asyncio.run(answer({**DATA, **data}, context, self.model)), context.usage
 
 
@@ -154,6 +158,19 @@ def test_an_answer_that_is_not_whole_is_for_nobody_else(finish: str | None) -> N
     daemon.result = {**RESULT, "finish_reason": finish}
     daemon.run({"cache": "on"})
     assert daemon.asked == [("cache_begin", "on"), ("cache_leave", None)]
+
+
+def test_an_answer_of_another_model_is_for_nobody_else() -> None:
+    daemon = Daemon()
+    daemon.run({"cache": "on", "fallback": ["n"]}, note={"model": "n"})
+    assert daemon.asked == [("cache_begin", "on"), ("cache_leave", None)]
+
+
+def test_a_stored_answer_is_told_to_who_listens() -> None:
+    daemon = Daemon({"value": msgpack.packb({**RESULT, "text": "x" * 10_000})})
+    daemon.run({"cache": "on", "stream": True})
+    assert [stream for stream, _ in daemon.said] == ["text"] * 3
+    assert "".join(text for _, text in daemon.said) == "x" * 10_000
 
 
 def test_bad_words_are_refused_before_anything_is_asked() -> None:

@@ -391,7 +391,8 @@ def _log_lines(handed: Handed, lines: Sequence[tuple[str, str]]) -> list[LogLine
 
 
 def _order(order: Start) -> tuple[Any, ...]:
-    return (
+    fields = (
         order.task, order.token, order.attempt, order.flow, order.id, order.type, order.body, order.inputs, order.timeout,
         order.devices, order.memory_mb,
     )  # fmt: skip
+    return fields if order.note is None else (*fields, order.note)

@@ -16,8 +16,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
+from gemflowd.handlers.gemini.before import before
 from gemflowd.handlers.gemini.credentials import uses_vertex
 from gemflowd.handlers.gemini.request import Request, build_request
+from gemflowd.handlers.gemini.streaming import Pieces
 from gemflowd.model.cache import KEY_BYTES, WORDS
 
 if TYPE_CHECKING:
@@ -53,9 +55,9 @@ async def answer(
     key = key_of(request, context.settings, os.environ)
     found = await context.cache.begin(key, request.model, word)
     if found is not None:
-        return _used(found, context)
+        return _used(found, data, context)
     result = await ask(data, context)
-    if not _complete(result):
+    if not _complete(result) or _of_another_model(request, context):
         await context.cache.leave()
     return result
 
@@ -96,12 +98,21 @@ def _word(data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     return str(said or settings.get("cache") or "auto")
 
 
-def _used(found: Any, context: AsyncContext) -> Answer:
+def _used(found: Any, data: Mapping[str, Any], context: AsyncContext) -> Answer:
     """An answer that cost nothing. Its usage is that of the call that was made once."""
     result: Answer = {**found, "cached": True}
+    if data.get("stream"):
+        pieces = Pieces(context.emit)
+        pieces.add(result["text"])
+        pieces.flush()
     saved = result.get("usage") or {}
     context.usage.update({"cached": True, "saved_tokens": saved.get("total_tokens", 0), "saved": saved})
     return result
+
+
+def _of_another_model(request: Request, context: AsyncContext) -> bool:
+    """Whether it was one of `fallback` that was asked: who names the same model first wants that one's answer."""
+    return (before(context.note, context.agains).model or request.model) != request.model
 
 
 def _complete(result: Answer) -> bool:
