@@ -263,6 +263,7 @@ def test_a_stream_that_comes_to_no_answer(tmp_path: Path) -> None:
             assert call.said.lines[-1][1].startswith("[attempt 1 is not an answer: ")
             if marker == "break":
                 assert call.said.stream("text"), "what came before stays"
+                assert call.usage["prompt_tokens"] > 0
 
     scenario(tmp_path, run)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import mimetypes
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent, Transient
 from gemflowd.handlers.workspace import workspace
+from gemflowd.model.media import BEGINNING, media_type
 
 if TYPE_CHECKING:
     from google.genai import Client, types
@@ -34,23 +34,6 @@ _LAST_LOOK: Final = 5.0
 _DELETING: Final = 5.0
 #: Bytes of one piece of an upload; Gemini wants multiples of 256 KiB.
 _STEP: Final = 1 << 20
-#: Not by the machine's own tables: the same name is the same type everywhere.
-_TYPES: Final = mimetypes.MimeTypes(filenames=())
-_MORE_TYPES: Final = {
-    ".webp": "image/webp",
-    ".heic": "image/heic",
-    ".heif": "image/heif",
-    ".md": "text/markdown",
-    ".csv": "text/csv",
-    ".yaml": "text/plain",
-    ".yml": "text/plain",
-    ".toml": "text/plain",
-    ".jsonl": "text/plain",
-    ".log": "text/plain",
-    ".flac": "audio/flac",
-    ".m4a": "audio/m4a",
-    ".mkv": "video/x-matroska",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +100,9 @@ def _open(data: Mapping[str, Any], context: BaseContext, opened: ExitStack) -> l
 
 
 def _type_of(path: str, descriptor: int) -> str:
-    ending = PurePath(path).suffix.lower()
-    guessed = _MORE_TYPES.get(ending) or _TYPES.guess_type(f"file{ending}")[0]
-    if guessed is not None:
-        return guessed
-    beginning = os.pread(descriptor, 4096, 0)
-    try:
-        beginning[:-4].decode("utf-8")  # the last character may be cut
-    except UnicodeDecodeError:
-        pass
-    else:
-        if b"\0" not in beginning:
-            return "text/plain"
+    found = media_type(path, os.pread(descriptor, BEGINNING, 0))
+    if found is not None:
+        return found
     message = f"what kind of file {path!r} is can't be told by its name: give it as {{path, mime_type}}"
     raise Permanent(message, code="unknown_mime_type")
 

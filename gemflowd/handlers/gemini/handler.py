@@ -156,7 +156,7 @@ async def _ask(client: Client, request: Request, listening: AsyncContext | None)
     if listening is None:
         return await models.generate_content(model=request.model, contents=contents, config=request.config)
     chunks = await models.generate_content_stream(model=request.model, contents=contents, config=request.config)
-    return await collect(chunks, listening.emit)
+    return await collect(chunks, listening.emit, listening.usage)
 
 
 class _Calling:

@@ -62,7 +62,6 @@ CONFIG: Final[dict[str, dict[str, Any]]] = {
     "top_k": {"type": "number", "minimum": 1},
     "top_p": {"type": "number", "minimum": 0, "maximum": 1},
 }
-_TEMPLATE: Final = {"type": "string", "pattern": r"\{\{"}
 
 
 def _camel(name: str) -> str:
@@ -74,7 +73,9 @@ def _settings() -> dict[str, Any]:
     """Each name in both spellings. A template may stand for any value; what it gives is checked in the worker."""
     known: dict[str, Any] = {}
     for name, rule in CONFIG.items():
-        allowed = {"anyOf": [rule, _TEMPLATE]} if rule.get("type") not in (None, "string") else rule
+        allowed = rule
+        if rule.get("type") not in (None, "string"):  # what the rule says of numbers or lists, it does not say of texts
+            allowed = {**rule, "type": [rule["type"], "string"], "pattern": r"\{\{"}
         known[name] = known[_camel(name)] = allowed
     # Known, so that the worker says why not.
     known.update((spelling, True) for name in OURS for spelling in (name, _camel(name)))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Transient
+from gemflowd.handlers.gemini.result import usage_of
 
 if TYPE_CHECKING:
     from google.genai import types
@@ -45,9 +46,12 @@ class Pieces:
 
 
 async def collect(
-    chunks: AsyncIterator[types.GenerateContentResponse], emit: Callable[[str, str], None]
+    chunks: AsyncIterator[types.GenerateContentResponse], emit: Callable[[str, str], None], usage: dict[str, Any]
 ) -> types.GenerateContentResponse:
     """Tell the pieces, and return what the same answer would have been in one.
+
+    Args:
+        usage: is told what it has cost so far, for the case that it breaks off.
 
     Raises:
         Transient: `disconnected`: it ended before Gemini said that it was complete.
@@ -63,6 +67,7 @@ async def collect(
             for name in ("usage_metadata", "model_version", "prompt_feedback", "sdk_http_response", "response_id"):
                 if (value := getattr(chunk, name)) is not None:
                     last[name] = value
+            usage.update(usage_of(chunk))
             if not chunk.candidates:
                 continue
             candidate = chunk.candidates[0]

@@ -37,6 +37,24 @@ ALTER TABLE lane ADD COLUMN shift     REAL NOT NULL DEFAULT 0;
 
 ALTER TABLE cursor ADD COLUMN value INTEGER;
 
+-- An attempt may end as `again`, 11. What may stand in a column can't be changed, so the table is copied.
+CREATE TABLE attempt_2 (
+    task     INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    slot     TEXT NOT NULL,
+    started  REAL NOT NULL,
+    finished REAL NOT NULL,
+    outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 11),
+    seconds  REAL NOT NULL,
+    error    BLOB,
+    usage    BLOB,
+    peak_kb  INTEGER,
+    PRIMARY KEY (task, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO attempt_2 SELECT * FROM attempt;
+DROP TABLE attempt;
+ALTER TABLE attempt_2 RENAME TO attempt;
+
 CREATE TABLE queue (
     name   TEXT PRIMARY KEY,
     paused INTEGER NOT NULL CHECK (paused IN (0, 1)),
