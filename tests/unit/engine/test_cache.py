@@ -16,7 +16,7 @@ from gemflowd.engine.cache import ROW_COST
 from gemflowd.model.attempt import Kind, Outcome
 from gemflowd.model.cache import MODES
 from gemflowd.model.errors import StoreFull
-from gemflowd.model.facts import AttemptsEnded, BeginCall, ClearCache, LeaveCall, Ping, Speaker
+from gemflowd.model.facts import AttemptsEnded, BeginCall, ClearCache, Configure, LeaveCall, Ping, Speaker
 from gemflowd.model.rules import Rules
 
 A, B = b"a" * 32, b"b" * 32
@@ -382,3 +382,13 @@ def test_what_was_cleared_and_is_still_to_be_removed_is_in_nobody_s_way(rig: Rig
     rig.post(ClearCache(Answer()), AttemptsEnded([rig.executor.ended(rig.attempt(2), payload=b"new")]))
     rig.run()
     assert values(rig) == {A: b"new"}
+
+
+def test_a_smaller_cache_makes_room_by_itself(rig: Rig) -> None:
+    for task, name in ((1, b"a"), (2, b"b"), (3, b"c")):
+        rig.clock.now += 1
+        begin(rig, task, name * 32)
+        end(rig, task, payload=b"x", usage=None)
+    rig.post(Configure(Answer(), {}, Rules(keep_flows=0.0, keep_events=0.0, max_cache_bytes=ROW_COST * 2)))
+    rig.run()
+    assert set(values(rig)) == {b"c" * 32}
