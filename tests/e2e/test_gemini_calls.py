@@ -59,7 +59,7 @@ def attempts(client: Raw, number: int) -> list[dict[str, Any]]:
 def test_an_answer_that_did_not_fit_is_asked_for_again_after_a_crash_too(
     client: Raw, daemon: Daemon, requests: tuple[str, Path]
 ) -> None:
-    prompt = f"[[stand-in:mismatch times=1]] [[stand-in:slow seconds=30 times=2]] Summarize.\n\n{TEXT}"
+    prompt = f"[[stand-in:mismatch times=1]] [[stand-in:slow seconds=1 times=2]] Summarize.\n\n{TEXT}"
     events = daemon.subscriber("task.running")
     number = client.submit(ask(prompt, "crash", schema=SCHEMA))["first"]
     events.until("task.running", task=number)

@@ -7,6 +7,7 @@ crash stays, under the number of the attempt that said it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +32,7 @@ class Pieces:
         self._emit = emit
         self._clock = clock
         self._held = ""
-        self._told = clock() - _EVERY
+        self._told = -math.inf
 
     def add(self, text: str) -> None:
         self._held += text
