@@ -2,7 +2,7 @@
 #
 # PYTHON is the interpreter the virtual environment is made from; all else runs inside it.
 # ARGS goes to pytest, the demo or the benchmark: make unit ARGS='-k cancel'.
-# DATA is a workflow in WfCommons JSON, or several: make bench-workflows DATA='a.json b.json'.
+# DATA is a workflow in WfCommons JSON, or several: make bench-workflows DATA='a.json b.json'; or questions: make paid-once DATA=FILE.
 
 PYTHON ?= python3
 ARGS   ?=
@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 LOCK := requirements/test.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak systemd cgroups-vm demo demo-gemini bench bench-long bench-peers bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
+.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak paid-once systemd cgroups-vm demo demo-gemini bench bench-long bench-peers bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ soak: venv ## ten minutes of good and bad tasks together (GEMFLOW_SOAK=seconds),
 
 fault-long: venv ## the same for long (GEMFLOW_FAULT_LONG=1), not part of `test`
 	GEMFLOW_FAULT_LONG=1 $(BIN)/python -m pytest tests/fault --timeout=0 $(ARGS)
+
+paid-once: venv ## the questions of DATA=FILE (JSON lines with `question`) once each, while the daemon is killed; not part of `test`
+	@test -n '$(DATA)' || { echo "name a file of questions: make paid-once DATA=FILE" >&2; exit 2; }
+	GEMFLOW_QUESTIONS='$(abspath $(DATA))' $(BIN)/python -m pytest tests/fault/test_paid_once.py -s --timeout=0 $(ARGS)
 
 systemd: venv ## tests under a real systemd; skipped by name where none can be started
 	$(BIN)/python -m pytest tests/systemd $(ARGS)

@@ -141,6 +141,20 @@ class AsyncStoredThings:
         """As `Client.budget_remove`."""
         return await self._driver.call(ops_stored.budget_remove(of))
 
+    # The cache of model calls
+
+    async def cache_stats(self) -> Body:
+        """As `Client.cache_stats`."""
+        return await self._driver.call(ops_stored.cache_stats())
+
+    async def cache_list(self, limit: int = 100) -> Bodies:
+        """As `Client.cache_list`."""
+        return (await self._driver.call(ops_stored.cache_list(limit)))["items"]  # type: ignore[no-any-return]
+
+    async def cache_clear(self) -> Body:
+        """As `Client.cache_clear`."""
+        return await self._driver.call(ops_stored.cache_clear())
+
     # The database
 
     async def db_snapshot(self, path: str | Path) -> Body:

@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, str]] = {
     "memory": "gemflowctl.commands.memory",
     "budget": "gemflowctl.commands.budget",
     "usage": "gemflowctl.commands.usage",
+    "cache": "gemflowctl.commands.cache",
     "workers": "gemflowctl.commands.workers",
     "profile": "gemflowctl.commands.profile",
     "config": "gemflowctl.commands.config",

@@ -1,4 +1,4 @@
-"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, budgets, the database. Pure.
+"""The requests about what the daemon keeps beside tasks: queues, schedules, the shared memory, budgets, the cache, the database. Pure.
 
 One request and one reply each, as in `ops.py`.
 """
@@ -114,6 +114,19 @@ def budget_raise(of: str | int, money: float | None, tokens: int | None) -> Call
 def budget_remove(of: str | int) -> Call:
     # Not repeatable: the second would be refused, since there is none any more.
     return Call("budget_remove", {"of": of}, repeatable=False)
+
+
+def cache_stats() -> Call:
+    return Call("cache_stats")
+
+
+def cache_list(limit: int) -> Call:
+    return Call("cache_list", {"limit": limit})
+
+
+def cache_clear() -> Call:
+    # Not repeatable: the second would say that there was nothing.
+    return Call("cache_clear", repeatable=False)
 
 
 def db_snapshot(path: str | Path) -> Call:

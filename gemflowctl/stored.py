@@ -1,4 +1,4 @@
-"""The part of `Client` about what the daemon keeps beside tasks: queues, schedules, the shared memory, the database.
+"""The part of `Client` about what the daemon keeps beside tasks: queues, schedules, the shared memory, the cache, the database.
 
 `aio_stored.py` is the same in asyncio; what is sent is in `ops_stored.py`.
 """
@@ -175,6 +175,20 @@ class StoredThings:
     def budget_remove(self, of: str | int) -> Body:
         """Take a budget away; what it held goes on."""
         return self._driver.call(ops_stored.budget_remove(of))
+
+    # The cache of model calls
+
+    def cache_stats(self) -> Body:
+        """What is in it and what it was good for: `{entries, bytes, hits, misses, hit_rate, saved, models}`."""
+        return self._driver.call(ops_stored.cache_stats())
+
+    def cache_list(self, limit: int = 100) -> Bodies:
+        """What was used last, first: `{key, model, stored, hits, bytes}` each."""
+        return self._driver.call(ops_stored.cache_list(limit))["items"]  # type: ignore[no-any-return]
+
+    def cache_clear(self) -> Body:
+        """Forget all answers: `{entries, bytes}`."""
+        return self._driver.call(ops_stored.cache_clear())
 
     # The database
 

@@ -163,7 +163,11 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
 @click.option("--retry-after", type=float, default=1.0, metavar="SECONDS", help="What a 429 of --rate-429 asks for.")
 @click.option("--quota", type=int, help="Calls of one model in any --window.")
 @click.option("--window", type=float, default=60.0, show_default=True, metavar="SECONDS")
-@click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line for each request.")
+@click.option("--pause", type=float, default=0.0, metavar="SECONDS", help="Between the pieces of a streamed answer.")
+@click.option("--batch-seconds", type=float, default=1.0, show_default=True, metavar="SECONDS", help="Of a batch.")
+@click.option(
+    "--log-file", "--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line for each request."
+)
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--parent-fd", type=int, hidden=True)
 def stand_in(**values: Any) -> None:

@@ -14,7 +14,7 @@ from gemflowctl.times import is_duration, parse_duration
 from gemflowd.protocol.moments import parse_moment
 
 
-def data_of(data: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
+def data_of(data: str | None, settings: Sequence[str], option: str = "--set") -> dict[str, Any] | None:
     """The task's data of `--data` and `--set`, the latter on top; None when neither was given.
 
     Raises:
@@ -24,8 +24,8 @@ def data_of(data: str | None, settings: Sequence[str]) -> dict[str, Any] | None:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not all(key.split(".")):
-            raise click.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
-        _put(found, key, json_or_text(text))
+            raise click.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint=option)
+        _put(found, key, json_or_text(text), option)
     return found if data is not None or settings else None
 
 
@@ -94,13 +94,13 @@ def json_or_text(text: str) -> Any:
         return text
 
 
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
+def _put(data: dict[str, Any], key: str, value: Any, option: str) -> None:
     *outer, last = key.split(".")
     place = data
     for name in outer:
         inner = place.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise click.BadParameter(f"{key!r}: {name!r} is a value already and can't hold others", param_hint="--set")
+            raise click.BadParameter(f"{key!r}: {name!r} is a value already and can't hold others", param_hint=option)
         place = inner
     place[last] = value
 

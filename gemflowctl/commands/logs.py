@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 
 import click
 
 from gemflowctl.cli import REF, Command
-from gemflowctl.output import plain
+from gemflowctl.output.streamed import LogWriter
 from gemflowctl.session import Session
-from gemflowctl.steps import Body
 
 
 @click.command(
@@ -29,7 +27,11 @@ from gemflowctl.steps import Body
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only lines after this number.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only those of the Nth attempt.")
 @click.option(
-    "--stream", "streams", multiple=True, metavar="NAME", help="Only stdout, stderr or log; may be given again."
+    "--stream",
+    "streams",
+    multiple=True,
+    metavar="NAME",
+    help="Only stdout, stderr, log, or text (the pieces of a model's answer); may be given again.",
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time, attempt and stream.")
 @click.pass_obj
@@ -44,30 +46,21 @@ def command(
 ) -> None:
     """Show what a task wrote, or each task of a flow: what its handler printed and logged, and the standard error of a command.
 
+    The answer of a model that streams is shown as it comes; who asks late gets what was said before.
+
     Control characters are shown as escapes; --json has the exact text, with number, time, attempt and stream.
     """
-    with session.client() as client:
-        for line in client.logs(ref, follow=follow, after=after):
-            if attempt not in (None, line["attempt"]) or (streams and line["stream"] not in streams):
-                continue
-            if session.console.as_json:
-                session.console.json(line)
-            else:
-                sys.stdout.write(_whose(line) + _shown(line, timestamps) + "\n")
-            if follow:
-                sys.stdout.flush()
-
-
-def _whose(line: Body) -> str:
-    """Of a flow's lines: the task."""
-    if "task" not in line:
-        return ""
-    return f"{line['task'] if line.get('id') is None else plain.line(line['id'], 40)}: "
-
-
-def _shown(line: Body, timestamps: bool) -> str:
-    text = plain.text(line["text"].removesuffix("\n"))
-    if not timestamps:
-        return text
-    at = datetime.fromtimestamp(line["at"]).isoformat(" ", "milliseconds")
-    return f"{at} {line['attempt']} {plain.line(line['stream'], 20):<6} {text}"
+    writer = LogWriter(sys.stdout.write, timestamps=timestamps)
+    try:
+        with session.client() as client:
+            for line in client.logs(ref, follow=follow, after=after):
+                if attempt not in (None, line["attempt"]) or (streams and line["stream"] not in streams):
+                    continue
+                if session.console.as_json:
+                    session.console.json(line)
+                else:
+                    writer.add(line)
+                if follow:
+                    sys.stdout.flush()
+    finally:
+        writer.close()

@@ -64,6 +64,13 @@ def _memory(stats: Body) -> str | None:
     )
 
 
+def _cache(counts: Body | None) -> str | None:
+    """How many answers cost nothing; None where no task has asked the cache."""
+    if not counts or counts["hit_rate"] is None:
+        return None
+    return f"{counts['hits']} of the answers ({counts['hit_rate']:.1%}); gemflowctl cache stats"
+
+
 def _show(console: Console, stats: Body) -> None:
     if console.as_json:
         console.json(stats)
@@ -79,6 +86,7 @@ def _show(console: Console, stats: Body) -> None:
             "skipped": stats["skipped"],
             "average": format_seconds(stats["average_seconds"]),
             "throughput": f"{stats['throughput']:.1f}/s",
+            "from the cache": _cache(stats.get("cache")),
             "refused outcomes": stats.get("refused_outcomes") or None,
             "memory": _memory(stats),
             "up for": format_seconds(stats["uptime"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from gemflowctl.errors import ClientError, Interrupted, InvalidInput, NoDaemon, 
 from gemflowctl.output import json, plain
 from gemflowctl.output.console import Console
 from gemflowctl.output.progress import Bar
+from gemflowctl.output.streamed import PIECES, LogWriter
 from gemflowctl.results import Result, success
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
@@ -69,8 +71,14 @@ class Batch:
         return self.places[index] if index < len(self.places) else None
 
 
-def submit(session: Session, batch: Batch, *, resume: str | None = None, wait: bool = False) -> int:
-    """Submit, tell about it, and with `wait` wait for the end; the exit code."""
+def submit(
+    session: Session, batch: Batch, *, resume: str | None = None, wait: bool = False, follow: bool = False
+) -> int:
+    """Submit, tell about it, and with `wait` wait for the end; the exit code.
+
+    Args:
+        follow: show the answer of the one task while it comes.
+    """
     uuid = resume or new_uuid()
     with session.client() as client:
         if resume is not None:
@@ -82,13 +90,38 @@ def submit(session: Session, batch: Batch, *, resume: str | None = None, wait: b
         if not wait:
             return 0
         ref = _ref(flow, batch.grows)
+        shown = False
         try:
+            if follow:
+                shown = _follow(client, str(flow.reply["first"]))
             reply = wait_with_bar(session.console, client, (ref,))
         except (KeyboardInterrupt, ClientError):
             session.console.note(f"{ref} is submitted; `gemflowctl wait {ref}` waits for it again")
             raise
-        _tell_results(session.console, ref, client.results(ref), reply, single)
+        if not (shown and success(reply["tasks"])):
+            _tell_results(session.console, ref, client.results(ref), reply, single)
         return 0 if success(reply["tasks"]) else 1
+
+
+def _follow(client: Client, ref: str) -> bool:
+    """Show an answer's pieces until the task has ended. Returns whether the last attempt has told any.
+
+    What else its log says goes to standard error, so that standard output has nothing but what the model said.
+    """
+    attempt = 0
+    writer = LogWriter(sys.stdout.write)
+    try:
+        for line in client.logs(ref, follow=True):
+            if line["stream"] == PIECES:
+                attempt = line["attempt"]
+                writer.add(line)
+                sys.stdout.flush()
+            else:
+                writer.close()
+                click.echo(plain.text(line["text"]), err=True)
+    finally:
+        writer.close()
+    return bool(attempt) and attempt == client.status(ref)["items"][0]["attempts"]
 
 
 def _note_unknown(console: Console, client: Client, uuid: str) -> None:

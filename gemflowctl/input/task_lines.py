@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ class TaskLines:
 
     Attributes:
         count: how many were read.
+        each: what is done to each task, in place.
     """
 
     def __init__(self, sources: Sequence[Source], make: Maker = to_task) -> None:
@@ -33,6 +34,7 @@ class TaskLines:
         self._make = make
         self._places: deque[Place] = deque(maxlen=_REMEMBERED)
         self.count = 0
+        self.each: Callable[[dict[str, Any]], None] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any] | None]:
         for source in self._sources:
@@ -43,6 +45,8 @@ class TaskLines:
                 number, line = found
                 place = Place(source.file, line=number)
                 task = json_line(line, place, self._make)
+                if self.each is not None:
+                    self.each(task)
                 self._places.append(place)
                 self.count += 1
                 yield task

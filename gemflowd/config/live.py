@@ -44,6 +44,8 @@ def rules_from(settings: Settings, found: Mapping[str, float], prices: Prices) -
         prices=prices,
         day_budget=_day_budget(settings),
         budget_output_tokens=settings["budget_output_tokens"],
+        max_cache_bytes=settings["cache_max_mb"] * 1024 * 1024,
+        keep_cache=settings["cache_days"] * 86_400.0,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemflowd.config.profiles import DEFAULT, profiles
+from gemflowd.model.cache import WORDS
 from gemflowd.model.errors import Invalid
 from gemflowd.model.ids import is_task_id
 
@@ -171,6 +172,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("max_result_mb", int, 16, "MB", "largest result of a task", Between(1, 128), for_handlers=True),
     Setting("memory_max_value_kb", int, 1024, "KB", "largest value in the shared memory", Between(1, 15 * 1024), True),
     Setting("memory_max_mb", int, 256, "MB", "all of it, with keys and 100 bytes for each", Between(1, 65_536), True),
+    Setting("cache", str, "auto", "", "of model calls, for `gemini` tasks that do not say; auto: on at temperature 0, else off",
+            OneOf(WORDS), for_handlers=True),
+    Setting("cache_max_mb", int, 256, "MB", "all of it; what was used longest ago goes first; 0: nothing is stored",
+            Between(0, 1 << 20), True),
+    Setting("cache_days", float, 30.0, "days", "after its last use, for which a cached answer is kept; 0: for ever",
+            Between(0, 36_500), True),
     Setting("grace", float, 10.0, "s", "between asking an attempt to stop and killing it", Between(0.1, 3600), reloads=True),
     Setting("max_tasks", int, 5_000, "", "after which a worker is replaced; 0: never", Between(0, 1 << 30), True),
     Setting("max_age", float, _DAY, "s", "after which a worker is replaced; 0: never", Between(0, 365 * _DAY), True),
@@ -188,6 +195,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True),
     Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
     Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, hushed=True),
+    Setting("gemini_inline_mb", int, 10, "MB", "files of a `gemini` task that are sent in the request; others are uploaded",
+            Between(1, 14), for_handlers=True),
+    Setting("gemini_max_file_mb", int, 200, "MB", "largest file of a `gemini` task", Between(1, 2000), for_handlers=True),
+    Setting("max_reasks", int, 2, "", "times that a model is asked again when its answer does not fit the schema",
+            Between(0, 20), for_handlers=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
     Setting("workspace", str, None, "path", "in which tasks have their files; default: workspace in the state directory"),
     Setting("tool_shell", bool, False, "", "let the tool `shell` run what tasks say", for_handlers=True),

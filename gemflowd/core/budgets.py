@@ -221,6 +221,11 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
                 if budget.number in reservation.budgets:
                     budget.assumed = budget.assumed.plus(assumed)
         return ended.usage
+    if usage.get("cached") is True:  # a stored answer: nothing was asked for, and nothing is to be paid
+        if reservation is not None:
+            for budget in those_of(turn, task, lane):
+                _lift(turn, budget, reservation)
+        return msgpack.packb({**usage, "cost_nano": 0}, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
     model = model_of(lane.key.bucket) or _named(usage)
     used = tokens_of(usage)
     cost = turn.rules.prices.cost(model, used, str(usage.get("service_tier") or "")) if model else None

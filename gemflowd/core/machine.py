@@ -9,18 +9,32 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from gemflowd.core import budgets, limits
+from gemflowd.core import another_way, budgets, limits
 from gemflowd.core.retry import backoff, retries_for
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.model.attempt import AttemptRecord, Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
-from gemflowd.model.task import CONDITIONAL, DUE_WALL, JUDGED, JUDGING, UNMET, Flow, Hold, Task
+from gemflowd.model.task import (
+    AGAIN,
+    CONDITIONAL,
+    DUE_WALL,
+    JUDGED,
+    JUDGING,
+    NOTED,
+    UNMET,
+    Flow,
+    Hold,
+    Task,
+    agains,
+)
 
 _RUNNING, _DONE = State.RUNNING, Outcome.DONE  # a member by its name costs much before Python 3.12, see core.turn
 #: Where the steps of ageing are counted from, so that they stay small. Any moment would do.
 _AGE_ZERO: Final = 1_700_000_000.0
+#: Ends of an attempt that come without a word of its handler.
+_BROKEN_OFF: Final = (Outcome.CRASH, Outcome.SUSPECT, Outcome.LOST, Outcome.MEMORY)
 
 
 #: Seconds of a flow's work that go together: very short tasks of one flow lie side by side in the database, too, and taking them
@@ -211,6 +225,8 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
     if usage is not None or turn.accounts.reservations:
         usage = budgets.settle(turn, task, ended)
     done = ended.outcome is _DONE
+    if not done:
+        ended = another_way.instead(task, ended, turn.rules.retries)
     turn.attempts.append(
         AttemptRecord(
             task.number,
@@ -228,9 +244,19 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
     if done:
         turn.results.append((task.number, ended.payload))
         turn.succeed(task)
-    else:
-        task.attempts += 1
-        _without_success(turn, task, ended, unclean)
+        return
+    task.attempts += 1
+    if ended.outcome in _BROKEN_OFF:
+        _say_so(turn, task, ended)
+    _without_success(turn, task, ended, unclean)
+
+
+def _say_so(turn: Turn, task: Task, ended: Ended) -> None:
+    """In the task's log: what an attempt has said that did not come to its end is not taken for all of it."""
+    text = f"[attempt {task.attempts} broke off: {ended.cause or ended.outcome.word}]"
+    line = (task.number, task.attempts, turn.now, "log", text)
+    turn.logs.append(line)
+    turn.log_lines.append(line)
 
 
 def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> None:
@@ -261,6 +287,16 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
         # Where there is no limit to put to sleep the task itself waits.
         asleep = turn.lanes[task.lane].key.bucket is not None
         _again(turn, task, "rate limited", after=None if asleep else limits.sleep_of(ended))
+    elif kind is Outcome.AGAIN:
+        if agains(task) >= another_way.MOST:
+            turn.move(task, State.FAILED, f"its handler asked for another attempt more than {another_way.MOST} times")
+            return
+        way = another_way.noted(ended)
+        task.flags = (task.flags | NOTED) + AGAIN
+        if way.bucket is not None and way.bucket != turn.lanes[task.lane].key.bucket:
+            _move(turn, task, replace(turn.lanes[task.lane].key, bucket=way.bucket))
+            task.tries = 0
+        _again(turn, task, way.reason)
     elif kind is Outcome.CRASH:
         task.crashes += 1
         cause = ended.cause or "unknown cause"
@@ -285,12 +321,16 @@ def alone(turn: Turn, task: Task) -> None:
 
     Both lanes are of the same queue, so the counts stay right.
     """
-    lane = turn.lanes[task.lane]
-    if lane.key.kind is Kind.COROUTINE:
-        key = replace(lane.key, kind=Kind.BLOCKING)
-        other = turn.lane_by_key.get(key) or new_lane(turn, key, shift=lane.shift)
-        task.lane = other.number
-        turn.changed[task.number] = task
+    key = turn.lanes[task.lane].key
+    if key.kind is Kind.COROUTINE:
+        _move(turn, task, replace(key, kind=Kind.BLOCKING))
+
+
+def _move(turn: Turn, task: Task, key: LaneKey) -> None:
+    """To another lane of the same queue."""
+    other = turn.lane_by_key.get(key) or new_lane(turn, key, shift=turn.lanes[task.lane].shift)
+    task.lane = other.number
+    turn.changed[task.number] = task
 
 
 def lane_for(turn: Turn, key: LaneKey) -> Lane:
@@ -330,7 +370,7 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
     task.tag = 0.0  # a new place: at its old one it would come before all who have waited since
-    task.flags &= ~(UNMET | JUDGING | JUDGED)
+    task.flags = task.flags % AGAIN & ~(UNMET | JUDGING | JUDGED)
     if task.number in turn.freed:  # it ended in this very turn: what it had is not free
         turn.freed.remove(task.number)
     task.due = task.finished = task.expires = None

@@ -260,7 +260,7 @@ class Turn:
     @property
     def decided(self) -> bool:
         """Whether anything was decided about rows since `forget_decisions`."""
-        return self.catalogue is not None or any(self._decisions())
+        return self.timed or self.catalogue is not None or any(self._decisions())
 
     def forget_decisions(self) -> None:
         """What was decided about rows is in the store's transaction now; events and effects stay."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gemflowd.core import machine
 from gemflowd.core.budgets import begin_day
 from gemflowd.core.placement import Slot
+from gemflowd.engine import cache
 from gemflowd.engine.budgets import need
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
@@ -39,6 +40,8 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
             turn.seconds[task.number] = outcome.seconds
             if outcome.outcome is Outcome.DONE:
                 memory.means.note(task.type, outcome.seconds)
+    if memory.calls.attempts:
+        cache.attempts_ended(rows, ended)
 
 
 def take_back(rows: Rows, attempts: Sequence[tuple[int, int]]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from gemflowd.core import machine
 from gemflowd.core.budgets import begin_day
 from gemflowd.core.turn import CursorKind, Turn
-from gemflowd.engine import values
+from gemflowd.engine import cache, values
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
@@ -71,6 +71,7 @@ class Deadlines:
                 store.values.next_expiry(),
                 oldest and oldest[1] + rules.open_expires,
                 self._upkeep.next_time(store, rules, self._clocks),
+                cache.next_time(store, memory, rules),
             )
             first = min((time for time in times if time is not None), default=None)
             memory.next_times, memory.times_known = (first, store.next_times(wall=True)), True
@@ -95,6 +96,7 @@ class Deadlines:
                     self._keep_house(rows)
                     values.expire(rows)
                     self._give_up_open(rows)
+                    cache.prune(rows)
                 memory.times_known = False
         if not draining:
             if memory.next_run is not None and memory.next_run <= turn.now:  # a run is a submission

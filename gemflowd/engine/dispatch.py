@@ -8,6 +8,7 @@ from typing import Final
 import msgpack
 
 from gemflowd.core import budgets, limits, machine
+from gemflowd.core.another_way import note_of
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
 from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
 from gemflowd.core.turn import Turn
@@ -18,7 +19,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
-from gemflowd.model.task import Hold, Task, shown_id
+from gemflowd.model.task import NOTED, Hold, Task, agains, shown_id
 
 #: Bytes of data that one slot is given in one turn, where it is more than one task.
 MAX_HAND_OVER_BYTES = 4 * 1024 * 1024
@@ -242,8 +243,14 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 timeout=task.timeout or rows.memory.timeout_of(task.type) or rules.timeout,
                 memory_mb=task.memory_mb,
                 devices=rows.turn.devices.given(task.number),
+                note=_note(rows, task) if task.flags & NOTED else None,
             )
         )
+
+
+def _note(rows: Rows, task: Task) -> tuple[int, bytes] | None:
+    note = note_of(rows.store.last_again(task.number))
+    return None if note is None else (agains(task), note)
 
 
 def _refuse_inputs(rows: Rows, task: Task, slot: Slot, size: int) -> None:

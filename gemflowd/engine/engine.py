@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgpack
 
 from gemflowd.core.turn import CursorKind, Turn
-from gemflowd.engine import budgets, values
+from gemflowd.engine import budgets, cache, values
 from gemflowd.engine.asleep import sleep_limit
 from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
@@ -273,6 +273,7 @@ class Engine:
     def _try(self, taken: Sequence[facts.Fact]) -> Effects:
         rules, slots, devices = self._rules, dict(self._memory.slots), self._memory.devices.copy()
         self._steering.begin()
+        self._memory.calls.begin()
         try:
             return self._decide_all(taken)
         except Exception as error:
@@ -403,6 +404,12 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: budgets.remove(rows, fact))
             case facts.SleepLimit():
                 self._answer(rows, fact.reply, lambda: sleep_limit(rows, fact))
+            case facts.BeginCall():
+                self._answer(rows, fact.reply, lambda: cache.begin(rows, fact))
+            case facts.LeaveCall():
+                self._answer(rows, fact.reply, lambda: cache.leave(rows, fact))
+            case facts.ClearCache():
+                self._answer(rows, fact.reply, lambda: cache.clear(rows))
             case facts.AddSchedule():
                 self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
             case facts.PauseSchedule():
@@ -479,6 +486,7 @@ class Engine:
     def _forget(self) -> None:
         self._store.rollback()
         self._steering.forget()
+        self._memory.calls.forget()
         self._upkeep.forget()
         self._memory.load(self._store.load())
 
@@ -507,6 +515,7 @@ class Engine:
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
                 | facts.ChangeBudget() | facts.RemoveBudget() | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
+                | facts.BeginCall() | facts.LeaveCall() | facts.ClearCache()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))

@@ -14,6 +14,7 @@ from gemflowd.core.lanes import Window
 from gemflowd.core.limits import gpus
 from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.engine.calls import Cached, Calls
 from gemflowd.engine.critical_path import Progress
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
@@ -56,6 +57,8 @@ class Memory:
         self.queued_bytes = 0
         self.value_bytes = 0  # of the shared memory, as its cap counts them
         self.value_version = 0  # the last that was given, of whatever key
+        self.cache = Cached()
+        self.calls = Calls()  # of running attempts that the cache may serve; they are in no store
         self.tight = False  # the workers have all the memory that they may: no blocking task starts
         self.disk_low = False  # nothing new is taken
         self.next_times: tuple[float | None, float | None] = (None, None)  # by the steady clock, by the wall clock
@@ -92,6 +95,7 @@ class Memory:
         self.queued_bytes = int(snapshot.meta.get("queued_bytes", 0))
         self.value_bytes = int(snapshot.meta.get("value_bytes", 0))
         self.value_version = int(snapshot.meta.get("value_version", 0))
+        self.cache = Cached.of(snapshot.meta)
         self.handlers = {info.type: info for info in snapshot.catalogue}
         self.times_known = False
         self.next_run = snapshot.next_run

@@ -3,6 +3,7 @@
     HandlerError
     ├── Permanent      trying again is useless: the task fails at once
     ├── Transient      trying again may help; as any other exception, but with a code of the handler's choice
+    ├── Again          another attempt at once, in another way: costs no try
     ├── RateLimited    a quota is used up: costs no try, the bucket sleeps for `retry_after` seconds
     └── RequestRefused what the handler asked the daemon for was refused: raised for it, not by it
 
@@ -10,6 +11,22 @@ Any other exception is an `error`: it is retried with backoff.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """Another way for the next attempt.
+
+    Attributes:
+        note: what that attempt finds in `context.note`, also after a crash: any value that MessagePack holds, 64 KiB at most.
+        bucket: the limit that it falls under; None: as before. With another one its tries count anew.
+    """
+
+    note: Any
+    bucket: str | None = None
 
 
 class HandlerError(Exception):
@@ -19,6 +36,9 @@ class HandlerError(Exception):
         message: a sentence for a person. Never put a secret in it.
         code: a short stable word, shown as `error.code`.
         usage: what the attempt cost although it failed, kept with the attempt.
+
+    Attributes:
+        instead: another way, taken where the task would fail otherwise: at the last of its tries, at once where they don't count.
     """
 
     default_code = "error"
@@ -28,6 +48,7 @@ class HandlerError(Exception):
         self.message = message
         self.code = code or self.default_code
         self.usage = usage
+        self.instead: Instead | None = None
 
 
 class Permanent(HandlerError):
@@ -36,6 +57,18 @@ class Permanent(HandlerError):
 
 class Transient(HandlerError):
     default_code = "transient"
+
+
+class Again(HandlerError):
+    """Another attempt at once, with a note for it. The handler counts (`context.agains`): the daemon stops at 100."""
+
+    default_code = "again"
+
+    def __init__(
+        self, message: str, instead: Instead, *, code: str | None = None, usage: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(message, code=code, usage=usage)
+        self.instead = instead
 
 
 class RateLimited(HandlerError):

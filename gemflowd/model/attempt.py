@@ -19,6 +19,7 @@ class Outcome(IntEnum):
     SUSPECT = 8  # the worker died while several ran
     LOST = 9  # drain, recycle, nursery, daemon or node gone
     CANCELLED = 10
+    AGAIN = 11  # the handler wants another attempt, in another way
 
     @property
     def word(self) -> str:
@@ -55,6 +56,9 @@ class Start:
     timeout: float  # seconds
     memory_mb: int | None = None  # its own cap; None: that of its worker
     devices: tuple[str, ...] = ()  # GPUs that are its alone (or its share of one), as CUDA_VISIBLE_DEVICES names them
+    note: tuple[int, bytes] | None = (
+        None  # after `again`: how often since it was submitted or retried, and what was noted
+    )
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gemflowd.model.attempt import Ended, HandlerInfo, Kind
 from gemflowd.model.budget import Action, NewBudget, Scope
+from gemflowd.model.cache import Mode
 from gemflowd.model.errors import Refused
 from gemflowd.model.lane import LaneKey
 from gemflowd.model.refs import NamedTask, Ref
@@ -215,6 +216,34 @@ class SleepLimit:
 
 
 @dataclass(slots=True)
+class BeginCall:
+    """A running attempt is about to make a call that the cache may have, or that another attempt is making.
+
+    The reply, perhaps much later: `{entry}`, the number of a stored answer; `{value}`, that of somebody else, MessagePack;
+    `{lead: True}`, when it is to make the call; `{wait}`, seconds, when whoever has made it has met a quota.
+    """
+
+    reply: Reply
+    key: bytes  # a hash of the request
+    model: str
+    mode: Mode
+    speaker: Speaker
+
+
+@dataclass(slots=True)
+class LeaveCall:
+    """A running attempt has made its call, and the answer is not for others."""
+
+    reply: Reply
+    speaker: Speaker
+
+
+@dataclass(slots=True)
+class ClearCache:
+    reply: Reply
+
+
+@dataclass(slots=True)
 class AddSchedule:
     """`next_run` of the reply says when it runs first."""
 
@@ -356,7 +385,8 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
-    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | AddSchedule | PauseSchedule | RemoveSchedule
+    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | BeginCall | LeaveCall | ClearCache
+    | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop
 )  # fmt: skip

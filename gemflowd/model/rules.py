@@ -37,3 +37,5 @@ class Rules:
     prices: Prices = field(default_factory=Prices)
     day_budget: NewBudget | None = None  # of every day, where none was set at run time
     budget_output_tokens: int = 1024  # that a call is expected to answer with, as long as nothing is known of its model
+    max_cache_bytes: int = 256 * 1024 * 1024
+    keep_cache: float = 30 * 86_400.0  # after their last use; 0: for ever

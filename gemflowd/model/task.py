@@ -20,6 +20,9 @@ JUDGED: Final = 256  # it was found true; only a person's retry asks again
 CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be deleted meanwhile
 INTEGER_ID: Final = 512  # its id was given as an integer, and is shown as one
 BUDGETED: Final = 1024  # it has a budget of its own
+NOTED: Final = 4096  # an attempt has ended as `again`, and the next ones get what it noted
+#: How often that was, since it was submitted or retried, is counted in the bits above.
+AGAIN: Final = 1 << 16
 
 
 class Hold(IntEnum):
@@ -86,6 +89,11 @@ class Task:
 def shown_id(name: str | None, flags: int) -> int | str | None:
     """A task's id as it was given: 1 and "1" name the same task, and are not the same to a program."""
     return int(name) if name is not None and flags & INTEGER_ID else name
+
+
+def agains(task: Task) -> int:
+    """How many attempts have ended as `again` since it was submitted or retried."""
+    return task.flags // AGAIN
 
 
 def runs_alone(task: Task) -> bool:

@@ -197,6 +197,18 @@ class MemoryList(Body):
     namespaces: bool = False
 
 
+class CacheBegin(Body):
+    """Of a running attempt."""
+
+    key: bytes
+    model: str
+    mode: str
+
+
+class CacheList(Body):
+    limit: int = 100
+
+
 class Limit(Body):
     """Of a running attempt."""
 

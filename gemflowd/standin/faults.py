@@ -4,11 +4,18 @@ A prompt asks with a marker in its text, for tests that want one fault at one pl
 
     [[stand-in:429 retry=0.2 times=2]]    the first two calls with this text; RetryInfo says 0.2 s
     [[stand-in:429 retry=36.4 details=no]]   the delay only in the message
+    [[stand-in:429 retry=60 daily=1]]   the quota of a day
     [[stand-in:500]] [[stand-in:503]] [[stand-in:400]] …   any status of `STATUSES`
     [[stand-in:slow seconds=2]] [[stand-in:malformed]] [[stand-in:disconnect]]
     [[stand-in:safety]] [[stand-in:blocked]] [[stand-in:max_tokens]] [[stand-in:empty]] [[stand-in:bad_json]]
+    [[stand-in:mismatch]]   JSON that does not fit the schema
+    [[stand-in:pieces seconds=0.5]]   so long between the pieces of a stream
+    [[stand-in:break]]   a stream ends after its first piece
+    [[stand-in:batch_failed]] [[stand-in:batch_expired]]   how the batch with this request ends
+    [[stand-in:503 model=gemini-a]]   only where that model is asked
 
-Without `times` a marker counts for every call. Of several the first that still counts is taken. Does not cover what a
+Without `times` a marker counts for every call; with it, for the first ones in which its turn of the conversation has this text. Of
+several the first that still counts is taken. Does not cover what a
 fault looks like on the wire: `replies`.
 """
 
@@ -38,8 +45,23 @@ STATUSES: Final = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_KINDS: Final = frozenset({"slow", "malformed", "disconnect", "safety", "blocked", "max_tokens", "empty", "bad_json"})
-_MARKER: Final = re.compile(r"\[\[stand-in:(\w+)((?:\s+\w+=[\w.]+)*)\s*\]\]")
+_KINDS: Final = frozenset(
+    {
+        "slow",
+        "malformed",
+        "disconnect",
+        "safety",
+        "blocked",
+        "max_tokens",
+        "empty",
+        "bad_json",
+        "mismatch",
+        "pieces",
+        "break",
+    }
+    | {"batch_failed", "batch_expired"}
+)
+_MARKER: Final = re.compile(r"\[\[stand-in:(\w+)((?:\s+\w+=[\w.-]+)*)\s*\]\]")
 _REMEMBERED: Final = 100_000  # texts whose calls are counted
 
 
@@ -48,9 +70,10 @@ class Fault:
     """One thing that goes wrong. `kind` is a status code as text, or one of the words above."""
 
     kind: str
-    seconds: float | None = None  # of a 429: when to come back; of slow: how much longer
+    seconds: float | None = None  # of a 429: when to come back; of slow: how much longer; of pieces: between them
     in_details: bool = True  # whether a 429 has typed details, or only a message
     quota: int | None = None  # of a 429 by the quota: its value
+    daily: bool = False  # whether a 429 is about the quota of a day
 
 
 class Faults:
@@ -67,7 +90,14 @@ class Faults:
         if fault is not None:
             return fault
         call = self._count(f"{model}\0{asked.digest}")
-        return _marked(f"{asked.system}\n{asked.everything}", call) or self._by_chance(model, asked, call)
+        return self.marked(model, asked) or self._by_chance(model, asked, call)
+
+    def marked(self, model: str, asked: Asked) -> Fault | None:
+        """What a marker in it asks for."""
+        for text in (asked.system, *asked.turns):
+            if _MARKER.search(text) and (fault := _marked(text, self._count(f"{model}\0\0{text}"), model)):
+                return fault
+        return None
 
     def _over_quota(self, model: str, now: float) -> Fault | None:
         quota = self._options.quota
@@ -112,16 +142,18 @@ def without_markers(text: str) -> str:
     return _MARKER.sub("", text)
 
 
-def _marked(text: str, call: int) -> Fault | None:
+def _marked(text: str, call: int, model: str) -> Fault | None:
     for match in _MARKER.finditer(text):
         kind = match[1]
         values = dict(item.split("=", 1) for item in match[2].split())
         if kind not in _KINDS and not (kind.isdigit() and int(kind) in STATUSES):
             continue
+        if values.get("model", model) != model:
+            continue
         if "times" in values and call >= int(_number(values["times"]) or 0):
             continue
         seconds = _number(values.get("seconds") or values.get("retry"))
-        return Fault(kind, seconds, in_details=values.get("details") != "no")
+        return Fault(kind, seconds, in_details=values.get("details") != "no", daily="daily" in values)
     return None
 
 

@@ -26,6 +26,8 @@ class Options:
     retry_after: float = 1.0  # seconds that a 429 of `rate_429` asks for
     quota: int | None = None  # requests of one model in any `window`
     window: float = 60.0  # seconds
+    pause: float = 0.0  # seconds between the pieces of a stream
+    batch_seconds: float = 1.0  # that a batch takes
     models: tuple[str, ...] = ("gemini-stand-in",)  # listed; every other name is answered too
     log_file: Path | None = None  # a JSON line for each request
     ready_fd: int | None = None  # where the READY line goes; None: standard output
@@ -38,7 +40,9 @@ class Options:
             value = getattr(self, field.name)
             if field.name.startswith("rate_") and not 0.0 <= value <= 1.0:
                 problems.append(f"{field.name} is {value}: it must be between 0 and 1")
-            if field.name in ("slow", "latency", "retry_after") and not 0.0 <= value < float("inf"):
+            if field.name in ("slow", "latency", "retry_after", "pause", "batch_seconds") and not 0.0 <= value < float(
+                "inf"
+            ):
                 problems.append(f"{field.name} is {value}: it must be a number of seconds, 0 or more")
         if self.quota is not None and self.quota < 1:
             problems.append(f"quota is {self.quota}: it must be 1 or more")

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _CHARACTERS_A_TOKEN: Final = 4
+_TOKENS_A_FILE: Final = 258  # what Gemini counts for a small image
+_FILE_URI: Final = re.compile(r"/(files/(\w+?)(?:-\d+)?)$")
 
 
 class BadRequest(Exception):
@@ -21,20 +23,25 @@ class Asked:
     """One request for content."""
 
     system: str
-    prompt: str  # the texts of the last turn that is not the model's
+    prompt: str  # the texts of the last turn that is not the model's; with a schema, of all those turns
     everything: str  # the texts of all turns, for counting
     schema: Mapping[str, Any] | None
     wants_json: bool
     max_tokens: int | None
+    turns: tuple[str, ...] = ()  # the text of each turn
+    attachments: tuple[str, ...] = ()  # of each file a name for its content
+    files: tuple[str, ...] = ()  # those of the Files API, by name
+    tier: str = "standard"  # of service
 
     @property
     def digest(self) -> str:
         """Names the prompt in the log, without telling it."""
-        return hashlib.sha256(f"{self.system}\0{self.everything}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        words = "\0".join((self.system, self.everything, *self.attachments))
+        return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
     def tokens(self) -> int:
-        return count_tokens(self.system) + count_tokens(self.everything)
+        return count_tokens(self.system) + count_tokens(self.everything) + _TOKENS_A_FILE * len(self.attachments)
 
 
 def count_tokens(text: str) -> int:
@@ -59,7 +66,7 @@ def parse(body: Any) -> Asked:
     if not isinstance(turns, list) or not turns:
         raise BadRequest("* GenerateContentRequest.contents: contents is not specified")
     texts = [(str(_map(turn, "contents").get("role") or "user"), _text(turn)) for turn in turns]
-    prompt = next((text for role, text in reversed(texts) if role != "model"), "")
+    asked = [text for role, text in texts if role != "model"]
     config = _snake(_map(fields.get("generation_config") or {}, "generationConfig"))
     schema = config.get("response_json_schema") or config.get("response_schema")
     if schema is not None and not isinstance(schema, Mapping):
@@ -67,14 +74,47 @@ def parse(body: Any) -> Asked:
     most = config.get("max_output_tokens")
     if most is not None and (not isinstance(most, int) or most < 1):
         raise BadRequest("* GenerateContentRequest.generation_config.max_output_tokens: must be positive")
+    attachments, files = _attachments(turns)
     return Asked(
         system=_text(fields.get("system_instruction") or {}),
-        prompt=prompt,
+        # Where JSON is wanted the last turn may only say that the last answer was none.
+        prompt="\n\n".join(asked if schema is not None else asked[-1:]),
         everything="\n\n".join(text for _, text in texts),
         schema=schema,
         wants_json=config.get("response_mime_type") == "application/json",
         max_tokens=most,
+        turns=tuple(text for _, text in texts),
+        attachments=attachments,
+        files=files,
+        tier=str(fields.get("service_tier") or "standard"),
     )
+
+
+def text_of(content: Any) -> str:
+    """The texts of one content.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    return _text(_map(content, "content"))
+
+
+def _attachments(turns: list[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What names the content of each file, and the names of those that were uploaded."""
+    found, files = [], []
+    for turn in turns:
+        parts = _map(turn, "contents").get("parts") or []
+        for part in parts if isinstance(parts, list) else [parts]:
+            fields = _snake(_map(part, "part"))
+            if "inline_data" in fields:
+                data = str(_map(fields["inline_data"], "inlineData").get("data"))
+                found.append(hashlib.sha256(data.encode("ascii", "replace")).hexdigest())
+            elif "file_data" in fields:
+                uri = str(_snake(_map(fields["file_data"], "fileData")).get("file_uri"))
+                match = _FILE_URI.search(uri)
+                found.append(match[2] if match else uri)
+                files.append(match[1] if match else uri)
+    return tuple(found), tuple(files)
 
 
 def _text(content: Any) -> str:

@@ -6,16 +6,19 @@ Shapes follow Google's pages for generateContent, countTokens and models, and go
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gemflowd.standin.extract import MARKER, answer, take_apart
+from gemflowd.standin.extract import MARKER, answer, take_apart, words
 from gemflowd.standin.faults import STATUSES, Fault, without_markers
 from gemflowd.standin.parse import Asked, count_tokens
 from gemflowd.standin.structured import fill
 
 _SUFFIX: Final = "-stand-in"
 _CHUNK_WORDS: Final = 12
+_DIMENSIONS: Final = 768
 _HARM: Final = "HARM_CATEGORY_DANGEROUS_CONTENT"
 _RPC: Final = "type.googleapis.com/google.rpc."
 
@@ -64,6 +67,25 @@ def tokens(asked: Asked) -> dict[str, Any]:
     return {"totalTokens": asked.tokens, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": asked.tokens}]}
 
 
+def embeddings(texts: list[str], dimensions: int | None) -> dict[str, Any]:
+    """A body of batchEmbedContents: numbers that depend on the text alone, of length 1."""
+    used = sum(map(count_tokens, texts))
+    return {
+        "embeddings": [{"values": _embedding(text, dimensions or _DIMENSIONS)} for text in texts],
+        "usageMetadata": {"promptTokenCount": used, "totalTokenCount": used},
+    }
+
+
+def _embedding(text: str, dimensions: int) -> list[float]:
+    """Texts that share words are near each other: the sum of a direction for each word."""
+    total = [0.0] * dimensions
+    for word in sorted(set(words(text))) or [""]:
+        drawn = random.Random(word)  # noqa: S311 - no secret
+        total = [before + drawn.gauss(0.0, 1.0) for before in total]
+    length = math.sqrt(sum(value * value for value in total)) or 1.0
+    return [value / length for value in total]
+
+
 def described(model: str) -> dict[str, Any]:
     """A model, as in the list of models."""
     return {
@@ -74,7 +96,13 @@ def described(model: str) -> dict[str, Any]:
         "description": "Not a model: gemflow's stand-in on this machine, which answers with the prompt's own sentences.",
         "inputTokenLimit": 1_048_576,
         "outputTokenLimit": 65_536,
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
+        "supportedGenerationMethods": [
+            "generateContent",
+            "streamGenerateContent",
+            "countTokens",
+            "batchGenerateContent",
+            "embedContent",
+        ],
     }
 
 
@@ -103,7 +131,7 @@ def _quota(fault: Fault, model: str) -> dict[str, Any]:
         return error(429, message)
     violation = {
         "quotaMetric": "generativelanguage.googleapis.com/generate_content_stand_in_requests",
-        "quotaId": "GenerateRequestsPerMinutePerProjectPerModel-StandIn",
+        "quotaId": f"GenerateRequestsPer{'Day' if fault.daily else 'Minute'}PerProjectPerModel-StandIn",
         "quotaDimensions": {"location": "global", "model": model},
         "quotaValue": str(fault.quota or 1),
     }
@@ -121,6 +149,8 @@ def _text(asked: Asked, kind: str | None) -> str:
     question = take_apart(without_markers(asked.prompt), without_markers(asked.system))
     if kind == "bad_json":
         return MARKER + '{"this is": not JSON'
+    if kind == "mismatch":  # whatever is wanted, it is none of these
+        return '[{"stand-in": null}, "fits no schema"]'
     if asked.schema is not None:
         return json.dumps(fill(asked.schema, question), ensure_ascii=False)
     text = answer(question)
@@ -168,7 +198,7 @@ def _body(
 
 def _pieces(text: str) -> Iterator[str]:
     """The text in pieces of some words, which put together give it back to the letter."""
-    words = text.split(" ")
-    for start in range(0, len(words), _CHUNK_WORDS):
-        piece = " ".join(words[start : start + _CHUNK_WORDS])
+    all_words = text.split(" ")
+    for start in range(0, len(all_words), _CHUNK_WORDS):
+        piece = " ".join(all_words[start : start + _CHUNK_WORDS])
         yield piece if start == 0 else f" {piece}"

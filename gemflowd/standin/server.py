@@ -1,8 +1,8 @@
 """The stand-in's HTTP server: the Gemini REST API on loopback, for working without a key and for tests.
 
 It can't be taken for Google's: every response has the header `x-gemflow-stand-in`, every model version the suffix
-`-stand-in`, every text a marker. It takes any key and looks at none. Does not cover files, caches, batches, embeddings
-or the live API: those get a 404 of Google's shape.
+`-stand-in`, every text a marker. It takes any key and looks at none. Covers content (whole and streamed), tokens, embeddings, files,
+batches and the list of models; not caches or the live API: those get a 404 of Google's shape. Every endpoint is what the SDK sends.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import os
 import re
 import signal
 import sys
-import time
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 from aiohttp import web
 
 from gemflowd.model.errors import ConfigError
 from gemflowd.standin import replies
+from gemflowd.standin.batches import BadBatch, Batches
 from gemflowd.standin.faults import Fault, Faults
 from gemflowd.standin.options import Options
-from gemflowd.standin.parse import Asked, BadRequest, parse
+from gemflowd.standin.parse import Asked, BadRequest, parse, text_of
+from gemflowd.standin.request_log import RequestLog
 from gemflowd.standin.structured import UnfillableSchema
+from gemflowd.standin.uploads import BadUpload, Uploads
 
 _LOG: Final = logging.getLogger("gemflowd.standin")
 _HEADERS: Final = {"x-gemflow-stand-in": "1"}
@@ -37,6 +39,10 @@ _MODEL_PATH: Final = re.compile(
     r"/[^/]+/(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?(?:tunedModels|models)"
     r"(?:/(?P<model>[^/:]+)(?::(?P<method>\w+))?)?/?"
 )
+_FILE_PATH: Final = re.compile(r"/[^/]+/(?P<name>files(?:/[\w.-]+)?)(?P<download>:download)?")
+_BATCH_PATH: Final = re.compile(r"/[^/]+/(?P<name>batches(?:/[\w.-]+)?)(?P<method>:cancel)?")
+_UPLOAD_PATH: Final = re.compile(r"/upload/[^/]+/files")
+_MOST_DIMENSIONS: Final = 4096
 
 
 async def serve(host: str, port: int, options: Options) -> StandIn:
@@ -75,13 +81,13 @@ class StandIn:
         self._options = options
         self._faults = Faults(options)
         self._seen = dict.fromkeys(options.models)
-        self._log: IO[str] | None = None
+        self._log = RequestLog(options.log_file)
+        self._uploads = Uploads("")
+        self._batches = Batches(self._uploads, self._answer_in_batch)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Called by `serve`."""
-        if self._options.log_file is not None:
-            self._log = self._options.log_file.open("a", encoding="utf-8", buffering=1)
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_response_prepare.append(_mark)
@@ -95,15 +101,14 @@ class StandIn:
             raise
         name, bound = self._runner.addresses[0][:2]
         self.url = f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
+        self._uploads.url = self.url
 
     async def close(self) -> None:
         """Stop listening and end what is being answered."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._log.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,62 +119,100 @@ class StandIn:
         await self.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        found = _MODEL_PATH.fullmatch(request.path)
-        model = found["model"] if found else None
-        method = found["method"] if found else None
-        if found and request.method == "GET" and method is None:
+        if found := _MODEL_PATH.fullmatch(request.path):
+            return await self._models(request, found["model"], found["method"])
+        if _UPLOAD_PATH.fullmatch(request.path) and request.method == "POST":
+            return await self._upload(request)
+        if found := _FILE_PATH.fullmatch(request.path):
+            return self._files(request, found["name"], download=bool(found["download"]))
+        if found := _BATCH_PATH.fullmatch(request.path):
+            return self._batch(request, found["name"], cancel=bool(found["method"]))
+        return self._nothing(request)
+
+    def _nothing(self, request: web.Request, what: str | None = None) -> web.Response:
+        message = f"[stand-in] There is {what or f'nothing at {request.method} {request.path} in the stand-in'}."
+        return self._json(request, None, 404, replies.error(404, message))
+
+    async def _models(self, request: web.Request, model: str | None, method: str | None) -> web.StreamResponse:
+        if request.method == "GET" and method is None:
             body = replies.described(model) if model else {"models": [replies.described(name) for name in self._seen]}
             return self._json(request, model, 200, body)
-        if found and request.method == "POST" and model and method in _METHODS:
-            return await self._answer(request, model, method)
-        message = f"[stand-in] There is nothing at {request.method} {request.path} in the stand-in."
-        return self._json(request, model, 404, replies.error(404, message))
+        if request.method == "POST" and model and method:
+            if method in _CONTENT:
+                return await self._content(request, model, method)
+            if method == "batchEmbedContents":
+                return await self._embed(request, model)
+            if method == "batchGenerateContent":
+                return await self._new_batch(request, model)
+        return self._nothing(request)
 
-    async def _answer(self, request: web.Request, model: str, method: str) -> web.StreamResponse:
+    # Content
+
+    async def _content(self, request: web.Request, model: str, method: str) -> web.StreamResponse:
         try:
             asked = parse(await request.json())
         except (BadRequest, ValueError, RecursionError) as error:
             return self._json(request, model, 400, replies.error(400, f"[stand-in] {error}"))
         self._seen.setdefault(model)
+        if missing := next((name for name in asked.files if self._uploads.get(name) is None), None):
+            message = f"[stand-in] You do not have permission to access the file {missing}, or it does not exist."
+            return self._json(request, model, 403, replies.error(403, message), asked)
         if method == "countTokens":
-            return self._json(request, model, 200, replies.tokens(asked), asked)
+            return self._json(request, model, 200, replies.tokens(asked), asked, outcome="counted")
         fault = self._faults.decide(model, asked, asyncio.get_running_loop().time())
         extra = (fault.seconds or self._options.slow) if fault and fault.kind == "slow" else 0.0
         await asyncio.sleep(self._options.latency + extra)
-        if fault and fault.kind == "disconnect":
+        streams = method == "streamGenerateContent"
+        if fault and (fault.kind == "disconnect" or (fault.kind == "break" and not streams)):
             return self._disconnect(request, model, asked)
-        if fault and fault.kind.isdigit():
-            status, body = replies.failure(fault, model)
+        status, body = self._answer(model, asked, fault)
+        if status != 200:
             return self._json(request, model, status, body, asked, fault)
-        try:
-            body = replies.content(model, asked, fault)
-        except UnfillableSchema as error:
-            message = f"[stand-in] The response schema can't be filled from the prompt: {error}"
-            return self._json(request, model, 400, replies.error(400, message), asked)
         if fault and fault.kind == "malformed":
             return self._malformed(request, model, asked, body, fault)
-        if method == "streamGenerateContent":
+        if streams:
             return await self._stream(request, model, asked, body, fault)
         return self._json(request, model, 200, body, asked, fault)
+
+    def _answer(self, model: str, asked: Asked, fault: Fault | None) -> tuple[int, dict[str, Any]]:
+        if fault and fault.kind.isdigit():
+            return replies.failure(fault, model)
+        try:
+            return 200, replies.content(model, asked, fault)
+        except UnfillableSchema as error:
+            message = f"[stand-in] The response schema can't be filled from the prompt: {error}"
+            return 400, replies.error(400, message)
 
     async def _stream(
         self, request: web.Request, model: str, asked: Asked, body: dict[str, Any], fault: Fault | None
     ) -> web.StreamResponse:
-        self._record(request, model, 200, asked, fault)
         if request.query.get("alt") != "sse":  # then the service sends one JSON list
+            self._record(request, model, 200, asked, fault, body)
             return web.json_response([body], dumps=_dumps)
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", _TIER: asked.tier})
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):  # the client may leave when it has read enough
-            for piece in replies.stream(body):
+        pause = fault.seconds if fault and fault.kind == "pieces" else self._options.pause
+        *before, last = replies.stream(body)
+        try:
+            for piece in before:
                 await response.write(piece)
+                if fault and fault.kind == "break":
+                    break
+                await asyncio.sleep(pause or 0.0)
+        except ConnectionError:  # it does not want the rest
+            self._record(request, model, 200, asked, fault, body, outcome="left")
+            return response
+        self._record(request, model, 200, asked, fault, body)
+        with contextlib.suppress(ConnectionError):
+            if not (fault and fault.kind == "break"):
+                await response.write(last)
             await response.write_eof()
         return response
 
     def _malformed(
         self, request: web.Request, model: str, asked: Asked, body: dict[str, Any], fault: Fault
     ) -> web.Response:
-        self._record(request, model, 200, asked, fault)
+        self._record(request, model, 200, asked, fault, body)
         text = _dumps(body)
         return web.Response(text=text[: len(text) // 2], content_type="application/json")
 
@@ -179,6 +222,113 @@ class StandIn:
             request.transport.abort()
         return web.Response()  # goes nowhere
 
+    async def _embed(self, request: web.Request, model: str) -> web.Response:
+        try:
+            items = _requests(await request.json())
+            texts = [text_of(item.get("content")) for item in items]
+            dimensions = items[0].get("outputDimensionality") or items[0].get("output_dimensionality")
+            if dimensions is not None and not 1 <= int(dimensions) <= _MOST_DIMENSIONS:
+                raise BadRequest(f"outputDimensionality must be from 1 to {_MOST_DIMENSIONS}")
+        except (BadRequest, ValueError, TypeError, RecursionError) as error:
+            return self._json(request, model, 400, replies.error(400, f"[stand-in] {error}"))
+        asked = Asked("", texts[0], "\0".join(texts), None, False, None, turns=tuple(texts))
+        fault = self._faults.decide(model, asked, asyncio.get_running_loop().time())
+        await asyncio.sleep(self._options.latency)
+        if fault and fault.kind == "disconnect":
+            return self._disconnect(request, model, asked)
+        if fault and fault.kind.isdigit():
+            status, body = replies.failure(fault, model)
+            return self._json(request, model, status, body, asked, fault)
+        body = replies.embeddings(texts, None if dimensions is None else int(dimensions))
+        return self._json(request, model, 200, body, asked, fault)
+
+    # Files
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        headers = request.headers
+        commands = {command.strip() for command in headers.get("x-goog-upload-command", "").split(",")}
+        try:
+            if "start" in commands:
+                name = self._uploads.start(
+                    await request.json(),
+                    headers.get("x-goog-upload-header-content-type"),
+                    headers.get("x-goog-upload-header-content-length"),
+                )
+                self._record(request, None, 200, outcome="started")
+                url = f"{self.url}{request.path}?upload_id={name}&upload_protocol=resumable"
+                return web.json_response({}, headers={"x-goog-upload-url": url, "x-goog-upload-status": "active"})
+            stored = self._uploads.take(
+                request.query.get("upload_id", ""),
+                headers.get("x-goog-upload-offset"),
+                await request.read(),
+                last="finalize" in commands,
+            )
+        except (BadUpload, ValueError) as error:
+            response = self._json(request, None, 400, replies.error(400, f"[stand-in] {error}"))
+            response.headers["x-goog-upload-status"] = "final"
+            return response
+        response = self._json(
+            request, None, 200, {"file": stored} if stored else {}, outcome="stored" if stored else "received"
+        )
+        response.headers["x-goog-upload-status"] = "final" if stored else "active"
+        return response
+
+    def _files(self, request: web.Request, name: str, *, download: bool) -> web.Response:
+        if name == "files" and request.method == "GET":
+            return self._json(request, None, 200, {"files": list(self._uploads)}, outcome="listed")
+        described, content = self._uploads.get(name), self._uploads.content(name)
+        if described is None or content is None:
+            return self._nothing(request, f"no {name}")
+        if download and request.method == "GET":
+            self._record(request, None, 200, outcome="read")
+            return web.Response(body=content, content_type=str(described["mimeType"]).partition(";")[0])
+        if request.method == "DELETE":
+            self._uploads.delete(name)
+            return self._json(request, None, 200, {}, outcome="deleted")
+        return self._json(request, None, 200, described, outcome="shown")
+
+    # Batches
+
+    async def _new_batch(self, request: web.Request, model: str) -> web.Response:
+        try:
+            batch = self._batches.create(model, await request.json())
+        except (BadBatch, ValueError, RecursionError) as error:
+            return self._json(request, model, 400, replies.error(400, f"[stand-in] {error}"))
+        asyncio.get_running_loop().call_later(self._options.batch_seconds, self._batches.finish, batch)
+        return self._json(request, model, 200, batch.described(), outcome="accepted")
+
+    def _answer_in_batch(self, model: str, body: Any) -> tuple[dict[str, Any], str | None]:
+        """Each has what its marker asks for, and no quota: batches have their own."""
+        try:
+            asked = parse(body)
+        except (BadRequest, RecursionError) as error:
+            return {"error": replies.error(400, f"[stand-in] {error}")["error"]}, None
+        fault = self._faults.marked(model, asked)
+        if fault and fault.kind in ("malformed", "disconnect", "break"):
+            fault = Fault("500")
+        status, answered = self._answer(model, asked, fault)
+        end = fault.kind if fault and fault.kind.startswith("batch_") else None
+        path = f"/batches/{model}"
+        self._log.add("BATCH", path, model, status, asked, fault, answered, tier="batch", outcome=end)
+        return ({"response": answered} if status == 200 else {"error": answered["error"]}), end
+
+    def _batch(self, request: web.Request, name: str, *, cancel: bool) -> web.Response:
+        if name == "batches" and request.method == "GET":
+            operations = [batch.described() for batch in self._batches]
+            return self._json(request, None, 200, {"operations": operations}, outcome="listed")
+        batch = self._batches.get(name)
+        if batch is None:
+            return self._nothing(request, f"no {name}")
+        if cancel and request.method == "POST":
+            self._batches.cancel(name)
+            return self._json(request, batch.model, 200, {}, outcome="cancelled")
+        if request.method == "DELETE":
+            self._batches.delete(name)
+            return self._json(request, batch.model, 200, {}, outcome="deleted")
+        return self._json(request, batch.model, 200, batch.described(), outcome="shown")
+
+    # All
+
     def _json(
         self,
         request: web.Request,
@@ -187,31 +337,36 @@ class StandIn:
         body: Any,
         asked: Asked | None = None,
         fault: Fault | None = None,
+        outcome: str | None = None,
     ) -> web.Response:
-        self._record(request, model, status, asked, fault)
-        return web.json_response(body, status=status, dumps=_dumps)
+        self._record(request, model, status, asked, fault, body, outcome=outcome)
+        headers = {_TIER: asked.tier} if asked and status == 200 else None
+        return web.json_response(body, status=status, dumps=_dumps, headers=headers)
 
     def _record(
-        self, request: web.Request, model: str | None, status: int | None, asked: Asked | None, fault: Fault | None
+        self,
+        request: web.Request,
+        model: str | None,
+        status: int | None,
+        asked: Asked | None = None,
+        fault: Fault | None = None,
+        body: Any = None,
+        *,
+        outcome: str | None = None,
     ) -> None:
-        """One line of the request log. `status` is None where none was sent; prompts are there as a hash only."""
-        _LOG.debug("stand-in: %s %s -> %s", request.method, request.path, status)
-        if self._log is None:
-            return
-        line = {
-            "stand_in": True,
-            "at": time.time(),
-            "method": request.method,
-            "path": request.path,
-            "model": model,
-            "status": status,
-            "prompt": asked.digest if asked else None,
-            "fault": fault.kind if fault else None,
-        }
-        self._log.write(json.dumps(line) + "\n")
+        self._log.add(request.method, request.path, model, status, asked, fault, body, outcome=outcome)
 
 
-_METHODS: Final = frozenset({"generateContent", "streamGenerateContent", "countTokens"})
+_CONTENT: Final = frozenset({"generateContent", "streamGenerateContent", "countTokens"})
+#: The header that says which tier of service it was.
+_TIER: Final = "x-gemini-service-tier"
+
+
+def _requests(body: Any) -> list[dict[str, Any]]:
+    items = body.get("requests") if isinstance(body, dict) else None
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise BadRequest("* BatchEmbedContentsRequest.requests: requests is not specified")
+    return items
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:

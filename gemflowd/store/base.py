@@ -303,6 +303,70 @@ class BudgetTable(Protocol):
         ...
 
 
+class CachedCall(NamedTuple):
+    """What is known of a stored answer, without the answer."""
+
+    number: int
+    model: str
+    size: int
+    usage: bytes | None  # MessagePack
+
+
+class NewCachedCall(NamedTuple):
+    """An answer to be stored, in the order of its columns."""
+
+    number: int
+    key: bytes
+    model: str
+    stored: float  # by the wall clock
+    used: float  # by the steady clock
+    size: int
+    usage: bytes | None
+    value: bytes
+
+
+class CacheCount(NamedTuple):
+    """What is added to the counts of one model, in the order of their columns."""
+
+    model: str
+    hits: int = 0
+    misses: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    thought_tokens: int = 0
+    cost_nano: int = 0  # billionths of the currency
+    unpriced: int = 0  # uses of which nobody knows what they would have cost
+
+
+class CacheTable(Protocol):
+    """Answers of model calls. Written at once, in the turn's transaction. Entries up to the number `cleared` are as good as gone."""
+
+    def find(self, key: bytes) -> CachedCall | None: ...
+    def put(self, new: NewCachedCall, *, replace: bool, cleared: int) -> bool:
+        """Store an answer. One that there is stays, unless told otherwise. Returns whether the new one is stored."""
+        ...
+
+    def touch(self, hits: Sequence[tuple[int, int]], now: float) -> None:
+        """(number, how often): they were used again."""
+        ...
+
+    def oldest(self, cleared: int, limit: int) -> list[tuple[int, float, int]]:
+        """(number, last use, size) of those that were used longest ago."""
+        ...
+
+    def next_use(self) -> float | None:
+        """When the one was used that was used longest ago."""
+        ...
+
+    def remove(self, numbers: Sequence[int]) -> None: ...
+    def cleared(self, cleared: int, limit: int) -> list[tuple[int, int]]:
+        """(number, size) of some of those that were cleared and are still to be removed."""
+        ...
+
+    def count(self, counts: Sequence[CacheCount]) -> None: ...
+
+
 class Store(Protocol):
     @property
     def budgets(self) -> BudgetTable: ...
@@ -316,6 +380,8 @@ class Store(Protocol):
     def values(self) -> ValueTable: ...
     @property
     def schedules(self) -> ScheduleTable: ...
+    @property
+    def cache(self) -> CacheTable: ...
 
     @property
     def upkeep(self) -> Upkeep: ...
@@ -329,6 +395,10 @@ class Store(Protocol):
     def tasks(self, numbers: Sequence[int]) -> list[Task]: ...
     def tasks_by_id(self, flow: int, ids: Sequence[str]) -> dict[str, Task]: ...
     def bodies(self, numbers: Sequence[int]) -> dict[int, bytes]: ...
+    def last_again(self, task: int) -> bytes | None:
+        """The error of its last attempt that ended as `again`, MessagePack."""
+        ...
+
     def inputs(self, numbers: Sequence[int]) -> dict[int, list[tuple[int, str | None, bytes]]]:
         """Results of the dependencies: task -> (number, id, result) of each that has one."""
         ...

@@ -26,7 +26,7 @@ from gemflowd.model.lane import amounts
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Flow, Ordering, Task, shown_id
-from gemflowd.store import accounts, shared_memory
+from gemflowd.store import accounts, cache, shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.metadata import MOST_LOOKED, matching
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
@@ -504,6 +504,18 @@ class Questions:
 
     def memory_namespaces(self, moment: shared_memory.Moment) -> Body:
         return shared_memory.namespaces(self._db, moment)
+
+    def cached_value(self, number: int) -> bytes | None:
+        return cache.value(self._db, number)
+
+    def cache_totals(self) -> Body:
+        return cache.totals(self._db)
+
+    def cache_stats(self) -> Body:
+        return cache.stats(self._db)
+
+    def cache_entries(self, limit: int) -> Body:
+        return cache.entries(self._db, limit)
 
     def repeats(self, submission: str, offset: int, count: int, complete: bool, digest: bytes) -> bool:
         """Whether that request of a submission is stored already, with the same content."""

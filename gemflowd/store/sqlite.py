@@ -18,7 +18,7 @@ import apsw
 import msgpack
 
 from gemflowd.core.turn import Chunk, Cursor, CursorKind, Turn
-from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind
+from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind, Outcome
 from gemflowd.model.errors import StoreError, StoreFull
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
@@ -28,6 +28,7 @@ from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.budgets import Budgets
+from gemflowd.store.parts.cache import Cache
 from gemflowd.store.parts.keys import Keys
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.paths import Paths
@@ -169,6 +170,7 @@ class SqliteStore:
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
         self.budgets = Budgets(self._db)
+        self.cache = Cache(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -249,6 +251,12 @@ class SqliteStore:
     @guarded
     def bodies(self, numbers: Sequence[int]) -> dict[int, bytes]:
         return dict(self._db.execute(self._queries["bodies"], (json.dumps(numbers),)))
+
+    @guarded
+    def last_again(self, task: int) -> bytes | None:
+        sql = "SELECT error FROM attempt WHERE task = ? AND outcome = ? ORDER BY number DESC LIMIT 1"
+        error: bytes | None = self._db.execute(sql, (task, Outcome.AGAIN)).get
+        return error
 
     @guarded
     def inputs(self, numbers: Sequence[int]) -> dict[int, list[tuple[int, str | None, bytes]]]:

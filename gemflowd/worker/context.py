@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gemflowd.worker.cache import AsyncCache
 from gemflowd.worker.memory import AsyncMemory, Memory
 
 
@@ -30,6 +31,8 @@ class BaseContext:
     grace: float = 10.0  # seconds between being asked to stop and being killed
     pass_fds: tuple[int, ...] = ()  # descriptors that a subprocess must inherit: the lease (docs/architecture.md)
     usage: dict[str, Any] = field(default_factory=dict)  # what the attempt cost, kept with it
+    note: Any = None  # what the last attempt that ended as `again` noted
+    agains: int = 0  # how many have ended so, since the task was submitted or retried
     _cancelled: bool = False
     _process_group: Callable[[int], None] | None = None
     _progress: Callable[[float, float | None, str | None], None] = lambda done, total, message: None
@@ -133,6 +136,11 @@ class AsyncContext(BaseContext):
     def memory(self) -> AsyncMemory:
         """The shared memory."""
         return AsyncMemory(self._ask)
+
+    @property
+    def cache(self) -> AsyncCache:
+        """The cache of model calls."""
+        return AsyncCache(self._ask)
 
     async def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
         """As `Context.submit`."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
-from gemflowd.handlers.errors import AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
+from gemflowd.handlers.errors import Again, AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
 from gemflowd.handlers.models import to_model, to_plain
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
@@ -28,6 +28,8 @@ from gemflowd.worker.streams import Streams
 
 #: Characters of a traceback that are kept: its end says most.
 _TRACEBACK: Final = 8_000
+#: Bytes of what an attempt notes for the next one. More is left out.
+MOST_NOTE: Final = 64 * 1024
 
 
 @dataclass(slots=True, frozen=True)
@@ -54,6 +56,7 @@ class Order:
     timeout: float
     devices: tuple[str, ...] | list[str] = ()
     memory_mb: int | None = None
+    note: tuple[int, bytes] | list[Any] | None = None
 
 
 Send = Callable[[list[Any]], None]
@@ -104,6 +107,8 @@ def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> t
         "_progress": Progress(order.task, order.token, around.send, around.later),
         "_process_group": lambda group: around.send([wire.GROUP, order.task, order.token, group]),
     }
+    if order.note is not None:
+        fields["agains"], fields["note"] = order.note[0], msgpack.unpackb(order.note[1], strict_map_key=False)
     context: AnyContext
     if asyncio.iscoroutinefunction(handler.function):
         context = AsyncContext(**fields, _ask=AsyncAsker(around.requests, order.task, order.token))
@@ -201,6 +206,10 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
     retry_after = None
     if isinstance(error, HandlerError):
         record["code"] = str(error.code)[:64]
+        if error.instead is not None:
+            record["instead"] = {"note": error.instead.note, "bucket": error.instead.bucket}
+            if len(msgpack.packb(record["instead"], unicode_errors="replace")) > MOST_NOTE:
+                del record["instead"]
         if error.usage and context is not None:
             with suppress(Exception):  # what can't be added up is left out
                 context.usage.update(error.usage)
@@ -217,6 +226,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
             retry_after = None if error.retry_after is None else float(error.retry_after)
     elif isinstance(error, Permanent):
         outcome = Outcome.PERMANENT
+    elif isinstance(error, Again):
+        outcome = Outcome.AGAIN
     elif isinstance(error, RequestRefused) and error.code == "draining":
         outcome = Outcome.LOST  # the daemon's doing: it costs no try, as what is given back at the end of the drain
     else:

@@ -60,6 +60,7 @@ def fill(client: Raw) -> None:
         "a stream": lambda: client.submit(later, complete=False, stream=True),
         "a paused queue": lambda: client("pause", queue="other"),
         "a value": lambda: client("memory_set", key="k", value={"a": [1, 2]}),
+        "an answer in the cache": lambda: client.run({"type": "gemini", "data": {"prompt": "Why?", "cache": "on"}}),
         "a schedule": lambda: client("schedule_add", name="nightly", cron="0 3 * * *", task={"type": "echo"}),
     }.items():
         try:
@@ -75,7 +76,7 @@ def main() -> None:
     target = HERE / f"v{SCHEMA_VERSION}.db"
     if any(int(path.stem[1:]) > SCHEMA_VERSION for path in HERE.glob("v*.db")):
         sys.exit("there is a database of a newer schema here; this version is too old")
-    daemon = Daemon(workers=1, resources=["gpu=2"]) if _knows("resources") else Daemon(workers=1)
+    daemon = Daemon("--offline", **{"workers": 1, **({"resources": ["gpu=2"]} if _knows("resources") else {})})
     try:
         daemon.start()
         fill(daemon.client())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gemflowd.handlers.errors import HandlerError, Permanent, RateLimited, Transient
+from gemflowd.handlers.errors import Again, HandlerError, Permanent, RateLimited, Transient
 from gemflowd.handlers.gemini import client
 from gemflowd.handlers.gemini.handler import gemini, preload, shutdown
 from gemflowd.standin.options import Options
@@ -114,7 +114,7 @@ def test_a_schema() -> None:
             "people": 1200
         }
         failure = await ask.fail(f"{TEXT} [[stand-in:bad_json]]", schema=schema)
-        assert (type(failure), failure.code) == (Transient, "bad_json")
+        assert (type(failure), failure.code) == (Again, "bad_json")
         assert ask.usage["total_tokens"] > 0
         cut = await ask.fail(schema=schema, config={"max_output_tokens": 1})
         assert (type(cut), cut.code) == (Permanent, "max_tokens")

@@ -39,7 +39,12 @@ def test_spin_uses_the_processor() -> None:
 def test_the_catalogue() -> None:
     found = {name: handler.info for name, handler in discover([]).items()}
     assert {"echo", "sleep", "spin", "command", "gemini"} <= found.keys()
-    assert [name for name, info in found.items() if info.kind is Kind.COROUTINE] == ["sleep", "gemini"]
+    assert [name for name, info in found.items() if info.kind is Kind.COROUTINE] == [
+        "sleep",
+        "gemini",
+        "gemini.embed",
+        "gemini.count",
+    ]
     assert found["gemini"].bucket == "gemini:{model}"
     assert all(info.doc for info in found.values())
 

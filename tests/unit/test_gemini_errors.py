@@ -13,7 +13,7 @@ from google.genai import errors, types
 from gemflowd.handlers.errors import HandlerError, Permanent, RateLimited, Transient
 from gemflowd.handlers.gemini.failures import explain, retry_after, seconds
 from gemflowd.handlers.gemini.request import Request, build_request
-from gemflowd.handlers.gemini.result import result_of, usage_of
+from gemflowd.handlers.gemini.result import breaks_off, result_of, usage_of
 
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
@@ -186,15 +186,15 @@ def test_truncated_text_is_still_a_text() -> None:
     assert result_of(response(**candidate("MAX_TOKENS", "half a")), asked(), {})["finish_reason"] == "MAX_TOKENS"
 
 
-def test_json_that_is_none() -> None:
-    schema = {"type": "object"}
-    with pytest.raises(Transient) as broken:
-        result_of(response(**candidate("STOP", "{oh")), asked(schema=schema), {})
-    assert broken.value.code == "bad_json"
-    with pytest.raises(Permanent) as cut:
-        result_of(response(**candidate("MAX_TOKENS", '{"a":')), asked(schema=schema), {})
-    assert cut.value.code == "max_tokens"
-    assert result_of(response(**candidate("STOP", "null")), asked(schema=schema), {})["parsed"] is None
+def test_json_that_is_cut() -> None:
+    whole, cut = (
+        result_of(response(**candidate(end, '{"a":')), asked(schema={"type": "object"}), {})
+        for end in ("STOP", "MAX_TOKENS")
+    )
+    assert breaks_off(whole) is None
+    failure = breaks_off(cut)
+    assert failure is not None
+    assert failure.code == "max_tokens"
 
 
 def test_function_calls_are_an_answer() -> None:

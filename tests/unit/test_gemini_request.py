@@ -61,7 +61,7 @@ def test_a_later_spelling_of_a_setting_wins() -> None:
     ("data", "code"),
     [
         ({"model": None}, "no_model"),
-        ({"files": ["a.pdf"]}, "not_supported"),
+        ({"service_tier": "flex", "config": {"service_tier": "priority"}}, "bad_request"),
         ({"agent": "researcher"}, "unknown_agent"),
         ({"config": {"http_options": {"base_url": "https://elsewhere.example"}}}, "not_supported"),
         ({"config": {"httpOptions": {"baseUrl": "https://elsewhere.example"}}}, "not_supported"),

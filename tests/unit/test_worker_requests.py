@@ -201,3 +201,27 @@ def test_only_so_many_requests_may_be_unanswered() -> None:
     attempts.said(worker, [[wire.REQUEST, 100, 5, 6, "memory_get", b""]])
     assert codes(channel)[-1] == (100, "overloaded")
     loop.close()
+
+
+def test_what_the_daemon_takes_for_its_answers_is_no_running_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts, worker, channel, asked, loop = make_attempts()
+    now = 0.0
+    monkeypatch.setattr(attempts_module.time, "monotonic", lambda: now)
+
+    def cancelled_at(moment: float) -> bool:
+        nonlocal now
+        now = moment
+        attempts._deadlines()
+        return [wire.CANCEL, 5, 6] in channel.sent
+
+    now = 0.4
+    attempts.said(worker, [[wire.REQUEST, 1, 5, 6, "any-word", b""]])
+    now = 0.5  # the two overlap: the time counts once
+    attempts.said(worker, [[wire.REQUEST, 2, 5, 6, "any-word", b""]])
+    asked.all[0][-1](True, b"")
+    assert not cancelled_at(100.0)
+    now = 200.4
+    asked.all[1][-1](True, b"")
+    assert not cancelled_at(200.9)
+    assert cancelled_at(201.1)
+    loop.close()

@@ -223,6 +223,8 @@ class Attempts:
         elif handed.asking >= wire.MOST_REQUESTS or worker.channel.backlog > _MOST_UNREAD:
             refused = Refused("overloaded", "too many requests of this attempt are unanswered; wait for replies")
         else:
+            if not handed.asking:
+                handed.waits = time.monotonic()
             handed.asking += 1
             self._asks(task, token, op, body, lambda *answer: self._answer(worker, handed, number, *answer))
             return
@@ -231,6 +233,9 @@ class Attempts:
     def _answer(self, worker: Worker, handed: Handed, number: int, granted: bool, body: bytes) -> None:
         """To a worker that is gone: its channel is closed, and drops it."""
         handed.asking -= 1
+        if not handed.asking:  # what the daemon took for its answers does not count as running
+            handed.began += time.monotonic() - handed.waits
+            self._wake_at(handed.began + handed.order.timeout)
         worker.channel.send([wire.REPLY, number, granted, body])
 
     def _one_ended(self, worker: Worker, message: list[Any], ended: list[Ended]) -> None:
@@ -323,7 +328,9 @@ class Attempts:
     def _attempt_deadline(self, worker: Worker, handed: Handed, now: float) -> None:
         if handed.ending is None:
             at = handed.began + handed.order.timeout
-            if now < at:
+            if handed.asking:
+                pass  # its answer comes back to this
+            elif now < at:
                 self._wake_at(at)
             else:
                 self._ask(worker, handed, Outcome.TIMEOUT)
@@ -384,7 +391,8 @@ def _log_lines(handed: Handed, lines: Sequence[tuple[str, str]]) -> list[LogLine
 
 
 def _order(order: Start) -> tuple[Any, ...]:
-    return (
+    fields = (
         order.task, order.token, order.attempt, order.flow, order.id, order.type, order.body, order.inputs, order.timeout,
         order.devices, order.memory_mb,
     )  # fmt: skip
+    return fields if order.note is None else (*fields, order.note)

@@ -33,6 +33,7 @@ class Handed:
     ending: Outcome | None = None  # asked to stop, and why
     asked: float = 0.0  # monotonic: when it was asked
     asking: int = 0  # its requests that are not answered yet
+    waits: float = 0.0  # monotonic: since when there are any
     warned: bool = False  # coroutine: did not stop in time, its neighbours have the grace time now
     progress: dict[str, Any] | None = None  # how far it says that it is: {done, total, message, at}
     before: int = 0  # bytes that earlier tasks have left in its worker: they do not count against a cap of its own

@@ -1,56 +1,138 @@
-"""The task type `gemini`: one request to a Gemini model.
+"""The task types `gemini`, `gemini.embed` and `gemini.count`: one request each to a Gemini model.
 
-The steps are in files of their own: `credentials` (key and endpoint), `client` (the SDK set up), `request` (data to
-arguments), `result` (response to result), `failures` (exceptions to codes). The SDK takes a third of a second to
-import, so nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
+The steps are in files of their own: `cached` (whether it has to be made), `credentials` (key and endpoint), `client` (the SDK set
+up), `request` and `files` (data to arguments), `streaming` (an answer in pieces), `result` (response to result), `structured` (whether
+it fits), `before` (what an earlier attempt came to), `failures` (exceptions to codes). The SDK takes a third of a second to import, so
+nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from gemflowd.handlers.errors import HandlerError
-from gemflowd.handlers.gemini import client, warm_up
-from gemflowd.handlers.gemini.credentials import Connection, connection
+from gemflowd.handlers.gemini import cached, client, warm_up
+from gemflowd.handlers.gemini.before import before, name_next_model, unfit
+from gemflowd.handlers.gemini.credentials import connection
 from gemflowd.handlers.gemini.failures import explain
-from gemflowd.handlers.gemini.request import SCHEMA, Request, build_request
-from gemflowd.handlers.gemini.result import result_of, usage_of
+from gemflowd.handlers.gemini.files import attached
+from gemflowd.handlers.gemini.request import Request, build_request, contents_of, model_of, with_files
+from gemflowd.handlers.gemini.result import breaks_off, embeddings_of, result_of, stand_in, usage_of
+from gemflowd.handlers.gemini.schema import COUNT_SCHEMA, EMBED_SCHEMA, SCHEMA
+from gemflowd.handlers.gemini.streaming import collect
+from gemflowd.handlers.gemini.structured import Unfit, check_schema, value_of
 from gemflowd.handlers.registry import task
 
 if TYPE_CHECKING:
-    from google.genai import types
+    from google.genai import Client, types
 
     from gemflowd.worker.context import AsyncContext
+
+_MAX_REASKS: Final = 2
 
 
 @task("gemini", schema=SCHEMA, bucket="gemini:{model}")
 async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Ask a Gemini model.
 
-    Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `system`, `config` (Gemini's generation config)
-    and `schema` (JSON Schema of the answer). Result: `{text, parsed?, finish_reason, model, usage, function_calls?,
-    stand_in?}`.
+    Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `fallback` (models to ask where that can't be had), `system`,
+    `config` (Gemini's generation config), `service_tier`, `files` (of the workspace), `schema` (JSON Schema of the answer) with
+    `max_reasks`, `stream` (the answer's pieces go into the log) and `cache` (auto, on, read, write, refresh, off). Result: `{text,
+    parsed?, finish_reason, model, usage, function_calls?, cached?, stand_in?}`.
 
     Raises:
         Permanent: trying again is useless: `no_api_key`, `bad_request`, `not_supported`, `blocked_safety`,
-            `max_tokens`, `empty_answer`, …
-        Transient: `overloaded`, `server_error`, `timeout`, `disconnected`, `bad_response`, `bad_json`, …
+            `max_tokens`, `empty_answer`, `schema_mismatch`, …
+        Transient: `overloaded`, `server_error`, `timeout`, `disconnected`, `bad_response`, …
         RateLimited: `rate_limited` or `daily_quota`.
+        Again: the answer does not fit the schema, and may be asked for once more.
     """
-    reached = connection(context.settings, os.environ)
-    try:
-        request = build_request(data)
-        response = await _ask(request, reached, context.timeout)
+    return await cached.answer(data, context, _answer)
+
+
+async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """What the model says. Raises as `gemini`."""
+    earlier = before(context.note, context.agains)
+    async with _Calling(context) as call:
+        request = build_request(data, earlier)  # for what is wrong with it, before anything is uploaded
+        call.model = request.model
+        if request.schema is not None:
+            check_schema(request.schema)
+        async with attached(data, context, call.client) as files:
+            if files:
+                request = build_request(data, earlier, files)
+            response = await _ask(call.client, request, context if data.get("stream") else None)
         usage = usage_of(response)
         context.usage.update(usage)
-        return result_of(response, request, usage)
-    except Exception as error:  # noqa: BLE001 - every one becomes an error of ours
-        failure = explain(error, context.timeout)
-    _scrub(failure, reached)
-    # Outside the `except`: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
-    raise failure
+        result = result_of(response, request, usage)
+        if request.structured and "function_calls" not in result:
+            try:
+                result["parsed"] = value_of(result["text"], request.schema)
+            except Unfit as why:
+                most = data.get("max_reasks", context.settings.get("max_reasks", _MAX_REASKS))
+                raise breaks_off(result) or unfit(earlier, result["text"], str(why), most, why.code, usage) from None
+        return result
+    if data.get("stream"):  # so that nobody takes what stands above for an answer
+        context.log(f"[attempt {context.attempt} is not an answer: {call.failure.message}]")
+    name_next_model(call.failure, call.model, data)
+    # Outside of the block: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
+    raise call.failure
+
+
+@task("gemini.embed", schema=EMBED_SCHEMA, bucket="gemini:{model}")
+async def embed(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """Embed texts: a list of numbers for each.
+
+    Data: `text` or `texts` (100 at most), `model`, `task_type`, `title`, `dimensions`. Result: `{embeddings: [[…], …], dimensions,
+    model, usage, stand_in?}`.
+
+    Raises:
+        Permanent, Transient, RateLimited: as `gemini`.
+    """
+    async with _Calling(context) as call:
+        from google.genai import types
+
+        texts = data.get("texts") or [data["text"]]
+        config = types.EmbedContentConfig(
+            task_type=data.get("task_type"), title=data.get("title"), output_dimensionality=data.get("dimensions")
+        )
+        # Each a content of its own: some models take a list of texts for parts of one.
+        contents: list[Any] = [types.Content(parts=[types.Part(text=text)]) for text in texts]
+        response = await call.client.aio.models.embed_content(model=model_of(data), contents=contents, config=config)
+        usage = usage_of(response)
+        context.usage.update(usage)
+        return embeddings_of(response, len(texts), model_of(data), usage)
+    raise call.failure
+
+
+@task("gemini.count", schema=COUNT_SCHEMA, bucket="gemini.count:{model}")
+async def count(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """Count the tokens of a question without asking it.
+
+    Data: `prompt` or `contents`, `system`, `model`, `files`, as in a `gemini` task. Result: `{total_tokens, cached_tokens, model,
+    stand_in?}`.
+
+    Raises:
+        Permanent, Transient, RateLimited: as `gemini`.
+    """
+    async with _Calling(context) as call:
+        model, contents = model_of(data), contents_of(data)
+        async with attached(data, context, call.client) as files:
+            contents = with_files(contents, files)
+            if data.get("system"):  # the SDK counts it with Vertex AI alone, so it is counted as a turn
+                contents = [*contents_of({"prompt": data["system"]}), *contents]
+            response = await call.client.aio.models.count_tokens(model=model, contents=list(contents))
+        found = {
+            "total_tokens": response.total_tokens or 0,
+            "cached_tokens": response.cached_content_token_count or 0,
+            "model": model,
+        }
+        return found | stand_in(response)
+    raise call.failure
 
 
 def preload() -> None:
@@ -66,18 +148,55 @@ async def shutdown() -> None:
     await client.close()
 
 
-async def _ask(request: Request, reached: Connection, timeout: float) -> types.GenerateContentResponse:
-    """One request with a deadline for all of it; the SDK's own timeouts are per socket operation, or none."""
-    asked = client.client_for(reached)
-    async with asyncio.timeout(timeout):
-        return await asked.aio.models.generate_content(
-            model=request.model,
-            # A list of the union's members is not a list of the union to the type checker.
-            contents=list(request.contents),
-            config=request.config,
-        )
+async def _ask(client: Client, request: Request, listening: AsyncContext | None) -> types.GenerateContentResponse:
+    """One request; its answer in pieces for who listens."""
+    # A list of the union's members is not a list of the union to the type checker.
+    contents: list[Any] = list(request.contents)
+    models = client.aio.models
+    if listening is None:
+        return await models.generate_content(model=request.model, contents=contents, config=request.config)
+    chunks = await models.generate_content_stream(model=request.model, contents=contents, config=request.config)
+    return await collect(chunks, listening.emit, listening.usage)
 
 
-def _scrub(failure: HandlerError, reached: Connection) -> None:
-    failure.message = reached.scrub(failure.message)
-    failure.args = (failure.message,)
+class _Calling:
+    """Brackets a call: one deadline for all of it (the SDK's are per socket operation, or none), and every error becomes one of ours.
+
+    Attributes:
+        model: that is asked.
+        failure: why the block ended, when it did not return.
+    """
+
+    failure: HandlerError
+
+    def __init__(self, context: AsyncContext) -> None:
+        self.model = ""
+        self._timeout = context.timeout
+        self._settings = context.settings
+        self._scrub: Callable[[str], str] = str
+        self._deadline = asyncio.timeout(context.timeout)
+
+    @property
+    def client(self) -> Client:
+        """Raises Permanent: `no_api_key`, `bad_api_key`; and what the SDK does about credentials."""
+        reached = connection(self._settings, os.environ)
+        self._scrub = reached.scrub
+        return client.client_for(reached)
+
+    async def __aenter__(self) -> Self:
+        await self._deadline.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            await self._deadline.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            error = late
+        if not isinstance(error, Exception):
+            return False
+        self.failure = explain(error, self._timeout)
+        self.failure.message = self._scrub(self.failure.message)
+        self.failure.args = (self.failure.message,)
+        return True

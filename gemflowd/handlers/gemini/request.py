@@ -9,39 +9,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
+from gemflowd.handlers.gemini.before import Before
+from gemflowd.handlers.gemini.schema import OURS
 
 if TYPE_CHECKING:
     from google.genai import types
 
-#: JSON Schema of a `gemini` task's data.
-SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "prompt": {"type": "string", "minLength": 1},
-        "contents": {"type": ["string", "array", "object"], "minLength": 1, "minItems": 1},
-        "system": {"type": "string"},
-        "agent": {"type": "string"},
-        "model": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@/-]{0,254}$"},
-        "config": {"type": "object"},
-        "schema": {"type": "object"},
-        "files": {"type": "array", "items": {"type": "string"}},
-        "template": {"type": "boolean"},
-    },
-    "oneOf": [{"required": ["prompt"]}, {"required": ["contents"]}],
-    "x-hint": "give `prompt` or `contents`, one of them",
-    "additionalProperties": False,
-}
-_OURS: Final = {
-    "http_options": "where requests go is a matter of the daemon's settings",
-    "should_return_http_response": "the answer is always read",
-    "automatic_function_calling": "one task is one request; function calls come back in the result",
-    "automatic_continuation": "one task is one request",
-}
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -53,51 +31,62 @@ class Request:
     contents: list[types.Content]
     config: types.GenerateContentConfig
     structured: bool  # a schema was given, so the answer must be JSON
+    schema: Any = None  # JSON Schema that the answer must fit; None: there is none, or it is of Gemini's own dialect
 
 
-def build_request(data: Mapping[str, Any]) -> Request:
+def build_request(
+    data: Mapping[str, Any], before: Before | None = None, attached: Sequence[types.Part] = ()
+) -> Request:
     """Translate a task's data.
+
+    Args:
+        before: what earlier attempts have come to.
+        attached: the task's files.
 
     Raises:
         Permanent: `not_supported`, `no_model`, `unknown_agent` or `bad_request`.
     """
-    if data.get("files"):
-        raise Permanent(
-            "`files` is not supported yet: put the file's content into `prompt`, or as inlineData into `contents`",
-            code="not_supported",
-        )
-    model = data.get("model")
-    if not model:
-        raise Permanent("no model: give `model`, or the daemon the setting default_model", code="no_model")
+    before = before or Before()
     if data.get("agent") and not data.get("system"):
         raise Permanent(
             f"the persona {data['agent']!r} was not resolved when the task was submitted", code="unknown_agent"
         )
+    model = before.model or model_of(data)
     settings = _settings(data)
     config = _validated_config(settings)
     return Request(
         model=model,
-        contents=_contents(data),
+        contents=[*with_files(contents_of(data), attached), *_asked_again(before)],
         config=config,
         structured=config.response_json_schema is not None or config.response_schema is not None,
+        schema=config.response_json_schema,
     )
+
+
+def model_of(data: Mapping[str, Any]) -> str:
+    """Raises Permanent: `no_model`."""
+    model = data.get("model")
+    if not model:
+        raise Permanent("no model: give `model`, or the daemon the setting default_model", code="no_model")
+    return str(model)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
     """`config` under the SDK's names, completed from the fields beside it."""
     # A persona's and a task's spelling may differ, as in maxOutputTokens and max_output_tokens: the later one wins.
     settings = {_WORD_START.sub("_", key).lower(): value for key, value in (data.get("config") or {}).items()}
-    for key in settings.keys() & _OURS.keys():
-        raise Permanent(f"`config.{key}` can't be set by a task: {_OURS[key]}", code="not_supported")
+    for key in settings.keys() & OURS.keys():
+        raise Permanent(f"`config.{key}` can't be set by a task: {OURS[key]}", code="not_supported")
     if (settings.get("candidate_count") or 1) != 1:
         raise Permanent("`config.candidate_count` above 1 is not supported: submit several tasks", code="not_supported")
     modalities = settings.get("response_modalities") or []
     if any(str(modality).upper() != "TEXT" for modality in modalities):
         raise Permanent("`config.response_modalities` other than TEXT are not supported yet", code="not_supported")
-    if data.get("system"):
-        if settings.get("system_instruction"):
-            raise Permanent("give `system` or `config.system_instruction`, not both", code="bad_request")
-        settings["system_instruction"] = data["system"]
+    for field, setting in (("system", "system_instruction"), ("service_tier", "service_tier")):
+        if data.get(field):
+            if settings.get(setting):
+                raise Permanent(f"give `{field}` or `config.{setting}`, not both", code="bad_request")
+            settings[setting] = data[field]
     if data.get("schema") is not None:
         if settings.get("response_schema") or settings.get("response_json_schema"):
             raise Permanent("give `schema` or a schema in `config`, not both", code="bad_request")
@@ -120,7 +109,12 @@ def _validated_config(settings: dict[str, Any]) -> types.GenerateContentConfig:
     return config
 
 
-def _contents(data: Mapping[str, Any]) -> list[types.Content]:
+def contents_of(data: Mapping[str, Any]) -> list[types.Content]:
+    """The turns of the question.
+
+    Raises:
+        Permanent: `bad_request`.
+    """
     from google.genai import types
     from pydantic import ValidationError
 
@@ -139,6 +133,25 @@ def _contents(data: Mapping[str, Any]) -> list[types.Content]:
         content.role = content.role or "user"
         contents.append(content)
     return contents
+
+
+def with_files(contents: list[types.Content], attached: Sequence[types.Part]) -> list[types.Content]:
+    """The files before the text of the last turn, as Gemini's guide has it."""
+    if attached:
+        contents[-1].parts = [*attached, *(contents[-1].parts or [])]
+    return contents
+
+
+def _asked_again(before: Before) -> list[types.Content]:
+    """What the model has answered, and why that won't do."""
+    from google.genai import types
+
+    if before.answer is None:
+        return []
+    return [
+        types.Content(role="model", parts=[types.Part(text=before.answer or "(nothing)")]),
+        types.Content(role="user", parts=[types.Part(text=before.question)]),
+    ]
 
 
 def _json(value: Any) -> str:

@@ -33,20 +33,20 @@ _TRUNCATED: Final = ("MAX_TOKENS", "CONTINUATION")
 _MALFORMED: Final = ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL")
 
 
-def usage_of(response: types.GenerateContentResponse) -> dict[str, Any]:
-    """What the answer cost, in tokens. Prompt tokens include the cached ones; thoughts are billed as output."""
+def usage_of(response: Any) -> dict[str, Any]:
+    """What an answer or embedding cost, in tokens. Prompt tokens include the cached ones; thoughts are billed as output."""
     found = response.usage_metadata
     if found is None:
         return {}
     usage: dict[str, Any] = {
         "prompt_tokens": found.prompt_token_count or 0,
-        "cached_tokens": found.cached_content_token_count or 0,
-        "output_tokens": found.candidates_token_count or 0,
-        "thought_tokens": found.thoughts_token_count or 0,
-        "total_tokens": found.total_token_count or 0,
+        "cached_tokens": getattr(found, "cached_content_token_count", None) or 0,
+        "output_tokens": getattr(found, "candidates_token_count", None) or 0,
+        "thought_tokens": getattr(found, "thoughts_token_count", None) or 0,
+        "total_tokens": getattr(found, "total_token_count", None) or found.prompt_token_count or 0,
     }
-    if found.tool_use_prompt_token_count:
-        usage["tool_prompt_tokens"] = found.tool_use_prompt_token_count
+    if more := getattr(found, "tool_use_prompt_token_count", None):
+        usage["tool_prompt_tokens"] = more
     if tier := _headers(response).get("x-gemini-service-tier"):
         usage["service_tier"] = tier
     return usage
@@ -73,13 +73,35 @@ def result_of(response: types.GenerateContentResponse, request: Request, usage: 
     }
     if calls:
         result["function_calls"] = calls
-    elif request.structured:
-        if response.parsed is None and (text or "").strip() != "null":
-            raise _not_json(finish, usage)
-        result["parsed"] = response.parsed
-    if _headers(response).get("x-gemflow-stand-in"):
-        result["stand_in"] = True
-    return result
+    return result | stand_in(response)
+
+
+def breaks_off(result: Mapping[str, Any]) -> Permanent | None:
+    """Why an answer is not JSON, where it is cut: it would break off at the same place again."""
+    if result["finish_reason"] not in _TRUNCATED:
+        return None
+    message = "the JSON of the answer breaks off: raise `max_output_tokens`"
+    return Permanent(message, code="max_tokens", usage=result["usage"])
+
+
+def embeddings_of(
+    response: types.EmbedContentResponse, wanted: int, model: str, usage: dict[str, Any]
+) -> dict[str, Any]:
+    """The result of an embedding.
+
+    Raises:
+        Transient: `bad_response`: there is not one for each text.
+    """
+    found = [embedding.values or [] for embedding in response.embeddings or []]
+    if len(found) != wanted or not all(found):
+        message = f"Gemini answered with {len(found)} embeddings for {wanted} texts"
+        raise Transient(message, code="bad_response", usage=usage)
+    return {"embeddings": found, "dimensions": len(found[0]), "model": model, "usage": usage} | stand_in(response)
+
+
+def stand_in(response: Any) -> dict[str, Any]:
+    """Says so where it was no model that answered."""
+    return {"stand_in": True} if _headers(response).get("x-gemflow-stand-in") else {}
 
 
 def _without_text(response: types.GenerateContentResponse, finish: str | None, usage: dict[str, Any]) -> HandlerError:
@@ -104,17 +126,11 @@ def _without_text(response: types.GenerateContentResponse, finish: str | None, u
     return Permanent(f"Gemini's answer has no text: {finish or 'no reason given'}", code=code, usage=usage)
 
 
-def _not_json(finish: str | None, usage: dict[str, Any]) -> HandlerError:
-    if finish in _TRUNCATED:  # it would break off at the same place again
-        return Permanent("the JSON of the answer breaks off: raise `max_output_tokens`", code="max_tokens", usage=usage)
-    return Transient("a schema was given, but the answer is not JSON", code="bad_json", usage=usage)
-
-
 def _word(reason: Any) -> str | None:
     """The name of an enum's member, also of one that is newer than the SDK."""
     return None if reason is None else str(getattr(reason, "value", reason))
 
 
-def _headers(response: types.GenerateContentResponse) -> Mapping[str, str]:
+def _headers(response: Any) -> Mapping[str, str]:
     raw = response.sdk_http_response.headers if response.sdk_http_response else None
     return {name.lower(): value for name, value in (raw or {}).items()}

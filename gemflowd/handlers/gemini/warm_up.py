@@ -12,6 +12,7 @@ from typing import Final
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.request import build_request
 from gemflowd.handlers.gemini.result import result_of, usage_of
+from gemflowd.handlers.gemini.structured import value_of
 
 _ANSWER: Final = {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "{}"}]}, "finishReason": "STOP"}],
@@ -35,4 +36,5 @@ def one_call() -> None:
                 model=request.model, contents=list(request.contents), config=request.config
             )
     result_of(response, request, usage_of(response))
+    value_of("{}", request.schema)
     explain(ValueError("warm-up"), 0.0)

@@ -15,6 +15,7 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
 async def snapshot(desk: Desk) -> Body:
     """The body of `stats`; also what is published once a second while someone listens."""
     tasks = (await desk.ask(desk.questions.totals))["tasks"]
+    cache = await desk.ask(desk.questions.cache_totals)
     rates = desk.stats()
     now = desk.now()
     return {
@@ -28,6 +29,7 @@ async def snapshot(desk: Desk) -> Body:
         "cancelled": tasks["cancelled"],
         "skipped": tasks["skipped"],
         **rates,
+        "cache": {name: cache[name] for name in ("hits", "misses", "hit_rate", "saved")},
         "monitoring": desk.configuration.monitoring(),
         "workers": desk.workers(),
     }

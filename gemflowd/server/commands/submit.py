@@ -440,8 +440,8 @@ def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Bo
         return "gemini", desk.personas.expand(data, f"{path}.agent" if shape.agent is not None else path)
     if shape.type is None:
         raise Invalid("missing_field", "the field `type` (or `task`, for a prompt) is required", f"{path}.type")
-    if shape.type == "gemini":
-        return "gemini", desk.personas.expand(shape.data, f"{path}.data.agent")
+    if shape.type in ("gemini", "gemini.count"):
+        return shape.type, desk.personas.expand(shape.data, f"{path}.data.agent")
     return shape.type, shape.data
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from gemflowd.model.facts import Reply, Speaker
 from gemflowd.server.commands import (
     budget,
+    cache,
     cancel,
     config,
     db,
@@ -53,6 +54,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "budget_raise": budget.raise_budget,
     "budget_remove": budget.remove,
     "budget_set": budget.set_budget,
+    "cache_clear": cache.clear,
+    "cache_list": cache.list_entries,
+    "cache_stats": cache.stats,
     "cancel": cancel.handle,
     "config": config.handle,
     "db_check": db.check,
@@ -103,6 +107,8 @@ COMMANDS: Final[dict[str, Command]] = {
 
 #: What a running attempt may ask, and nothing else: the same commands, with the attempt as who speaks.
 ATTEMPT_COMMANDS: Final[dict[str, AttemptCommand]] = {
+    "cache_begin": cache.begin,
+    "cache_leave": cache.leave,
     "limit": limit.sleep,
     "memory_delete": memory.delete,
     "memory_get": memory.get,

@@ -37,6 +37,24 @@ ALTER TABLE lane ADD COLUMN shift     REAL NOT NULL DEFAULT 0;
 
 ALTER TABLE cursor ADD COLUMN value INTEGER;
 
+-- An attempt may end as `again`, 11. What may stand in a column can't be changed, so the table is copied.
+CREATE TABLE attempt_2 (
+    task     INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    slot     TEXT NOT NULL,
+    started  REAL NOT NULL,
+    finished REAL NOT NULL,
+    outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 11),
+    seconds  REAL NOT NULL,
+    error    BLOB,
+    usage    BLOB,
+    peak_kb  INTEGER,
+    PRIMARY KEY (task, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO attempt_2 SELECT * FROM attempt;
+DROP TABLE attempt;
+ALTER TABLE attempt_2 RENAME TO attempt;
+
 CREATE TABLE queue (
     name   TEXT PRIMARY KEY,
     paused INTEGER NOT NULL CHECK (paused IN (0, 1)),
@@ -101,6 +119,33 @@ CREATE TABLE value (
     PRIMARY KEY (namespace, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX value_until ON value (until) WHERE until IS NOT NULL;
+
+-- Answers of model calls.
+CREATE TABLE cache (
+    number  INTEGER PRIMARY KEY,                    -- in the order in which they were stored; never given twice
+    key     BLOB NOT NULL UNIQUE CHECK (length(key) = 32),
+    model   TEXT NOT NULL,
+    stored  REAL NOT NULL,
+    used    REAL NOT NULL,                          -- the last time, by the steady clock
+    hits    INTEGER NOT NULL,
+    size    INTEGER NOT NULL,                       -- bytes that it counts with
+    usage   BLOB,                                   -- what the call cost, MessagePack
+    value   BLOB NOT NULL                           -- the result of the task that made the call, MessagePack
+) STRICT;
+CREATE INDEX cache_used ON cache (used, number);
+
+-- What the cache was good for. The tokens are those that it saved.
+CREATE TABLE cache_count (
+    model          TEXT PRIMARY KEY,
+    hits           INTEGER NOT NULL,
+    misses         INTEGER NOT NULL,
+    prompt_tokens  INTEGER NOT NULL,
+    cached_tokens  INTEGER NOT NULL,                -- some of those of the prompts
+    output_tokens  INTEGER NOT NULL,
+    thought_tokens INTEGER NOT NULL,
+    cost_nano      INTEGER NOT NULL,                -- that they would have cost, by the prices of then
+    unpriced       INTEGER NOT NULL                 -- uses of which nobody knows
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE schedule (
     name          TEXT PRIMARY KEY,

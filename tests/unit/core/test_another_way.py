@@ -1,0 +1,118 @@
+"""`again`: an attempt that asks for another one in another way, and errors that name one for when nothing else is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from helpers.turns import NOW, hold, make_task, make_turn
+
+from gemflowd.core import another_way, machine
+from gemflowd.core.turn import Turn
+from gemflowd.model.attempt import Ended, Kind, Outcome
+from gemflowd.model.lane import Lane, LaneKey
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import State
+from gemflowd.model.task import AGAIN, KEYED, NOTED, Task, agains
+
+FIRST = LaneKey("default", "gemini:a", Kind.COROUTINE, resources="disk=1")
+
+
+def running(**fields: Any) -> Task:
+    return make_task(1, State.RUNNING, token=3, lane=2, slot="c1", started=NOW - 2, **fields)
+
+
+def end(task: Task, outcome: Outcome, error: dict[str, Any], **fields: Any) -> Turn:
+    lanes = [Lane(1, LaneKey("default", None, Kind.BLOCKING)), Lane(2, FIRST, shift=2.5)]
+    turn = hold(make_turn(rules=Rules(retries=1), lanes=lanes), task)
+    machine.outcome(turn, task, Ended(task.number, 3, outcome, msgpack.packb(error), **fields))
+    return turn
+
+
+def error(code: str = "overloaded", note: Any = "n", bucket: str | None = None) -> dict[str, Any]:
+    return {"class": "E", "code": code, "message": "why", "instead": {"note": note, "bucket": bucket}}
+
+
+def test_again_is_at_once_and_costs_no_try() -> None:
+    task = running(tries=1, flags=KEYED)
+    turn = end(task, Outcome.AGAIN, error("schema_mismatch", {"answer": "x"}), usage=b"u")
+    assert (task.state, task.tries, task.attempts, task.lane) == (State.READY, 1, 1, 2)
+    assert task.flags == KEYED | NOTED | AGAIN
+    assert agains(task) == 1
+    assert task.reason == "schema_mismatch: why"
+    (record,) = turn.attempts
+    assert (record.outcome, record.usage) == (Outcome.AGAIN, b"u")
+    note = another_way.note_of(record.error)
+    assert note is not None
+    assert msgpack.unpackb(note) == {"answer": "x"}
+
+
+def test_a_handler_that_never_ends_is_ended() -> None:
+    task = running(flags=NOTED + another_way.MOST * AGAIN)
+    end(task, Outcome.AGAIN, error())
+    assert task.state is State.FAILED
+    assert "100 times" in str(task.reason)
+
+
+def test_again_without_a_note_is_one_more_attempt() -> None:
+    task = running()
+    turn = end(task, Outcome.AGAIN, {"class": "E", "code": "c", "message": "m"})
+    assert task.state is State.READY
+    assert another_way.note_of(turn.attempts[0].error) is None
+
+
+def test_what_is_cancelled_does_not_go_on() -> None:
+    for outcome in (Outcome.AGAIN, Outcome.PERMANENT):
+        task = running(cancelled=True)
+        end(task, outcome, error())
+        assert task.state is State.CANCELLED
+
+
+def test_an_error_takes_its_other_way_when_its_tries_are_used_up() -> None:
+    task = running()
+    turn = end(task, Outcome.ERROR, error(bucket="gemini:b"))
+    assert (task.state, task.tries, task.lane) == (State.SCHEDULED, 1, 2)
+    assert turn.attempts[0].outcome is Outcome.ERROR
+    task = running(tries=1)
+    turn = end(task, Outcome.ERROR, error(bucket="gemini:b"))
+    assert (task.state, task.tries) == (State.READY, 0), "the other limit begins anew"
+    assert turn.attempts[0].outcome is Outcome.AGAIN
+    lane = turn.lanes[task.lane]
+    assert lane.key == LaneKey("default", "gemini:b", Kind.COROUTINE, resources="disk=1")
+    assert lane.shift == 2.5
+    assert turn.buckets["gemini:a"].in_flight == -1, "what was reserved is given back where it was taken"
+    assert "gemini:b" not in turn.buckets
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PERMANENT, Outcome.RATE_LIMITED])
+def test_what_no_try_helps_takes_it_at_once(outcome: Outcome) -> None:
+    task = running()
+    turn = end(task, outcome, error(bucket="gemini:b"), retry_after=60.0)
+    assert task.state is State.READY
+    assert turn.lanes[task.lane].key.bucket == "gemini:b"
+    asleep = turn.buckets["gemini:a"].asleep_until > turn.steady
+    assert asleep is (outcome is Outcome.RATE_LIMITED), "the limit that is used up sleeps all the same"
+
+
+def test_a_limit_without_another_way_is_waited_for() -> None:
+    task = running()
+    turn = end(task, Outcome.RATE_LIMITED, {"class": "E", "code": "instead", "message": "instead"}, retry_after=60.0)
+    assert (task.state, task.lane) == (State.READY, 2)
+    assert turn.attempts[0].outcome is Outcome.RATE_LIMITED
+
+
+def test_a_retry_counts_anew_and_keeps_the_note() -> None:
+    task = running(flags=NOTED + 3 * AGAIN)
+    turn = end(task, Outcome.PERMANENT, {"class": "E", "code": "c", "message": "m"})
+    assert task.state is State.FAILED
+    machine.retry(turn, task, 0)
+    assert task.flags == NOTED
+    assert agains(task) == 0
+
+
+def test_the_log_says_where_an_attempt_broke_off() -> None:
+    for outcome, said in ((Outcome.LOST, ["[attempt 1 broke off: lost]"]), (Outcome.ERROR, [])):
+        turn = end(running(), outcome, {"class": "E", "code": "c", "message": "m"})
+        assert [line[4] for line in turn.logs] == said
+        assert turn.log_lines == turn.logs
