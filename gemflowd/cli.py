@@ -176,7 +176,7 @@ def stand_in(**values: Any) -> None:
     Its answers are made from the prompt's own text and say that they come from a stand-in. Prints `READY <url>` when it serves.
     """
     from gemflowd.standin.options import Options
-    from gemflowd.standin.server import run as serve
+    from gemflowd.standin.process import run as serve
 
     logs.set_up()
     try:

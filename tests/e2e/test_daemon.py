@@ -98,7 +98,9 @@ def test_what_does_not_finish_in_time_is_given_back(how: str) -> None:
         assert daemon.left() == []
         daemon.restart()
         client = daemon.client()
-        assert client.log_line(numbers[0], 1)["text"] == "waiting"
+        mark = client.log_line(numbers[0], 1)
+        assert mark["text"] == "[attempt 1 broke off: the daemon stops]"
+        assert client.log_line(numbers[0], mark["seq"])["text"] == "waiting"
         for number in numbers[:2]:
             outcomes = client.show(number)["attempts_log"]
             assert [attempt["outcome"] for attempt in outcomes] == ["lost"], "and no try is charged"

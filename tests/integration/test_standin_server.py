@@ -122,7 +122,7 @@ def test_it_listens_on_loopback_only(host: str) -> None:
 
 @contextmanager
 def process(code: str, *fds: int, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    full = f"from gemflowd.standin.options import Options\nfrom gemflowd.standin.server import run\n{code}"
+    full = f"from gemflowd.standin.options import Options\nfrom gemflowd.standin.process import run\n{code}"
     with subprocess.Popen(
         [sys.executable, "-c", full], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=fds, **options
     ) as started:
