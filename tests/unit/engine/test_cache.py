@@ -17,6 +17,7 @@ from gemflowd.model.attempt import Kind, Outcome
 from gemflowd.model.cache import MODES
 from gemflowd.model.errors import StoreFull
 from gemflowd.model.facts import AttemptsEnded, BeginCall, ClearCache, Configure, LeaveCall, Ping, Speaker
+from gemflowd.model.prices import Price, Prices, Rate
 from gemflowd.model.rules import Rules
 
 A, B = b"a" * 32, b"b" * 32
@@ -108,7 +109,7 @@ def test_a_use_counts_when_its_task_has_succeeded(rig: Rig) -> None:
     for task, outcome in ((2, Outcome.DONE), (3, Outcome.DONE), (4, Outcome.PERMANENT)):
         begin(rig, task)
         end(rig, task, outcome, usage={"cached": True})
-    assert counts(rig) == [("m", 2, 1, 20, 8, 6, 4)]
+    assert counts(rig) == [("m", 2, 1, 20, 8, 6, 4, 0, 2)]
     assert rig.store.inner._db.execute("SELECT hits FROM cache").get == 2
 
 
@@ -121,7 +122,20 @@ def test_what_is_no_number_of_tokens_counts_as_none(rig: Rig) -> None:
     end(rig, 3, usage=[1])
     begin(rig, 4, B)
     end(rig, 4)
-    assert counts(rig) == [("m", 2, 2, 0, 0, 0, 0)]
+    assert counts(rig) == [("m", 2, 2, 0, 0, 0, 0, 0, 2)]
+
+
+def test_what_a_use_has_saved_is_known_in_money_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = Prices({"m": Price(Rate(input=2_000_000, cached=1_000_000, output=10_000_000))})
+    rig = started(rules=Rules(prices=prices))
+    begin(rig, 1)
+    end(rig, 1)
+    begin(rig, 2)
+    end(rig, 2, usage={"cached": True})
+    assert counts(rig) == [("m", 1, 1, 10, 4, 3, 2, 6 * 2 + 4 * 1 + 5 * 10, 0)]
+    paid = rig.store.inner._db.execute("SELECT attempts, total FROM usage").fetchall()
+    assert paid == [(1, 15)], "a use of a stored answer is none of a model"
+    rig.store.close()
 
 
 def test_of_identical_calls_one_is_made(rig: Rig) -> None:
@@ -133,7 +147,7 @@ def test_of_identical_calls_one_is_made(rig: Rig) -> None:
     assert [other.body for other in others] == [{"value": b"answer"}] * 2
     end(rig, 2)
     end(rig, 3)
-    assert counts(rig) == [("m", 2, 1, 20, 8, 6, 4)]
+    assert counts(rig) == [("m", 2, 1, 20, 8, 6, 4, 0, 2)]
 
 
 @pytest.mark.parametrize("how", ["error", "permanent", "timeout", "lost", "worker", "cancelled"])
