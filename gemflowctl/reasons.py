@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gemflowctl.steps import Body
-from gemflowctl.times import format_moment
+from gemflowctl.times import format_moment, format_utc
 
 #: Dependencies that are named; of more it is said how many.
 _NAMED: Final = 5
@@ -42,6 +42,22 @@ def _limited(reason: Body) -> str:
     return f"{reason['running']} of at most {reason['limit']} tasks of the queue {reason['queue']} run"
 
 
+def _used_up(reason: Body) -> str:
+    name, figure, until = reason["bucket"], reason["figure"], reason.get("until")
+    if figure == "cap":
+        return f"{name} has complained of too many calls; it gets at most {reason['limit']} at a time"
+    if figure == "in_flight":
+        return f"{reason['limit']} calls of {name} run, as many as may at a time"
+    waiting = f"waiting for {_FIGURES.get(figure, figure)} of {name}"
+    return waiting if until is None else f"{waiting} until {format_utc(until)}"
+
+
+def _breaker(reason: Body) -> str:
+    until = reason.get("until")
+    then = "one call tries whether it works again" if until is None else f"the next one tries at {format_moment(until)}"
+    return f"{reason['failures']} calls of {reason['bucket']} in a row have failed; {then}"
+
+
 def _resource(reason: Body) -> str:
     name, needed, total, used = (reason[field] for field in ("resource", "needed", "total", "used"))
     if not total or needed > total:
@@ -59,6 +75,9 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+#: Figures of limits as people write them.
+_FIGURES: Final = {"rpm": "RPM", "tpm": "TPM", "rpd": "RPD", "spend": "spend"}
+
 _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "running": lambda _: "it runs",
     "ended": lambda _: "it has ended",
@@ -70,6 +89,8 @@ _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "ordering": lambda _: "its flow is being put in order by its critical path",
     "queue_paused": lambda reason: f"the queue {reason['queue']} is paused",
     "queue_limit": _limited,
+    "limit_reached": _used_up,
+    "limit_breaker": _breaker,
     "limit_asleep": lambda reason: f"the limit {reason['bucket']} sleeps until {format_moment(reason['until'])}",
     "resource": _resource,
     "no_worker": lambda reason: f"no {reason['kind']} worker is free",

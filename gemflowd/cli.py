@@ -156,6 +156,7 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
 @click.option("--retry-after", type=float, default=1.0, metavar="SECONDS", help="What a 429 of --rate-429 asks for.")
 @click.option("--quota", type=int, help="Calls of one model in any --window.")
 @click.option("--window", type=float, default=60.0, show_default=True, metavar="SECONDS")
+@click.option("--quota-details/--no-quota-details", default=True, help="Whether its 429s name the quota.")
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line for each request.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--parent-fd", type=int, hidden=True)

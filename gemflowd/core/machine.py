@@ -170,7 +170,7 @@ def start(turn: Turn, task: Task, slot: str) -> None:
     task.started = turn.now
     task.slot = slot
     turn.move(task, State.RUNNING)
-    limits.reserve(turn, turn.lanes[task.lane], task.number)
+    limits.reserve(turn, turn.lanes[task.lane], task.number, task.size)
 
 
 def take_back(turn: Turn, task: Task, token: int) -> bool:
@@ -182,8 +182,7 @@ def take_back(turn: Turn, task: Task, token: int) -> bool:
     if task.state is not State.RUNNING or task.token != token:
         turn.refused_outcomes += 1
         return False
-    ended = Ended(task.number, token, Outcome.LOST, b"")
-    limits.settle(turn, turn.lanes[task.lane], ended)
+    limits.give_back(turn, turn.lanes[task.lane], task.number)
     task.token += 1  # whatever the old slot may still say is void
     if task.cancelled:
         turn.move(task, State.CANCELLED, "cancelled")

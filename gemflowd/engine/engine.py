@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
+from gemflowd.core.limits import stopped_until
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import values
 from gemflowd.engine.asleep import sleep_limit
@@ -24,6 +25,7 @@ from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.deadlines import Deadlines
 from gemflowd.engine.dispatch import dispatch, enqueue
+from gemflowd.engine.limits import ask_limits, set_limit
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
@@ -153,9 +155,9 @@ class Engine:
         memory = self._memory
         steady = self._clocks.steady()
         asleep = {
-            name: now + bucket.asleep_until - steady
+            name: until
             for name, bucket in memory.buckets.items()
-            if bucket.asleep_until > steady
+            if (until := stopped_until(bucket, steady, now)) > now
         }
         position = {"next": memory.next_event, "topics": memory.ordinals}
         self.opened.set_result(Opened(snapshot.settings, position, asleep))
@@ -288,7 +290,7 @@ class Engine:
             self._decide(rows, fact)
         starts, batch = self._conclude(rows, sum(map(_size, taken)))
         self._store.commit()
-        self._deadlines.turned_at = turn.steady
+        self._deadlines.turned_at, self._deadlines.turned_on = turn.steady, turn.now
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
         self.free_devices = tuple(self._memory.devices.free_shares().values())
@@ -355,6 +357,8 @@ class Engine:
         if turn.queued_bytes:
             memory.queued_bytes += turn.queued_bytes
             meta["queued_bytes"] = memory.queued_bytes
+        if turn.changed_ledgers:
+            self._store.limits.put(turn.changed_ledgers.values())
         self._store.conclude(turn, batch, meta)
         return starts, batch
 
@@ -394,6 +398,10 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
             case facts.SleepLimit():
                 self._answer(rows, fact.reply, lambda: sleep_limit(rows, fact))
+            case facts.SetLimit():
+                self._answer(rows, fact.reply, lambda: set_limit(rows, fact))
+            case facts.AskLimits():
+                self._answer(rows, fact.reply, lambda: ask_limits(rows, fact))
             case facts.AddSchedule():
                 self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
             case facts.PauseSchedule():
@@ -493,6 +501,7 @@ class Engine:
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
                 | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
+                | facts.SetLimit() | facts.AskLimits()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")

@@ -191,6 +191,14 @@ class Limit(Body):
     seconds: float
 
 
+class Limits(Body):
+    """`limits`: all of them, one, or one that is changed."""
+
+    limit: str | None = None
+    set: dict[str, Any] = {}
+    reset: bool = False
+
+
 class ScheduleAdd(Body):
     name: str
     cron: str

@@ -26,6 +26,7 @@ class Options:
     retry_after: float = 1.0  # seconds that a 429 of `rate_429` asks for
     quota: int | None = None  # requests of one model in any `window`
     window: float = 60.0  # seconds
+    quota_details: bool = True  # whether its 429s name it; else they say when to come back, and nothing else
     models: tuple[str, ...] = ("gemini-stand-in",)  # listed; every other name is answered too
     log_file: Path | None = None  # a JSON line for each request
     ready_fd: int | None = None  # where the READY line goes; None: standard output

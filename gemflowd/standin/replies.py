@@ -103,7 +103,7 @@ def _quota(fault: Fault, model: str) -> dict[str, Any]:
         return error(429, message)
     violation = {
         "quotaMetric": "generativelanguage.googleapis.com/generate_content_stand_in_requests",
-        "quotaId": "GenerateRequestsPerMinutePerProjectPerModel-StandIn",
+        "quotaId": f"GenerateRequests{_per(fault.window)}PerProjectPerModel-StandIn",
         "quotaDimensions": {"location": "global", "model": model},
         "quotaValue": str(fault.quota or 1),
     }
@@ -115,6 +115,13 @@ def _quota(fault: Fault, model: str) -> dict[str, Any]:
             {"@type": f"{_RPC}RetryInfo", "retryDelay": f"{fault.seconds:.9g}s"},
         ],
     )
+
+
+def _per(seconds: float) -> str:
+    """A window as Google's quotas are named."""
+    named = {1: "PerSecond", 60: "PerMinute", 3600: "PerHour", 86_400: "PerDay"}
+    whole = max(1, round(seconds))
+    return named.get(whole, f"Per{whole}Seconds")
 
 
 def _text(asked: Asked, kind: str | None) -> str:

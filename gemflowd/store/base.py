@@ -5,7 +5,7 @@ One suite (`tests/conformance`) runs over every implementation. A store is used 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -269,6 +269,26 @@ class ScheduleTable(Protocol):
         ...
 
 
+class LimitTable(Protocol):
+    """What is remembered of limits. Written at once, in the turn's transaction."""
+
+    def load(self, buckets: dict[str, Bucket]) -> None:
+        """Put what is stored into the buckets, those that are missing included."""
+        ...
+
+    def put(self, buckets: Iterable[Bucket]) -> None:
+        """Store their ledgers."""
+        ...
+
+    def give(self, bucket: Bucket) -> None:
+        """Store the figures that it was given at run time."""
+        ...
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Nothing is remembered of these but what they were given."""
+        ...
+
+
 class Store(Protocol):
     @property
     def keys(self) -> KeyTable: ...
@@ -280,6 +300,8 @@ class Store(Protocol):
     def values(self) -> ValueTable: ...
     @property
     def schedules(self) -> ScheduleTable: ...
+    @property
+    def limits(self) -> LimitTable: ...
 
     @property
     def upkeep(self) -> Upkeep: ...

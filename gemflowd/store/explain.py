@@ -23,15 +23,14 @@ def explain(
     db: apsw.Connection,
     named: Mapping[str, str],
     task: Task,
-    limits: Mapping[str, float],
     resources: Mapping[str, float],
     devices: Sequence[float],
 ) -> Body:
-    """The body of `explain`, without what only the daemon's other rooms know, and with `kind`, that of its worker.
+    """The body of `explain`, without what only the daemon's other rooms know, and with what they need for it: the `kind` of its worker,
+    `bucket`, `priority` and `size`.
 
     Args:
         named: the queries of queries.sql.
-        limits: the buckets that sleep, and until when.
         resources: the named amounts that there are.
         devices: of each GPU its free share; none where none are known.
     """
@@ -62,9 +61,6 @@ def explain(
         if not opened:
             reasons.append(_gate(db, task.flow))
         reasons += _queue(db, queue)
-        if bucket in limits:
-            message = f"the limit {bucket} sleeps: the other side said so"
-            reasons.append({"code": "limit_asleep", "bucket": bucket, "until": limits[bucket], "message": message})
         reasons += _resources(db, needs, resources, devices)
         reasons += _ahead(db, task, Kind(kind))
     return {
@@ -73,6 +69,9 @@ def explain(
         "state": task.state.word,
         "reasons": reasons,
         "kind": Kind(kind).word,
+        "bucket": bucket,
+        "priority": task.priority,
+        "size": task.size,
     }
 
 

@@ -443,11 +443,9 @@ class Questions:
             raise Refused("not_found", f"there is no schedule {echo(name)}", "name")
         return _schedule_body(row)
 
-    def explain(
-        self, ref: Ref, limits: dict[str, float], resources: dict[str, float], devices: Sequence[float] = ()
-    ) -> Body:
+    def explain(self, ref: Ref, resources: dict[str, float], devices: Sequence[float] = ()) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
-        return explain(self._db, self._queries, self.one_task(ref), limits, resources, devices)
+        return explain(self._db, self._queries, self.one_task(ref), resources, devices)
 
     def memory_get(self, namespace: str, key: str, moment: shared_memory.Moment) -> Body:
         return shared_memory.get(self._db, namespace, key, moment)

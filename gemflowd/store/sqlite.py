@@ -27,6 +27,7 @@ from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
 from gemflowd.store.parts.keys import Keys
+from gemflowd.store.parts.limits import Limits
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.paths import Paths
 from gemflowd.store.parts.schedules import Schedules
@@ -149,6 +150,7 @@ class SqliteStore:
         self.paths = Paths(self._db)
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
+        self.limits = Limits(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -186,6 +188,7 @@ class SqliteStore:
             )
         }
         buckets = {name: Bucket(name, until) for name, until in db.execute("SELECT name, asleep_until FROM bucket")}
+        self.limits.load(buckets)
         cursors = [
             Cursor(CursorKind(kind), target, at, value)
             for kind, target, at, value in db.execute("SELECT kind, target, position, value FROM cursor")

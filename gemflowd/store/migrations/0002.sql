@@ -102,6 +102,16 @@ CREATE TABLE value (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX value_until ON value (until) WHERE until IS NOT NULL;
 
+-- Limits: what was sent and what was learned (store/parts/limits.py), and the figures that were set at run time, as MessagePack.
+CREATE TABLE quota (
+    bucket TEXT PRIMARY KEY,
+    ledger BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE quota_figure (
+    bucket  TEXT PRIMARY KEY,
+    figures BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE schedule (
     name          TEXT PRIMARY KEY,
     cron          TEXT NOT NULL,
