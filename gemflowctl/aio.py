@@ -133,13 +133,16 @@ class AsyncClient(AsyncStoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         grow: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_batch`."""
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow)
+        about = _about_flow(
+            name=name, metadata=metadata, weight=weight, order=order, stream=stream, max_errors=max_errors, grow=grow
+        )
         steps = _submission_steps(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 
@@ -151,12 +154,15 @@ class AsyncClient(AsyncStoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_from`; `tasks` is iterated in the loop, so that what it waits for keeps others waiting."""
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream)
+        about = _about_flow(
+            name=name, metadata=metadata, weight=weight, order=order, stream=stream, max_errors=max_errors
+        )
         steps = pouring.pour(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 

@@ -157,6 +157,7 @@ class Client(StoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         grow: Mapping[str, Any] | None = None,
         submission: str | None = None,
@@ -168,13 +169,16 @@ class Client(StoredThings):
             tasks: as docs/protocol.md describes them. A large flow is sorted so that dependencies come first.
             weight: the flow's share beside flows of equal priority, 1 if not given.
             order: `fair`, or `critical-path`: the longest remaining path first.
+            max_errors: when so many of its tasks have failed, the rest is held; None: never.
             stream: what has arrived runs before the rest has.
             grow: add to the flow of a running task instead of making one: `{task, token, step}`, of which the attempt's
                 environment has the first two (`{}` is enough inside of a task). The same `step` adds once.
             submission: a UUID of your own; with one that the daemon knows it goes on where it stopped receiving.
             progress: called with the tasks received and the total after every chunk.
         """
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow)
+        about = _about_flow(
+            name=name, metadata=metadata, weight=weight, order=order, stream=stream, max_errors=max_errors, grow=grow
+        )
         return Flow(self, self._driver.finish(_submission_steps(tasks, about, uuid=submission, progress=progress)))
 
     def submit_from(
@@ -185,6 +189,7 @@ class Client(StoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
@@ -198,7 +203,9 @@ class Client(StoredThings):
             submission: a UUID of your own; with one that the daemon knows, the tasks that it has received are skipped.
             progress: called with the number of tasks received after every chunk.
         """
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream)
+        about = _about_flow(
+            name=name, metadata=metadata, weight=weight, order=order, stream=stream, max_errors=max_errors
+        )
         return Flow(self, self._driver.finish(pouring.pour(tasks, about, uuid=submission, progress=progress)))
 
     def submission(self, submission: str) -> Body:

@@ -109,6 +109,7 @@ def about_flow(
     weight: float | None = None,
     order: str | None = None,
     stream: bool = False,
+    max_errors: int | None = None,
     grow: Mapping[str, Any] | None = None,
 ) -> Body:
     """The fields of a submission beside its tasks.
@@ -128,6 +129,7 @@ def about_flow(
         "weight": weight,
         "order": order,
         "stream": stream or None,
+        "max_errors": max_errors,
         "grow": None if grow is None else growth.of_environment(grow),
     }
     return {key: value for key, value in fields.items() if value is not None}

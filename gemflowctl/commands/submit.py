@@ -19,7 +19,7 @@ from gemflowctl.submission import check_uuid, task_fields
 #: Options that describe one task, and have no meaning for files.
 _OF_ONE_TASK = (*NAMES, "id_", "after", "when", "delay", "at", "expires", "key", "key_ttl", "key_conflict")
 #: Options that describe a flow from files.
-_OF_FILES = ("resume", "form", "weight", "order", "stream")
+_OF_FILES = ("resume", "form", "weight", "order", "max_errors", "stream")
 
 
 @click.command(
@@ -83,6 +83,12 @@ _OF_FILES = ("resume", "form", "weight", "order", "stream")
     type=click.Choice(["fair", "critical-path"]),
     help="With -f: critical-path starts first what most depends on, by --estimate or the mean of the type.",
 )
+@click.option(
+    "--max-errors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With -f: when so many of its tasks have failed, the rest is held until a `release`.",
+)
 @click.option("--stream", is_flag=True, help="With -f: what has arrived runs before the rest has.")
 @click.option("--grow", is_flag=True, help="Add to the flow of the running task that calls this.")
 @click.option("--step", metavar="NAME", help="With --grow: a later attempt adds the same step no second time.")
@@ -143,6 +149,7 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
         "weight": options["weight"],
         "order": options["order"],
         "stream": options["stream"],
+        "max_errors": options["max_errors"],
     }
     again = _again(files, options)
     # What grows has to go in one request.
@@ -170,9 +177,9 @@ def _growth(options: dict[str, Any]) -> dict[str, Any] | None:
 def _again(files: list[str], options: dict[str, Any]) -> str:
     """The command that goes on after a break, without the UUID."""
     again = "gemflowctl submit " + " ".join(f"-f {shlex.quote(file)}" for file in files)
-    for name in ("form", "name", "metadata", "weight", "order"):
+    for name in ("form", "name", "metadata", "weight", "order", "max_errors"):
         if options[name]:
-            again += f" --{'format' if name == 'form' else name} {shlex.quote(str(options[name]))}"
+            again += f" --{'format' if name == 'form' else name.replace('_', '-')} {shlex.quote(str(options[name]))}"
     return again + (" --stream" if options["stream"] else "")
 
 

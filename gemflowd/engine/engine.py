@@ -25,6 +25,7 @@ from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.deadlines import Deadlines
 from gemflowd.engine.dispatch import dispatch, enqueue
+from gemflowd.engine.errors import stop_failing
 from gemflowd.engine.limits import ask_limits, set_limit
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
@@ -335,6 +336,8 @@ class Engine:
     def _conclude(self, rows: Rows, touched: int) -> tuple[list[Start], EventBatch | None]:
         """What follows from what was decided: cursors, due times, starts; and the events of all of it."""
         turn, memory = rows.turn, self._memory
+        if memory.stops:
+            stop_failing(rows)
         self._write(turn)
         self._steering.advance(rows, max(TURN_ROWS // _LEAST_SHARE, TURN_ROWS - touched, 1), lambda: self._write(turn))
         self._write(turn)

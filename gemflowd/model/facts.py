@@ -91,6 +91,7 @@ class Submit:
     stream: bool = False
     critical_path: bool = False
     grow: Grow | None = None
+    max_errors: int | None = None
     repeats: int | None = (
         None  # it has so many tasks, which need not be read again: it is taken as a repeat, or not at all
     )

@@ -46,6 +46,7 @@ class Submit(Body):
     offset: int = 0
     complete: bool = True
     stream: bool = False
+    max_errors: int | None = None
     grow: Grow | None = None
 
 

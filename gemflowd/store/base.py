@@ -38,6 +38,7 @@ class Snapshot:
     settings: dict[str, Any]
     catalogue: list[HandlerInfo]
     next_run: float | None  # of any schedule
+    stops: dict[int, tuple[int, int]]  # flows with `max_errors`: that, and the failures at which it is held
     awaited: dict[int, str]  # flows whose end a run waits for, and the schedule of that run
 
 
@@ -283,6 +284,12 @@ class LimitTable(Protocol):
     def give(self, bucket: Bucket) -> None:
         """Store the figures that it was given at run time."""
         ...
+
+    def stops(self) -> dict[int, tuple[int, int]]:
+        """Flows with `max_errors`: that, and the number of failures at which it is held."""
+        ...
+
+    def stop_at(self, flow: int, most: int, at: int, *, stopped: bool) -> None: ...
 
     def forget(self, names: Iterable[str]) -> None:
         """Nothing is remembered of these but what they were given."""

@@ -56,6 +56,9 @@ def explain(
         else:
             whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
             what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
+            errors = db.execute("SELECT most FROM max_errors WHERE flow = ? AND stopped = 1", (task.flow,)).get
+            if whole and errors is not None:
+                what = f"too many tasks of its flow have failed (max_errors {errors}): `release f{task.flow}`"
             reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
     else:
         if not opened:

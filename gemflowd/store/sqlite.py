@@ -212,6 +212,7 @@ class SqliteStore:
             settings={key: msgpack.unpackb(value) for key, value in db.execute("SELECT key, value FROM setting")},
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
             next_run=self.schedules.next_run(),
+            stops=self.limits.stops(),
             awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
         )
 
@@ -481,6 +482,7 @@ class SqliteStore:
                 ("chunk", "flow"),
                 ("addition", "flow"),
                 ("claim", "flow"),
+                ("max_errors", "flow"),
                 ("lane", "gate"),
                 ("flow", "number"),
             ):

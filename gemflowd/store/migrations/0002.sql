@@ -112,6 +112,14 @@ CREATE TABLE quota_figure (
     figures BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Flows that are held when so many of their tasks have failed; a person's release moves that on.
+CREATE TABLE max_errors (
+    flow    INTEGER PRIMARY KEY,
+    most    INTEGER NOT NULL CHECK (most > 0),
+    stop_at INTEGER NOT NULL,
+    stopped INTEGER NOT NULL CHECK (stopped IN (0, 1))
+) STRICT;
+
 CREATE TABLE schedule (
     name          TEXT PRIMARY KEY,
     cron          TEXT NOT NULL,

@@ -50,6 +50,15 @@ class Limits:
             self._db.execute("DELETE FROM quota_figure WHERE bucket = ?", (bucket.name,))
 
     @guarded
+    def stops(self) -> dict[int, tuple[int, int]]:
+        return {flow: (most, at) for flow, most, at in self._db.execute("SELECT flow, most, stop_at FROM max_errors")}
+
+    @guarded
+    def stop_at(self, flow: int, most: int, at: int, *, stopped: bool) -> None:
+        sql = "INSERT OR REPLACE INTO max_errors (flow, most, stop_at, stopped) VALUES (?, ?, ?, ?)"
+        self._db.execute(sql, (flow, most, at, stopped))
+
+    @guarded
     def forget(self, names: Iterable[str]) -> None:
         for name in names:
             self._db.execute("DELETE FROM quota WHERE bucket = ?", (name,))
