@@ -42,6 +42,12 @@ def _limited(reason: Body) -> str:
     return f"{reason['running']} of at most {reason['limit']} tasks of the queue {reason['queue']} run"
 
 
+def _held(reason: Body) -> str:
+    if reason.get("max_errors") is not None:
+        return f"its flow is held until somebody releases it: too many of its tasks have failed (max_errors {reason['max_errors']})"
+    return "it is held until somebody releases it"
+
+
 def _used_up(reason: Body) -> str:
     name, figure, until = reason["bucket"], reason["figure"], reason.get("until")
     if figure == "cap":
@@ -83,7 +89,7 @@ _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "ended": lambda _: "it has ended",
     "blocked": _blocked,
     "scheduled": lambda reason: f"it is not due before {format_moment(reason['due'])}",
-    "held": lambda _: "it is held until somebody releases it",
+    "held": _held,
     "missing_handler": lambda reason: f"there is no handler for its type {reason['type']} any more",
     "receiving": lambda _: "its flow has not been received as a whole yet",
     "ordering": lambda _: "its flow is being put in order by its critical path",

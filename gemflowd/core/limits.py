@@ -308,13 +308,14 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
             quota.unsend(one.ledger, sent)
         else:
             quota.settle(one.ledger, figures, sent, tokens, cost, turn.steady - ended.seconds, ended.seconds)
+            if ended.outcome is Outcome.DONE:
+                quota.took(one.ledger, ended.seconds, turn.steady)
         changed(turn, one)
     error = _error(ended)
     if refused:
         _refused(turn, bucket, ended, error, own)
     elif ended.outcome is Outcome.DONE:
         quota.grow(bucket.ledger)
-        quota.took(bucket.ledger, ended.seconds)
     _judge(turn, bucket, ended, error, own.at if own is not None else 0.0)
     look_again(turn, bucket)
 

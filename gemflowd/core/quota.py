@@ -34,7 +34,9 @@ _WEIGHT: Final = 0.1
 _DUST: Final = 1e-9
 #: Of a window: as much of a call's time is taken for time on its way at most. And by how much the fastest call grows with each other.
 _LATE: Final = 0.03
-_SLOWER: Final = 1.01
+_SLOWER: Final = 1.001
+#: The same of calls that were sent before any had ended: their connections are made, and nobody knows yet what is slow.
+_COLD: Final = 0.05
 _PER: Final = re.compile(r"Per(\d{0,6})(Second|Minute|Hour|Day)")
 _UNITS: Final = {"Second": 1.0, "Minute": 60.0, "Hour": 3600.0, "Day": 86_400.0}
 _DAY: Final = 86_400.0
@@ -315,13 +317,18 @@ def settle(
     for window in windows(figures):
         log = ledger.logs.get(window.figure)
         if log is not None:
-            late = min(max(0.0, seconds - ledger.fastest), _LATE * window.seconds) if ledger.fastest else 0.0
+            if sent.at <= ledger.first_done or not ledger.fastest:
+                late = _COLD * window.seconds
+            else:
+                late = min(max(0.0, seconds - ledger.fastest), _LATE * window.seconds)
             at = _move(log, window.seconds, sent.at, began + late, reserved.of(window))
             _correct(log, at, changes.of(window))
 
 
-def took(ledger: Ledger, seconds: float) -> None:
+def took(ledger: Ledger, seconds: float, now: float) -> None:
     """A call went well, in so many seconds. The fastest of late counts."""
+    if not ledger.fastest:
+        ledger.first_done = now
     ledger.fastest = seconds if not ledger.fastest else min(seconds, ledger.fastest * _SLOWER)
 
 

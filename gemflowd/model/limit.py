@@ -148,6 +148,7 @@ class Ledger:
     mean_tokens: float = 0.0  # of a request
     mean_cost: float = 0.0
     fastest: float = 0.0  # seconds of the fastest call of late; 0: there was none
+    first_done: float = 0.0  # when the first one had gone well
     breaker: Breaker = field(default_factory=Breaker)
 
 

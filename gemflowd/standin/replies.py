@@ -101,12 +101,13 @@ def _quota(fault: Fault, model: str) -> dict[str, Any]:
     message += f" Please retry in {fault.seconds:.9g}s."
     if not fault.in_details:
         return error(429, message)
-    violation = {
+    violation: dict[str, Any] = {
         "quotaMetric": "generativelanguage.googleapis.com/generate_content_stand_in_requests",
         "quotaId": f"GenerateRequests{_per(fault.window)}PerProjectPerModel-StandIn",
         "quotaDimensions": {"location": "global", "model": model},
-        "quotaValue": str(fault.quota or 1),
     }
+    if fault.quota is not None:  # a 429 by chance or by wish has no quota behind it, and must teach none
+        violation["quotaValue"] = str(fault.quota)
     return error(
         429,
         message,

@@ -54,12 +54,14 @@ def explain(
         if task.hold == Hold.HANDLER:
             reasons.append({"code": "missing_handler", "type": task.type, "message": task.reason or ""})
         else:
+            fields: Body = {}
             whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
             what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
             errors = db.execute("SELECT most FROM max_errors WHERE flow = ? AND stopped = 1", (task.flow,)).get
             if whole and errors is not None:
+                fields["max_errors"] = errors
                 what = f"too many tasks of its flow have failed (max_errors {errors}): `release f{task.flow}`"
-            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
+            reasons.append({"code": "held", **fields, "message": f"{task.reason or 'held'}; {what} lets it go on"})
     else:
         if not opened:
             reasons.append(_gate(db, task.flow))

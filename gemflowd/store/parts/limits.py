@@ -75,7 +75,7 @@ def pack(ledger: Ledger) -> bytes:
             "learned": ledger.learned,
             "day": [*ledger.day, ledger.day_count, ledger.parked, ledger.day_waited],
             "cap": [ledger.cap, ledger.cut, ledger.unsaid],
-            "means": [ledger.ratio, ledger.mean_tokens, ledger.mean_cost, ledger.fastest],
+            "means": [ledger.ratio, ledger.mean_tokens, ledger.mean_cost, ledger.fastest, ledger.first_done],
             "breaker": [breaker.failures, breaker.last, breaker.opened, breaker.until, breaker.pause],
         }
     )
@@ -89,7 +89,7 @@ def unpack(packed: bytes) -> Ledger | None:
         return None
     begin, end, count, parked, waited = told["day"]
     cap, cut, unsaid = told["cap"]
-    ratio, mean_tokens, mean_cost, fastest = told["means"]
+    ratio, mean_tokens, mean_cost, fastest, first_done = told["means"]
     return Ledger(
         logs={figure: _unpack_log(log) for figure, log in told["logs"].items()},
         learned={figure: Learned(*learned) for figure, learned in told["learned"].items()},
@@ -104,6 +104,7 @@ def unpack(packed: bytes) -> Ledger | None:
         mean_tokens=mean_tokens,
         mean_cost=mean_cost,
         fastest=fastest,
+        first_done=first_done,
         breaker=Breaker(*told["breaker"]),
     )
 

@@ -150,6 +150,15 @@ def test_a_call_counts_from_when_it_may_have_arrived():
     assert ledger.logs["requests"].total == 2
 
 
+def test_calls_that_were_sent_before_any_had_ended_may_have_been_slow_to_begin():
+    ledger, figures = Ledger(), Figures(requests=2, per=10.0)
+    first, second = send(ledger, figures, NOW), send(ledger, figures, NOW)
+    settle(ledger, figures, first, began=NOW, seconds=0.5)
+    quota.took(ledger, 0.5, NOW + 0.5)
+    settle(ledger, figures, second, began=NOW, seconds=0.5)
+    assert [cell[1] for cell in ledger.logs["requests"].cells] == [NOW + 0.05 * 10]
+
+
 # The day
 
 
