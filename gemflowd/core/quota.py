@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from gemflowd.model.limit import Figures, Learned, Ledger, Log, Sent
 
 #: A log has at most about so many cells: what is sent within a part of the window leaves it together.
-CELLS: Final = 128
+CELLS: Final = 256
 #: Seconds for which a figure that was learned is believed: a quota that was raised would not be noticed otherwise.
 LEARNED_FOR: Final = 86_400.0
 #: What is left of the calls in flight at a complaint that names no quota.
@@ -36,7 +36,7 @@ _DUST: Final = 1e-9
 _LATE: Final = 0.03
 _SLOWER: Final = 1.001
 #: The same of calls that were sent before any had ended: their connections are made, and nobody knows yet what is slow.
-_COLD: Final = 0.05
+_COLD: Final = 0.035
 _PER: Final = re.compile(r"Per(\d{0,6})(Second|Minute|Hour|Day)")
 _UNITS: Final = {"Second": 1.0, "Minute": 60.0, "Hour": 3600.0, "Day": 86_400.0}
 _DAY: Final = 86_400.0
@@ -432,7 +432,7 @@ def day_used_up(ledger: Ledger, sent: Sent | None, until: float) -> bool:
     return ledger.parked
 
 
-def is_empty(ledger: Ledger, now: float, wall: float) -> bool:
+def is_empty(ledger: Ledger, wall: float) -> bool:
     """Whether nothing of it would be missed."""
     return (
         not any(log.cells for log in ledger.logs.values())

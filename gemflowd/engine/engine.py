@@ -26,7 +26,7 @@ from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.deadlines import Deadlines
 from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.errors import stop_failing
-from gemflowd.engine.limits import ask_limits, set_limit
+from gemflowd.engine.limits import ask_limits, forget_empty, set_limit
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
@@ -181,6 +181,10 @@ class Engine:
             self._store.begin()
             end_attempts(rows, lost, unclean=unclean)
             self._conclude(rows, len(lost))
+            self._store.commit()
+        if self._memory.buckets:
+            self._store.begin()
+            forget_empty(self._new_turn(), self._store)
             self._store.commit()
         if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
             self._order_anew()

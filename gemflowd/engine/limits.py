@@ -6,11 +6,13 @@ import dataclasses
 from typing import Any, Final
 
 from gemflowd.core import breaker, limits, quota
+from gemflowd.core.turn import Turn
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import AskLimits, SetLimit
 from gemflowd.model.lane import Bucket
 from gemflowd.model.limit import Breaker, Figures
+from gemflowd.store.base import Store
 
 Body = dict[str, Any]
 #: Limits that have a row of their own because somebody gave them figures.
@@ -56,6 +58,24 @@ def set_limit(rows: Rows, fact: SetLimit) -> Body:
     limits.changed(turn, bucket)
     turn.events.append(limits.event(turn, bucket, "reset" if fact.reset else "set", figures=dict(bucket.given)))
     return {"limits": [_shown(rows, bucket)]}
+
+
+def forget_empty(turn: Turn, store: Store) -> None:
+    """At a start: limits of which nothing would be missed any more leave no row. Models come and go by what people type."""
+    empty = []
+    for bucket in turn.buckets.values():
+        ledger, figures = bucket.ledger, limits.figures_of(turn, bucket)
+        kept = {window.figure: window for window in quota.windows(figures)}
+        ledger.logs = {figure: log for figure, log in ledger.logs.items() if figure in kept}
+        for figure, log in ledger.logs.items():
+            quota.expire(log, kept[figure].seconds, turn.steady)
+        awake = bucket.asleep_until <= turn.steady and not bucket.in_flight
+        if awake and quota.is_empty(ledger, turn.now):
+            empty.append(bucket.name)
+    store.limits.forget(empty)
+    for name in empty:
+        if not turn.buckets[name].given:
+            del turn.buckets[name]
 
 
 def ask_limits(rows: Rows, fact: AskLimits) -> Body:

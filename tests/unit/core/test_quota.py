@@ -156,7 +156,7 @@ def test_calls_that_were_sent_before_any_had_ended_may_have_been_slow_to_begin()
     settle(ledger, figures, first, began=NOW, seconds=0.5)
     quota.took(ledger, 0.5, NOW + 0.5)
     settle(ledger, figures, second, began=NOW, seconds=0.5)
-    assert [cell[1] for cell in ledger.logs["requests"].cells] == [NOW + 0.05 * 10]
+    assert [cell[1] for cell in ledger.logs["requests"].cells] == [NOW + 0.035 * 10]
 
 
 # The day

@@ -295,6 +295,19 @@ def test_reset_wakes_it_up():
     assert sorted(rig.running()) == [1, 2]
 
 
+def test_what_nobody_would_miss_is_forgotten_at_a_start():
+    rig = rig_with()
+    rig.submit(many(1, **MODEL))
+    finish(rig, 1)
+    change(rig, "given", rpm=7)
+    rig.crash()
+    assert [limit["limit"] for limit in ask(rig)["limits"]] == ["gemini:a", "given"], "the day is not over"
+    rig.clock.now += 2 * 86_400
+    rig.crash()
+    assert [limit["limit"] for limit in ask(rig)["limits"]] == ["given"]
+    assert rig.store._db.execute("SELECT bucket FROM quota").fetchall() == []
+
+
 def test_a_limit_that_nobody_knows():
     rig = rig_with()
     answer = Answer()
