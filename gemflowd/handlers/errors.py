@@ -72,7 +72,10 @@ class Again(HandlerError):
 
 
 class RateLimited(HandlerError):
-    """A quota is used up. `retry_after` in seconds, None when the server did not say."""
+    """A quota is used up. `retry_after` in seconds, None when the server did not say.
+
+    `quota`: those that the server named, each `{"id": "…PerMinute…", "value": "100"}`; the limit learns its figures from them.
+    """
 
     default_code = "rate_limited"
 
@@ -83,9 +86,11 @@ class RateLimited(HandlerError):
         retry_after: float | None = None,
         code: str | None = None,
         usage: dict[str, object] | None = None,
+        quota: list[dict[str, str]] | None = None,
     ) -> None:
         super().__init__(message, code=code, usage=usage)
         self.retry_after = retry_after
+        self.quota = quota
 
 
 class RequestRefused(HandlerError):
