@@ -20,6 +20,9 @@ async def run(url: str) -> None:
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
     options = types.HttpOptions(base_url=url, aiohttp_client=session, retry_options=types.HttpRetryOptions(attempts=1))
     client = Client(api_key="none", vertexai=False, http_options=options)
+    settings = types.GenerateContentConfig(
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True), automatic_continuation=False
+    )
     while line := await asyncio.to_thread(sys.stdin.readline):
         calls, flight = map(int, line.split())
         begin = time.perf_counter()
@@ -27,7 +30,9 @@ async def run(url: str) -> None:
 
         async def one(waiting: object = waiting) -> None:
             for number in waiting:  # type: ignore[attr-defined]
-                await client.aio.models.generate_content(model="gemini-2.5-flash", contents=f"Say {number}.")
+                await client.aio.models.generate_content(
+                    model="gemini-2.5-flash", contents=f"Say {number}.", config=settings
+                )
 
         async with asyncio.TaskGroup() as group:
             for _ in range(flight):

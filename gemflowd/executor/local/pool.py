@@ -37,7 +37,7 @@ from gemflowd.worker import wire
 log = logging.getLogger("gemflow.pool")
 
 #: Coroutines in one worker process: 25 KB each, and one core's worth of events (docs/architecture.md).
-COROUTINES_PER_WORKER: Final = 250
+COROUTINES_PER_WORKER: Final = 500
 #: Seconds for which coroutine workers stay that are not needed any more.
 _LINGER: Final = 30.0
 #: Seconds before a worker or nursery that died young is replaced: doubled each time, up to the last.

@@ -204,10 +204,10 @@ def test_a_type_that_went_is_given_back_by_workers_that_do_not_know_it(
 def test_coroutine_workers_come_as_slots_are_used(tmp_path: Path) -> None:
     async def scenario(pool: Pool) -> None:
         (first,) = await pool.up(Kind.COROUTINE)
-        assert first.size == 250
+        assert first.size == 500
         orders = [pool.order("awhoami", first, {"seconds": 0.5}) for _ in range(first.size)]
         pool.pool.start(orders)
         assert len(await pool.up(Kind.COROUTINE, count=4)) == 4
         assert len({pid_of(await pool.ended(order)) for order in orders}) == 1
 
-    with_pool(tmp_path, scenario, slots=1000)
+    with_pool(tmp_path, scenario, slots=2000)
