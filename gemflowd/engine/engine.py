@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
-from gemflowd.core.limits import stopped_until
+from gemflowd.core.limits import release, stopped_until
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import budgets, cache, values
 from gemflowd.engine.asleep import sleep_limit
@@ -433,6 +433,8 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: remove_schedule(rows, fact))
             case facts.ClockSet():
                 log.info("the wall clock was set")
+                for bucket in self._memory.buckets.values():
+                    release(bucket)  # who waits for a day to turn waits for another moment
                 self._memory.times_known = False
                 # A restart must not take the jump for time that has passed.
                 turn.figures.update(steady=turn.steady, wall=turn.now)

@@ -12,7 +12,7 @@ from helpers.tasks import Answer, many, new
 
 from gemflowd.core.quota import margin
 from gemflowd.model.attempt import Kind, Outcome
-from gemflowd.model.facts import AskLimits, AttemptsEnded, SetLimit
+from gemflowd.model.facts import AskLimits, AttemptsEnded, ClockSet, SetLimit
 from gemflowd.model.rules import Rules
 
 MODEL: dict[str, Any] = {"kind": Kind.COROUTINE, "bucket": "gemini:a"}
@@ -187,6 +187,17 @@ def test_the_day_is_used_up_until_it_turns():
     assert (reason["code"], reason["figure"], reason["until"]) == ("limit_reached", "rpd", midnight)
     assert pass_time(rig) == 12 * 3600
     assert rig.running() == [2]
+
+
+def test_the_day_turns_by_the_clock_that_people_set():
+    rig = rig_with({"rpd": 1})
+    rig.clock.now = datetime(2026, 3, 6, 20, 0, tzinfo=UTC).timestamp()
+    rig.submit(many(3, **MODEL))
+    rig.clock.jump(-36 * 3600)
+    rig.post(ClockSet())
+    rig.run()
+    assert rig.running() == [1, 2], "it is another day"
+    assert rig.engine._patience() == 24 * 3600
 
 
 def test_a_429_of_the_day_parks_when_it_is_said_again():
