@@ -200,6 +200,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("gemini_max_file_mb", int, 200, "MB", "largest file of a `gemini` task", Between(1, 2000), for_handlers=True),
     Setting("max_reasks", int, 2, "", "times that a model is asked again when its answer does not fit the schema",
             Between(0, 20), for_handlers=True),
+    Setting("tier_margin", float, 30.0, "s", "before the `deadline` of a `gemini` task: from then on the standard tier is asked",
+            Between(0, 86_400), for_handlers=True),
     Setting("gemini_offline", bool, False, "", "a stand-in answers: no key, proxy or Vertex; set by --offline", for_handlers=True),
     Setting("workspace", str, None, "path", "in which tasks have their files; default: workspace in the state directory"),
     Setting("tool_shell", bool, False, "", "let the tool `shell` run what tasks say", for_handlers=True),

@@ -16,7 +16,7 @@ from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope
 from gemflowd.model.event import BUDGET_TOPIC, Event
 from gemflowd.model.lane import Lane
-from gemflowd.model.prices import Tokens, model_of, tokens_of
+from gemflowd.model.prices import STANDARD, Tokens, model_of, tier_of, tokens_of
 from gemflowd.model.task import Task
 
 _DAY: Final = 86_400.0
@@ -228,8 +228,9 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
         return msgpack.packb({**usage, "cost_nano": 0}, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
     model = model_of(lane.key.bucket) or _named(usage)
     used = tokens_of(usage)
-    cost = turn.rules.prices.cost(model, used, str(usage.get("service_tier") or "")) if model else None
-    _record(turn, task, model, used, cost)
+    tier = tier_of(usage)
+    cost = turn.rules.prices.cost(model, used, tier) if model else None
+    _record(turn, task, model, tier, used, cost)
     for budget in those_of(turn, task, lane):
         if reservation is not None:
             _lift(turn, budget, reservation)
@@ -270,10 +271,11 @@ def _may_cost(ended: Ended) -> bool:
     return isinstance(error, dict) and error.get("code") in _UNANSWERED
 
 
-def _record(turn: Turn, task: Task, model: str, used: Tokens, cost: int | None) -> None:
+def _record(turn: Turn, task: Task, model: str, tier: str, used: Tokens, cost: int | None) -> None:
     """For `usage`, and for estimates to come."""
-    key = (today(turn), model, task.flow)
-    turn.usage[key] = turn.usage.get(key, UsageRow()).plus(used, cost)
+    key = (today(turn), model, task.flow, tier)
+    standard = cost if cost is None or tier == STANDARD else turn.rules.prices.cost(model, used)
+    turn.usage[key] = turn.usage.get(key, UsageRow()).plus(used, cost, standard or 0)
     if model:
         known = turn.accounts.models.setdefault(model, ModelUse())
         known.note(task.size, used.prompt, used.answered)

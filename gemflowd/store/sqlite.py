@@ -254,8 +254,8 @@ class SqliteStore:
 
     @guarded
     def last_again(self, task: int) -> bytes | None:
-        sql = "SELECT error FROM attempt WHERE task = ? AND outcome = ? ORDER BY number DESC LIMIT 1"
-        error: bytes | None = self._db.execute(sql, (task, Outcome.AGAIN)).get
+        sql = "SELECT error FROM attempt WHERE task = ? AND outcome IN (?, ?) ORDER BY number DESC LIMIT 1"
+        error: bytes | None = self._db.execute(sql, (task, Outcome.AGAIN, Outcome.PARKED)).get
         return error
 
     @guarded

@@ -110,7 +110,11 @@ def _quota(message: str, details: list[Mapping[str, Any]], error: Any) -> RateLi
     if quotas:
         message = f"{message} [{', '.join(quotas)}]"
     code = "daily_quota" if any("PerDay" in quota for quota in quotas) else "rate_limited"
-    return RateLimited(message, retry_after=retry_after(details, str(error.message or ""), _headers(error)), code=code)
+    limited = RateLimited(
+        message, retry_after=retry_after(details, str(error.message or ""), _headers(error)), code=code
+    )
+    limited.quotas = tuple(quotas)
+    return limited
 
 
 def retry_after(details: list[Mapping[str, Any]], message: str, headers: Mapping[str, str]) -> float | None:

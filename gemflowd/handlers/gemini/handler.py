@@ -2,20 +2,21 @@
 
 The steps are in files of their own: `cached` (whether it has to be made), `credentials` (key and endpoint), `client` (the SDK set
 up), `request` and `files` (data to arguments), `streaming` (an answer in pieces), `result` (response to result), `structured` (whether
-it fits), `before` (what an earlier attempt came to), `failures` (exceptions to codes). The SDK takes a third of a second to import, so
-nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
+it fits), `before` (what an earlier attempt came to), `tiers` (cheaper ones), `failures` (exceptions to codes). The SDK takes a third of
+a second to import, so nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from gemflowd.handlers.errors import HandlerError
-from gemflowd.handlers.gemini import cached, client, warm_up
+from gemflowd.handlers.gemini import cached, client, tiers, warm_up
 from gemflowd.handlers.gemini.before import before, name_next_model, unfit
 from gemflowd.handlers.gemini.credentials import connection
 from gemflowd.handlers.gemini.failures import explain
@@ -40,16 +41,17 @@ async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Ask a Gemini model.
 
     Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `fallback` (models to ask where that can't be had), `system`,
-    `config` (Gemini's generation config), `service_tier`, `files` (of the workspace), `schema` (JSON Schema of the answer) with
-    `max_reasks`, `stream` (the answer's pieces go into the log) and `cache` (auto, on, read, write, refresh, off). Result: `{text,
-    parsed?, finish_reason, model, usage, function_calls?, cached?, stand_in?}`.
+    `config` (Gemini's generation config), `tier` (auto, flex, batch, standard, priority) with `deadline`, `service_tier`, `files` (of the
+    workspace), `schema` (JSON Schema of the answer) with `max_reasks`, `stream` (the answer's pieces go into the log) and `cache` (auto,
+    on, read, write, refresh, off). Result: `{text, parsed?, finish_reason, model, usage, function_calls?, cached?, stand_in?}`.
 
     Raises:
         Permanent: trying again is useless: `no_api_key`, `bad_request`, `not_supported`, `blocked_safety`,
             `max_tokens`, `empty_answer`, `schema_mismatch`, …
         Transient: `overloaded`, `server_error`, `timeout`, `disconnected`, `bad_response`, …
         RateLimited: `rate_limited` or `daily_quota`.
-        Again: the answer does not fit the schema, and may be asked for once more.
+        Again: the answer does not fit the schema, and may be asked for once more; or a cheaper tier is left.
+        Parked: the tier has no room now.
     """
     return await cached.answer(data, context, _answer)
 
@@ -57,7 +59,9 @@ async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
 async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """What the model says. Raises as `gemini`."""
     earlier = before(context.note, context.agains)
-    async with _Calling(context) as call:
+    way = tiers.way_of(data, context.note, context.settings, context.timeout, time.time())
+    data = tiers.written_into(data, way)
+    async with _Calling(context, way.timeout) as call:
         request = build_request(data, earlier)  # for what is wrong with it, before anything is uploaded
         call.model = request.model
         if request.schema is not None:
@@ -78,6 +82,8 @@ async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]
         return result
     if data.get("stream"):  # so that nobody takes what stands above for an answer
         context.log(f"[attempt {context.attempt} is not an answer: {call.failure.message}]")
+    if (otherwise := tiers.without_room(call.failure, way, context.note, time.time())) is not None:
+        raise otherwise
     name_next_model(call.failure, call.model, data)
     # Outside of the block: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
     raise call.failure
@@ -169,12 +175,12 @@ class _Calling:
 
     failure: HandlerError
 
-    def __init__(self, context: AsyncContext) -> None:
+    def __init__(self, context: AsyncContext, timeout: float | None = None) -> None:
         self.model = ""
-        self._timeout = context.timeout
+        self._timeout = context.timeout if timeout is None else timeout
         self._settings = context.settings
         self._scrub: Callable[[str], str] = str
-        self._deadline = asyncio.timeout(context.timeout)
+        self._deadline = asyncio.timeout(self._timeout)
 
     @property
     def client(self) -> Client:

@@ -37,14 +37,14 @@ ALTER TABLE lane ADD COLUMN shift     REAL NOT NULL DEFAULT 0;
 
 ALTER TABLE cursor ADD COLUMN value INTEGER;
 
--- An attempt may end as `again`, 11. What may stand in a column can't be changed, so the table is copied.
+-- An attempt may end as `again`, 11, and as `parked`, 12. What may stand in a column can't be changed, so the table is copied.
 CREATE TABLE attempt_2 (
     task     INTEGER NOT NULL,
     number   INTEGER NOT NULL,
     slot     TEXT NOT NULL,
     started  REAL NOT NULL,
     finished REAL NOT NULL,
-    outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 11),
+    outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 12),
     seconds  REAL NOT NULL,
     error    BLOB,
     usage    BLOB,
@@ -206,6 +206,7 @@ CREATE TABLE usage (
     day      INTEGER NOT NULL,
     model    TEXT NOT NULL,
     flow     INTEGER NOT NULL,
+    tier     TEXT NOT NULL,                         -- that has served them
     attempts INTEGER NOT NULL,
     unpriced INTEGER NOT NULL,                      -- those among them whose cost is not known
     prompt   INTEGER NOT NULL,
@@ -214,7 +215,8 @@ CREATE TABLE usage (
     thoughts INTEGER NOT NULL,
     total    INTEGER NOT NULL,
     cost     INTEGER NOT NULL,
-    PRIMARY KEY (day, model, flow)
+    standard INTEGER NOT NULL,                      -- what those whose cost is known would have cost at the standard tier
+    PRIMARY KEY (day, model, flow, tier)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_flow ON usage (flow);
 
