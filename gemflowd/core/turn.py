@@ -49,6 +49,7 @@ class CursorKind(IntEnum):
     RETRY_TASK = 13  # retry one task with many dependencies; target: the task
     WAIT = 14  # let a task that was put back wait for its many dependencies anew; target: the task
     ORDER = 15  # put flows in order by their critical path, then open their gates; target: 0
+    UNBATCH = 16  # tell those whose batch of model calls is over and has no answer for them; target: the batch
     UNHANDLED = 11  # release what was held for want of a handler that is there again; target: 0
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gemflowd.model.errors import Invalid
-from gemflowd.model.tiers import TIERS, WAITING, cheapest
+from gemflowd.model.tiers import TIERS, WAITING, batchable, cheapest
 from gemflowd.protocol.moments import parse_moment
 
 _MOST_SECONDS: Final = 365 * 86_400.0
@@ -33,9 +33,9 @@ def write_out(data: Mapping[str, Any], priority: int, now: float, path: str, *, 
     if tier is not None and _says_service_tier(data):
         raise Invalid("invalid_value", "give `tier` or `service_tier`, not both", f"{path}.tier")
     if tier == "auto":
-        written["tier"] = cheapest(data, priority, None if deadline is None else deadline - now, many=False)
-    elif tier == "batch":
-        raise Invalid("not_supported", "batches are not there yet", f"{path}.tier")
+        written["tier"] = cheapest(data, priority, None if deadline is None else deadline - now, many=many)
+    elif tier == "batch" and not batchable(data):
+        raise Invalid("not_supported", "a question with `stream` or `files` can't go into a batch", f"{path}.tier")
     if deadline is not None:
         written["deadline"] = datetime.fromtimestamp(deadline, UTC).isoformat(timespec="milliseconds")
     if written.get("tier") not in WAITING:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from gemflowd.handlers.errors import HandlerError
-from gemflowd.handlers.gemini import cached, client, tiers, warm_up
-from gemflowd.handlers.gemini.before import before, name_next_model, unfit
+from gemflowd.handlers.errors import HandlerError, Permanent
+from gemflowd.handlers.gemini import batch, batched, cached, client, tiers, warm_up
+from gemflowd.handlers.gemini.before import Before, before, name_next_model, unfit
 from gemflowd.handlers.gemini.credentials import connection
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.files import attached
@@ -53,6 +53,8 @@ async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
         Again: the answer does not fit the schema, and may be asked for once more; or a cheaper tier is left.
         Parked: the tier has no room now.
     """
+    if batched.is_parked(context.note):
+        return await _from_batch(data, context)
     return await cached.answer(data, context, _answer)
 
 
@@ -66,26 +68,75 @@ async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]
         call.model = request.model
         if request.schema is not None:
             check_schema(request.schema)
+        if way.tier == "batch":
+            raise await batched.join(request, way, context)
         async with attached(data, context, call.client) as files:
             if files:
                 request = build_request(data, earlier, files)
             response = await _ask(call.client, request, context if data.get("stream") else None)
-        usage = usage_of(response)
-        context.usage.update(usage)
-        result = result_of(response, request, usage)
-        if request.structured and "function_calls" not in result:
-            try:
-                result["parsed"] = value_of(result["text"], request.schema)
-            except Unfit as why:
-                most = data.get("max_reasks", context.settings.get("max_reasks", _MAX_REASKS))
-                raise breaks_off(result) or unfit(earlier, result["text"], str(why), most, why.code, usage) from None
-        return result
+        return _result(response, request, earlier, data, context, usage_of(response))
     if data.get("stream"):  # so that nobody takes what stands above for an answer
         context.log(f"[attempt {context.attempt} is not an answer: {call.failure.message}]")
     if (otherwise := tiers.without_room(call.failure, way, context.note, time.time())) is not None:
         raise otherwise
     name_next_model(call.failure, call.model, data)
     # Outside of the block: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
+    raise call.failure
+
+
+async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """What a batch has answered. Raises as `gemini`."""
+    earlier = before(context.note, context.agains)
+    async with _Calling(context) as call:
+        request = build_request(data, earlier)
+        call.model = request.model
+        response = await batched.take(context)
+        usage = {**usage_of(response), "service_tier": "batch"}
+        context.usage["model"] = request.model  # the limit that it is under now is no model's
+
+        async def answered(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+            return _result(response, request, earlier, data, context, usage)
+
+        return await cached.answer(data, context, answered, asked=True)
+    name_next_model(call.failure, call.model, data)
+    raise call.failure
+
+
+def _result(
+    response: types.GenerateContentResponse,
+    request: Request,
+    earlier: Before,
+    data: dict[str, Any],
+    context: AsyncContext,
+    usage: dict[str, Any],
+) -> dict[str, Any]:
+    """The task's result, held against its schema. Raises as `gemini`."""
+    context.usage.update(usage)
+    result = result_of(response, request, usage)
+    if request.structured and "function_calls" not in result:
+        try:
+            result["parsed"] = value_of(result["text"], request.schema)
+        except Unfit as why:
+            most = data.get("max_reasks", context.settings.get("max_reasks", _MAX_REASKS))
+            raise breaks_off(result) or unfit(earlier, result["text"], str(why), most, why.code, usage) from None
+    return result
+
+
+@task("gemini.batch", schema=batch.SCHEMA)
+async def carry_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """Carry a batch of questions to Gemini and back. The daemon submits these tasks itself, for tasks with the tier `batch`.
+
+    Data: `model`. Result: `{state, items, answered}`.
+
+    Raises:
+        Permanent: `not_found`, the task carries no batch.
+        Transient, RateLimited: as `gemini`.
+        Parked: Gemini works at it.
+    """
+    async with _Calling(context) as call:
+        return await batch.carry(call.client, context)
+    if isinstance(call.failure, Permanent):  # such as a key that is refused: those who wait try for themselves
+        await context.batch.end(call.failure.code)
     raise call.failure
 
 

@@ -134,6 +134,30 @@ CREATE TABLE cache (
 ) STRICT;
 CREATE INDEX cache_used ON cache (used, number);
 
+-- Batches of model calls; the number is that of the task that carries it.
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY,
+    uuid   TEXT NOT NULL UNIQUE,                    -- by which it is found at Google when its name was not stored
+    model  TEXT NOT NULL,
+    until  INTEGER NOT NULL,                        -- by the wall clock; 0: never
+    state  INTEGER NOT NULL CHECK (state BETWEEN 1 AND 5),
+    name   TEXT,                                    -- Google's
+    items  INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL,
+    reason TEXT
+) STRICT;
+CREATE INDEX batch_open ON batch (model, until) WHERE state = 1;
+CREATE INDEX batch_carried ON batch (number) WHERE state < 5;
+
+-- Their questions, JSON, and the answers that have come and were not taken yet.
+CREATE TABLE batch_item (
+    task    INTEGER PRIMARY KEY,
+    batch   INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    answer  BLOB
+) STRICT;
+CREATE INDEX batch_item_batch ON batch_item (batch, task);
+
 -- What the cache was good for. The tokens are those that it saved.
 CREATE TABLE cache_count (
     model          TEXT PRIMARY KEY,
