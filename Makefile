@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 LOCK := requirements/test.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak paid-once systemd cgroups-vm demo demo-gemini bench bench-long bench-peers bench-scale bench-pauses bench-workflows bench-fairness bench-workers lock clean
+.PHONY: help venv test check lint types boundaries unit integration e2e fault fault-long soak paid-once systemd cgroups-vm demo demo-gemini bench bench-long bench-peers bench-scale bench-pauses bench-workflows bench-fairness bench-workers bench-quota lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ bench-workflows: venv ## makespan of real workflow graphs against their lower bo
 
 bench-fairness: venv ## whether a large flow, or a million waiting tasks, keep small ones waiting
 	$(BIN)/python -m benchmarks.fairness $(ARGS)
+
+bench-quota: venv ## a quota in real time: how near to what it allows, and how many calls are answered 429 (4 minutes)
+	$(BIN)/python -m benchmarks.quota $(ARGS)
 
 bench-workers: venv ## what it costs that workers are replaced, how soon a fresh one works, 2,000 coroutines
 	$(BIN)/python -m benchmarks.workers $(ARGS)

@@ -134,6 +134,7 @@ class AsyncClient(AsyncStoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         grow: Mapping[str, Any] | None = None,
         budget: Mapping[str, Any] | None = None,
@@ -142,7 +143,14 @@ class AsyncClient(AsyncStoredThings):
     ) -> AsyncFlow:
         """As `Client.submit_batch`."""
         about = _about_flow(
-            name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow, budget=budget
+            name=name,
+            metadata=metadata,
+            weight=weight,
+            order=order,
+            stream=stream,
+            max_errors=max_errors,
+            grow=grow,
+            budget=budget,
         )
         steps = _submission_steps(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
@@ -155,13 +163,22 @@ class AsyncClient(AsyncStoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         budget: Mapping[str, Any] | None = None,
         submission: str | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> AsyncFlow:
         """As `Client.submit_from`; `tasks` is iterated in the loop, so that what it waits for keeps others waiting."""
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, budget=budget)
+        about = _about_flow(
+            name=name,
+            metadata=metadata,
+            weight=weight,
+            order=order,
+            stream=stream,
+            max_errors=max_errors,
+            budget=budget,
+        )
         steps = pouring.pour(tasks, about, uuid=submission, progress=progress)
         return AsyncFlow(self, await self._driver.finish(steps))
 

@@ -35,6 +35,16 @@ class AsyncStoredThings:
         """As `Client.resume`."""
         return await self._driver.call(ops_stored.resume(queue))
 
+    # Limits
+
+    async def limits(self, name: str | None = None) -> Bodies:
+        """As `Client.limits`."""
+        return (await self._driver.call(ops_stored.limits(name)))["limits"]  # type: ignore[no-any-return]
+
+    async def set_limit(self, name: str, *, reset: bool = False, **figures: float | str | None) -> Body:
+        """As `Client.set_limit`."""
+        return (await self._driver.call(ops_stored.set_limit(name, figures, reset)))["limits"][0]  # type: ignore[no-any-return]
+
     # Schedules
 
     async def schedule_add(

@@ -158,6 +158,7 @@ class Client(StoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         grow: Mapping[str, Any] | None = None,
         budget: Mapping[str, Any] | None = None,
@@ -170,6 +171,7 @@ class Client(StoredThings):
             tasks: as docs/protocol.md describes them. A large flow is sorted so that dependencies come first.
             weight: the flow's share beside flows of equal priority, 1 if not given.
             order: `fair`, or `critical-path`: the longest remaining path first.
+            max_errors: when so many of its tasks have failed, the rest is held; None: never.
             stream: what has arrived runs before the rest has.
             grow: add to the flow of a running task instead of making one: `{task, token, step}`, of which the attempt's
                 environment has the first two (`{}` is enough inside of a task). The same `step` adds once.
@@ -178,7 +180,14 @@ class Client(StoredThings):
             progress: called with the tasks received and the total after every chunk.
         """
         about = _about_flow(
-            name=name, metadata=metadata, weight=weight, order=order, stream=stream, grow=grow, budget=budget
+            name=name,
+            metadata=metadata,
+            weight=weight,
+            order=order,
+            stream=stream,
+            max_errors=max_errors,
+            grow=grow,
+            budget=budget,
         )
         return Flow(self, self._driver.finish(_submission_steps(tasks, about, uuid=submission, progress=progress)))
 
@@ -190,6 +199,7 @@ class Client(StoredThings):
         metadata: Mapping[str, Any] | None = None,
         weight: float | None = None,
         order: str | None = None,
+        max_errors: int | None = None,
         stream: bool = False,
         budget: Mapping[str, Any] | None = None,
         submission: str | None = None,
@@ -204,7 +214,15 @@ class Client(StoredThings):
             submission: a UUID of your own; with one that the daemon knows, the tasks that it has received are skipped.
             progress: called with the number of tasks received after every chunk.
         """
-        about = _about_flow(name=name, metadata=metadata, weight=weight, order=order, stream=stream, budget=budget)
+        about = _about_flow(
+            name=name,
+            metadata=metadata,
+            weight=weight,
+            order=order,
+            stream=stream,
+            max_errors=max_errors,
+            budget=budget,
+        )
         return Flow(self, self._driver.finish(pouring.pour(tasks, about, uuid=submission, progress=progress)))
 
     def submission(self, submission: str) -> Body:

@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, str]] = {
     "edit": "gemflowctl.commands.edit",
     "delete": "gemflowctl.commands.delete",
     "queues": "gemflowctl.commands.queues",
+    "limits": "gemflowctl.commands.limits",
     "pause": "gemflowctl.commands.pause",
     "resume": "gemflowctl.commands.resume",
     "enable": "gemflowctl.commands.enable",

@@ -36,6 +36,14 @@ def resume(queue: str | None) -> Call:
     return Call("resume", _given(queue=queue))
 
 
+def limits(name: str | None) -> Call:
+    return Call("limits", _given(limit=name))
+
+
+def set_limit(name: str, figures: Mapping[str, Any], reset: bool) -> Call:
+    return Call("limits", {"limit": name, "set": dict(figures), "reset": reset})
+
+
 def schedule_add(
     name: str,
     cron: str,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gemflowctl.steps import Body
-from gemflowctl.times import format_moment
+from gemflowctl.times import format_moment, format_utc
 
 #: Dependencies that are named; of more it is said how many.
 _NAMED: Final = 5
@@ -42,6 +42,28 @@ def _limited(reason: Body) -> str:
     return f"{reason['running']} of at most {reason['limit']} tasks of the queue {reason['queue']} run"
 
 
+def _held(reason: Body) -> str:
+    if reason.get("max_errors") is not None:
+        return f"its flow is held until somebody releases it: too many of its tasks have failed (max_errors {reason['max_errors']})"
+    return "it is held until somebody releases it"
+
+
+def _used_up(reason: Body) -> str:
+    name, figure, until = reason["bucket"], reason["figure"], reason.get("until")
+    if figure == "cap":
+        return f"{name} has complained of too many calls; it gets at most {reason['limit']} at a time"
+    if figure == "in_flight":
+        return f"{reason['limit']} calls of {name} run, as many as may at a time"
+    waiting = f"waiting for {_FIGURES.get(figure, figure)} of {name}"
+    return waiting if until is None else f"{waiting} until {format_utc(until)}"
+
+
+def _breaker(reason: Body) -> str:
+    until = reason.get("until")
+    then = "one call tries whether it works again" if until is None else f"the next one tries at {format_moment(until)}"
+    return f"{reason['failures']} calls of {reason['bucket']} in a row have failed; {then}"
+
+
 def _resource(reason: Body) -> str:
     name, needed, total, used = (reason[field] for field in ("resource", "needed", "total", "used"))
     if not total or needed > total:
@@ -59,17 +81,22 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+#: Figures of limits as people write them.
+_FIGURES: Final = {"rpm": "RPM", "tpm": "TPM", "rpd": "RPD", "spend": "spend"}
+
 _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "running": lambda _: "it runs",
     "ended": lambda _: "it has ended",
     "blocked": _blocked,
     "scheduled": lambda reason: f"it is not due before {format_moment(reason['due'])}",
-    "held": lambda _: "it is held until somebody releases it",
+    "held": _held,
     "missing_handler": lambda reason: f"there is no handler for its type {reason['type']} any more",
     "receiving": lambda _: "its flow has not been received as a whole yet",
     "ordering": lambda _: "its flow is being put in order by its critical path",
     "queue_paused": lambda reason: f"the queue {reason['queue']} is paused",
     "queue_limit": _limited,
+    "limit_reached": _used_up,
+    "limit_breaker": _breaker,
     "limit_asleep": lambda reason: f"the limit {reason['bucket']} sleeps until {format_moment(reason['until'])}",
     "resource": _resource,
     "no_worker": lambda reason: f"no {reason['kind']} worker is free",

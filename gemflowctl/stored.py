@@ -38,6 +38,16 @@ class StoredThings:
         """Let a paused queue go on: `{queue, paused}`."""
         return self._driver.call(ops_stored.resume(queue))
 
+    # Limits
+
+    def limits(self, name: str | None = None) -> Bodies:
+        """The limits, or one: `{limit, in_flight, asleep_until, parked_until, cap, breaker, used, figures}` each."""
+        return self._driver.call(ops_stored.limits(name))["limits"]  # type: ignore[no-any-return]
+
+    def set_limit(self, name: str, *, reset: bool = False, **figures: float | str | None) -> Body:
+        """Give a limit figures at run time (`rpm=60`), None to take one back; `reset` takes back all, and what was learned."""
+        return self._driver.call(ops_stored.set_limit(name, figures, reset))["limits"][0]  # type: ignore[no-any-return]
+
     # Schedules
 
     def schedule_add(

@@ -109,6 +109,7 @@ def about_flow(
     weight: float | None = None,
     order: str | None = None,
     stream: bool = False,
+    max_errors: int | None = None,
     grow: Mapping[str, Any] | None = None,
     budget: Mapping[str, Any] | None = None,
 ) -> Body:
@@ -131,6 +132,7 @@ def about_flow(
         "weight": weight,
         "order": order,
         "stream": stream or None,
+        "max_errors": max_errors,
         "grow": None if grow is None else growth.of_environment(grow),
         "budget": None if budget is None else dict(budget),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gemflowd.protocol.moments import parse_moment
@@ -65,6 +65,15 @@ def format_moment(seconds: float | None) -> str:
         return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return str(seconds)
+
+
+def format_utc(seconds: float) -> str:
+    """The time of day in UTC, as the days of quotas are told: `08:00 UTC`."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
+    return moment.strftime("%H:%M:%S UTC" if moment.second else "%H:%M UTC")
 
 
 def format_bytes(count: float | None) -> str:

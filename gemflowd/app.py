@@ -44,7 +44,7 @@ from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo
 from gemflowd.model.effects import Effects
 from gemflowd.model.errors import ConfigError, Refused
-from gemflowd.model.event import LOG_TOPIC, PROGRESS_TOPIC, STATS_TOPIC
+from gemflowd.model.event import LIMIT_TOPIC, LOG_TOPIC, PROGRESS_TOPIC, STATS_TOPIC
 from gemflowd.places import Places, config_dir, key_is_set, prices_file
 from gemflowd.protocol import endpoints
 from gemflowd.protocol.versions import DAEMON_VERSION
@@ -363,7 +363,7 @@ class App:
         assert batch is not None
         self._position = {"next": batch.first + len(batch.events), "topics": batch.ordinals_after()}
         for event in batch.events:
-            if event.topic == "limit":
+            if event.topic == LIMIT_TOPIC:
                 self._paused[event.fields["bucket"]] = event.fields["until"]
         if hasattr(self, "_publisher") and self._publisher.anyone:
             self._publisher.publish(batch)

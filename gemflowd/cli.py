@@ -168,6 +168,7 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
 @click.option(
     "--log-file", "--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line for each request."
 )
+@click.option("--quota-details/--no-quota-details", default=True, help="Whether its 429s name the quota.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--parent-fd", type=int, hidden=True)
 def stand_in(**values: Any) -> None:

@@ -21,7 +21,7 @@ from gemflowctl.submission import check_uuid, task_fields
 #: Options that describe one task, and have no meaning for files.
 _OF_ONE_TASK = (*NAMES, "id_", "after", "when", "delay", "at", "expires", "key", "key_ttl", "key_conflict")
 #: Options that describe a flow from files.
-_OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "stream")
+_OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "max_errors", "stream")
 
 
 @click.command(
@@ -99,6 +99,12 @@ _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "strea
     help="With -f: critical-path starts first what most depends on, by --estimate or the mean of the type.",
 )
 @budget_options
+@click.option(
+    "--max-errors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With -f: when so many of its tasks have failed, the rest is held until a `release`.",
+)
 @click.option("--stream", is_flag=True, help="With -f: what has arrived runs before the rest has.")
 @click.option("--grow", is_flag=True, help="Add to the flow of the running task that calls this.")
 @click.option("--step", metavar="NAME", help="With --grow: a later attempt adds the same step no second time.")
@@ -173,6 +179,7 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
         "order": options["order"],
         "stream": options["stream"],
         "budget": budget_of(options),
+        "max_errors": options["max_errors"],
     }
     make = to_task if options["template"] is None else line_template.read(options["template"], options["id_field"])
     again = _again(files, options)
@@ -216,6 +223,7 @@ def _again(files: list[str], options: dict[str, Any]) -> str:
         "metadata",
         "weight",
         "order",
+        "max_errors",
         "cache",
         "tier",
         "deadline",

@@ -7,6 +7,7 @@ Weakest first: built-in, profile, `gemflowd.toml` (the system's, then the user's
 from __future__ import annotations
 
 import grp
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from gemflowd.config.profiles import DEFAULT, profiles
 from gemflowd.model.cache import WORDS
 from gemflowd.model.errors import Invalid
 from gemflowd.model.ids import is_task_id
+from gemflowd.model.limit import MAX_NAME, check_figures
 
 #: What is wrong with a value, as the end of `workers …`; None: nothing.
 Check = Callable[[Any], str | None]
@@ -52,7 +54,7 @@ class Setting:
     """One key.
 
     Attributes:
-        kind: int, float, bool, str, or list (of strings).
+        kind: int, float, bool, str, list (of strings), or dict (a table).
         live: may be changed while the daemon runs.
         for_handlers: handlers may see it.
         reloads: a new value takes effect with a reload, in workers that are started then; so does what handlers see.
@@ -140,6 +142,17 @@ def _amounts(value: list[str]) -> str | None:
     return None
 
 
+def _limits(value: dict[str, dict[str, Any]]) -> str | None:
+    for name, figures in value.items():
+        if not 0 < len(name) <= MAX_NAME:
+            return f"has a limit whose name has not 1 to {MAX_NAME} characters;"
+        try:
+            check_figures(figures)
+        except ValueError as error:
+            return f"has a wrong limit {name!r}: {error};"
+    return None
+
+
 _DAY: Final = 86_400.0
 _LONG: Final = Between(1, 365 * _DAY)
 
@@ -159,6 +172,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("ageing", float, 0.0, "s", "of waiting that raise a task's priority by one; 0: never", Between(0, 30 * _DAY)),
     Setting("gpus", list, ["auto"], "", "devices for the resource gpu, such as [\"0\", \"1\"]; auto: all that there are; none", _devices),
     Setting("resources", list, [], "", "named amounts that tasks may ask for: [\"gpu=2\", \"licence=5\"]", _amounts, True),
+    Setting("limits", dict, {}, "", 'figures of limits, as in [limits."gemini:gemini-2.5-flash"] rpm = 60', _limits, reloads=True),
     Setting("max_growth_tasks", int, 10_000, "", "tasks that the tasks of a flow may add to it", Between(0, 10_000_000), True),
     Setting("max_growth_depth", int, 100, "", "how deep: tasks added by tasks that were added, and so on", Between(0, 10_000), True),
     Setting("open_expires", float, 86_400.0, "s", "after the last chunk of a flow that stays open, before it is discarded", _LONG, True),
@@ -338,6 +352,8 @@ def convert(setting: Setting, value: Any) -> Any:
     wrong = not isinstance(value, setting.kind) or (setting.kind is int and isinstance(value, bool))
     if wrong or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"must be {word_of(setting)}, not {_shown(setting, given)}")
+    if setting.kind is dict and not all(isinstance(item, dict) for item in value.values()):
+        raise ValueError("must be a table of tables")
     if setting.kind is list and not all(isinstance(item, str) for item in value):
         raise ValueError("must be a list of strings")
     if setting.check is not None and (problem := setting.check(value)) is not None:
@@ -361,6 +377,7 @@ def word_of(setting: Setting) -> str:
         bool: "true or false",
         str: "a string",
         list: "a list of strings",
+        dict: "a table",
     }[setting.kind]
 
 
@@ -369,6 +386,11 @@ def _from_text(setting: Setting, text: str) -> Any:
     if setting.kind is bool:
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE
+    elif setting.kind is dict:
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
     elif setting.kind is list:
         return [part for part in (item.strip() for item in text.split(",")) if part]
     else:

@@ -64,16 +64,23 @@ def parked_for(ended: Ended) -> float:
 
 def note_of(error: bytes | None) -> bytes | None:
     """The note in the stored error of such an attempt, MessagePack."""
-    if error is None:
-        return None
-    found = msgpack.unpackb(error, strict_map_key=False).get(_WORD)
-    return msgpack.packb(found["note"]) if found else None
+    found = None if error is None else _unpacked(error).get(_WORD)
+    return msgpack.packb(found.get("note")) if isinstance(found, dict) else None
+
+
+def _unpacked(error: bytes) -> dict[str, Any]:
+    """What an attempt has said; nothing where it is none of ours, which is kept as it is."""
+    try:
+        found = msgpack.unpackb(error, strict_map_key=False)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _way(ended: Ended) -> Way | None:
     if _MARK not in ended.payload:
         return None
-    error: dict[str, Any] = msgpack.unpackb(ended.payload, strict_map_key=False)
+    error = _unpacked(ended.payload)
     found = error.get(_WORD)
     if not isinstance(found, dict):
         return None

@@ -11,10 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from gemflowd.core import another_way
+from gemflowd.core.batched import goes_on, is_in_batch
 from gemflowd.core.turn import Turn, UsageRow
 from gemflowd.model.attempt import Ended, Outcome
-from gemflowd.model.batch import BUCKET
 from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope
 from gemflowd.model.event import BUDGET_TOPIC, Event
 from gemflowd.model.lane import Lane
@@ -28,8 +27,6 @@ _BYTES_PER_TOKEN: Final = 4
 _IN_FLIGHT: Final = frozenset(
     {Outcome.LOST, Outcome.CRASH, Outcome.SUSPECT, Outcome.MEMORY, Outcome.TIMEOUT, Outcome.CANCELLED}
 )
-#: How it may end without having done anything with an answer of a batch.
-_BROKEN_OFF: Final = frozenset({Outcome.LOST, Outcome.CRASH, Outcome.SUSPECT, Outcome.MEMORY, Outcome.TIMEOUT})
 #: The same, as a handler says it.
 _UNANSWERED: Final = frozenset({"timeout", "disconnected", "bad_response"})
 
@@ -217,7 +214,7 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
         Its usage with its cost, as it is stored.
     """
     lane = turn.lanes[task.lane]
-    if task.number in turn.accounts.reservations and _goes_on(lane, ended):
+    if task.number in turn.accounts.reservations and goes_on(lane, ended):
         return ended.usage
     reservation = _unreserve(turn, task.number)
     usage = _unpacked(ended.usage)
@@ -254,20 +251,6 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     usage["cost_nano"] = cost
     packed: bytes = msgpack.packb(usage, unicode_errors="surrogatepass")
     return packed
-
-
-def _goes_on(lane: Lane, ended: Ended) -> bool:
-    """Whether what was reserved stays so: the question is in a batch, and its answer is to be paid for, whenever it is taken."""
-    in_batch = is_in_batch(lane)
-    if ended.outcome is Outcome.PARKED:
-        bucket = another_way.noted(ended).bucket
-        return in_batch if bucket is None else bucket.startswith(BUCKET)
-    return in_batch and ended.outcome in _BROKEN_OFF
-
-
-def is_in_batch(lane: Lane) -> bool:
-    """Whether the tasks of a lane have a question in a batch."""
-    return lane.key.bucket is not None and lane.key.bucket.startswith(BUCKET)
 
 
 def _unpacked(usage: bytes | None) -> dict[str, Any] | None:

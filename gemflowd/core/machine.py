@@ -184,7 +184,7 @@ def start(turn: Turn, task: Task, slot: str) -> None:
     turn.begin(task, slot)
     lane = turn.lanes[task.lane]
     if lane.shares or turn.queues:
-        limits.reserve(turn, lane, task.number)
+        limits.reserve(turn, lane, task.number, task.size)
 
 
 def take_back(turn: Turn, task: Task, token: int) -> bool:
@@ -196,8 +196,7 @@ def take_back(turn: Turn, task: Task, token: int) -> bool:
     if task.state is not State.RUNNING or task.token != token:
         turn.refused_outcomes += 1
         return False
-    ended = Ended(task.number, token, Outcome.LOST, b"")
-    limits.settle(turn, turn.lanes[task.lane], ended)
+    limits.give_back(turn, turn.lanes[task.lane], task.number)
     if turn.accounts.reservations:
         budgets.give_back(turn, task)
     task.token += 1  # whatever the old slot may still say is void
@@ -218,12 +217,11 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
     if task is None or task.state is not _RUNNING or task.token != ended.token:
         turn.refused_outcomes += 1
         return
+    if ended.usage is not None or turn.accounts.reservations:
+        ended = replace(ended, usage=budgets.settle(turn, task, ended))  # with its cost
     lane = turn.lanes[task.lane]
     if lane.shares or turn.queues:
         limits.settle(turn, lane, ended)
-    usage = ended.usage
-    if usage is not None or turn.accounts.reservations:
-        usage = budgets.settle(turn, task, ended)
     done = ended.outcome is _DONE
     if not done:
         ended = another_way.instead(task, ended, turn.rules.retries)
@@ -237,7 +235,7 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
             ended.outcome,
             ended.seconds,
             None if done else ended.payload or None,
-            usage,
+            ended.usage,
             ended.peak_kb,
         )
     )

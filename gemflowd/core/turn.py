@@ -129,6 +129,7 @@ class Turn:
     new_lanes: list[Lane] = field(default_factory=list)
     changed_lanes: dict[int, Lane] = field(default_factory=dict)
     changed_buckets: dict[str, Bucket] = field(default_factory=dict)
+    changed_ledgers: dict[str, Bucket] = field(default_factory=dict)  # written once, at the end of the turn
     dependencies: list[Dependency] = field(default_factory=list)
     settled_edges: list[tuple[int, int, int]] = field(default_factory=list)  # parent, after child, up to child
     reopened_edges: list[tuple[int, int]] = field(default_factory=list)  # parent, child: to be settled again

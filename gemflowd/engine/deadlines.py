@@ -9,6 +9,7 @@ from typing import Final
 
 from gemflowd.core import machine
 from gemflowd.core.budgets import begin_day
+from gemflowd.core.limits import waking
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import cache, values
 from gemflowd.engine.clocks import Clocks
@@ -33,13 +34,17 @@ class Deadlines:
         self._steering = steering
         self._upkeep = upkeep
         self.turned_at = 0.0  # the steady time that the last turn knew: what wakes up after it needs another one
+        self.turned_on = 0.0  # the same by the wall clock
 
     def patience(self, store: Store, memory: Memory, rules: Rules, *, draining: bool) -> float | None:
         """Seconds until the next one; also until a limit wakes up. None: there is none."""
         if memory.unblocked and not draining:
             return 0.0
         steady, wall = self._next(store, memory, rules, draining=draining)
-        times = [until for bucket in memory.buckets.values() if (until := bucket.asleep_until) > self.turned_at]
+        times = [until for bucket in memory.buckets.values() for until in waking(bucket) if until > self.turned_at]
+        days = [bucket.wakes_wall for bucket in memory.buckets.values() if bucket.wakes_wall > self.turned_on]
+        if days:
+            wall = min(*days, math.inf if wall is None else wall)
         if steady is not None:
             times.append(steady)
         left = [min(times) - self._clocks.steady()] if times else []

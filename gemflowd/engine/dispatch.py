@@ -80,13 +80,24 @@ def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
                 continue
             _refill(rows, number)
             window = rows.memory.windows[number]
-            if window.head() is not None:
-                found[number] = lane
+            head = window.head()
+            if head is not None:
+                if lane.key.bucket is None or not _waits(rows, lane.key.bucket, head):
+                    found[number] = lane
             elif window.must_fill:
                 rows.memory.again = True  # the rest is behind what this turn has not written yet
             else:
                 live.discard(number)
     return found
+
+
+def _waits(rows: Rows, bucket: str, head: Key) -> bool:
+    """Whether the first of a lane waits behind one of the same limit, which has no room for that one yet."""
+    blocked = rows.turn.buckets[bucket].blocked
+    if blocked is None:
+        return False
+    window = rows.memory.windows.get(blocked.lane)
+    return limits.blocks(rows.turn, rows.turn.buckets[bucket], head, None if window is None else window.head())
 
 
 def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget: int) -> None:
@@ -167,6 +178,9 @@ def _start(
             continue
         if turn.lanes[lane].shares and not limits.devices_fit(turn, turn.lanes[lane]):
             _put_back(memory, [(lane, key)])  # who was taken before it and may not run had made room for it
+            continue
+        if lanes[lane].key.bucket is not None and not limits.admit(turn, lanes[lane], task, key):
+            _put_back(memory, [(lane, key)])  # and who comes after it waits, too
             continue
         asked = None
         if budgeted and (asked := admit(rows, task, turn.lanes[lane], key)) is None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
+from gemflowd.core.limits import stopped_until
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import batches, budgets, cache, values
 from gemflowd.engine.asleep import sleep_limit
@@ -24,6 +25,8 @@ from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.deadlines import Deadlines
 from gemflowd.engine.dispatch import dispatch, enqueue
+from gemflowd.engine.errors import stop_failing
+from gemflowd.engine.limits import ask_limits, forget_empty, set_limit
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.queues import set_queue
 from gemflowd.engine.rows import Rows
@@ -154,9 +157,9 @@ class Engine:
         memory = self._memory
         steady = self._clocks.steady()
         asleep = {
-            name: now + bucket.asleep_until - steady
+            name: until
             for name, bucket in memory.buckets.items()
-            if bucket.asleep_until > steady
+            if (until := stopped_until(bucket, steady, now)) > now
         }
         position = {"next": memory.next_event, "topics": memory.ordinals}
         self.opened.set_result(Opened(snapshot.settings, position, asleep))
@@ -180,6 +183,10 @@ class Engine:
             self._store.begin()
             end_attempts(rows, lost, unclean=unclean)
             self._conclude(rows, len(lost))
+            self._store.commit()
+        if self._memory.buckets:
+            self._store.begin()
+            forget_empty(self._new_turn(), self._store)
             self._store.commit()
         if snapshot.meta.get("ageing", 0.0) != self._rules.ageing:
             self._order_anew()
@@ -293,7 +300,7 @@ class Engine:
         self._store.commit()
         if turn.budget_news:
             budgets.log_news(turn)
-        self._deadlines.turned_at = turn.steady
+        self._deadlines.turned_at, self._deadlines.turned_on = turn.steady, turn.now
         self.turns += 1
         self.refused_outcomes += turn.refused_outcomes
         self.free_devices = tuple(self._memory.devices.free_shares().values())
@@ -340,6 +347,8 @@ class Engine:
     def _conclude(self, rows: Rows, touched: int) -> tuple[list[Start], EventBatch | None]:
         """What follows from what was decided: cursors, due times, starts; and the events of all of it."""
         turn, memory = rows.turn, self._memory
+        if memory.stops:
+            stop_failing(rows)
         self._write(turn)
         self._steering.advance(rows, max(TURN_ROWS // _LEAST_SHARE, TURN_ROWS - touched, 1), lambda: self._write(turn))
         self._write(turn)
@@ -365,6 +374,8 @@ class Engine:
         if turn.queued_bytes:
             memory.queued_bytes += turn.queued_bytes
             meta["queued_bytes"] = memory.queued_bytes
+        if turn.changed_ledgers:
+            self._store.limits.put(turn.changed_ledgers.values())
         self._store.conclude(turn, batch, meta)
         return starts, batch
 
@@ -416,6 +427,10 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: batches.carry_out(rows, fact))
             case facts.ClearCache():
                 self._answer(rows, fact.reply, lambda: cache.clear(rows))
+            case facts.SetLimit():
+                self._answer(rows, fact.reply, lambda: set_limit(rows, fact))
+            case facts.AskLimits():
+                self._answer(rows, fact.reply, lambda: ask_limits(rows, fact))
             case facts.AddSchedule():
                 self._answer(rows, fact.reply, lambda: add_schedule(rows, fact))
             case facts.PauseSchedule():
@@ -520,6 +535,7 @@ class Engine:
                 facts.Submit() | facts.Cancel() | facts.Retry() | facts.Discard() | facts.Configure()
                 | facts.Hold() | facts.Release() | facts.Edit() | facts.Delete() | facts.SetQueue()
                 | facts.ChangeBudget() | facts.RemoveBudget() | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
+                | facts.SetLimit() | facts.AskLimits()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
                 | facts.BeginCall() | facts.LeaveCall() | facts.BatchCall() | facts.ClearCache()
             ):  # fmt: skip

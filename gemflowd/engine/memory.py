@@ -54,6 +54,9 @@ class Memory:
         self.gathered: dict[int, Inputs] = {}
         self.to_gather: dict[int, tuple[int, Key]] = {}  # lane, key of those that must wait for others to be through
         self.ordering: Progress | None = None  # of the flow that is put in order by its critical path
+        self.stops: dict[
+            int, tuple[int, int]
+        ] = {}  # flows with `max_errors`: that, and the failures at which it is held
         self.queued_bytes = 0
         self.value_bytes = 0  # of the shared memory, as its cap counts them
         self.value_version = 0  # the last that was given, of whatever key
@@ -91,6 +94,7 @@ class Memory:
         self.ordering = None
         self.running = {task.number: task for task in snapshot.running}
         self.flows = {}
+        self.stops = snapshot.stops
         self.next_task = snapshot.next_task
         self.next_flow = snapshot.next_flow
         self.next_event = snapshot.next_event

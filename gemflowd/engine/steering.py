@@ -11,6 +11,7 @@ from typing import Final
 from gemflowd.core import machine
 from gemflowd.core.turn import CursorKind
 from gemflowd.engine.cursors import Cursors
+from gemflowd.engine.errors import go_on
 from gemflowd.engine.replies import Counts, Replies
 from gemflowd.engine.retrying import may_be_put_back, put_back, too_many
 from gemflowd.engine.rows import Rows
@@ -140,6 +141,7 @@ class Steering:
         for flow in flows:
             self._cursors.drop(rows, CursorKind.HOLD, flow)
             flow.on_hold = False
+            go_on(rows, flow)
             rows.turn.changed_flows[flow.number] = flow
             counts["unchanged"] += flow.received - flow.counts.get(State.HELD, 0)
         return self._over_flows(rows, fact.reply, counts, CursorKind.RELEASE, flows)

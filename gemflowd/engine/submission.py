@@ -10,6 +10,7 @@ from gemflowd.core import machine
 from gemflowd.core.graph import remaining_paths
 from gemflowd.core.turn import Chunk, CursorKind, Turn
 from gemflowd.engine import budgets, keys, ordering
+from gemflowd.engine.errors import watch
 from gemflowd.engine.links import put_aside
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused, echo
@@ -300,6 +301,8 @@ def _new_flow(rows: Rows, fact: Submit) -> Flow:
         streaming=fact.stream and not fact.complete,
         metadata=fact.metadata,
     )
+    if fact.max_errors is not None:
+        watch(rows, flow, fact.max_errors)
     if fact.critical_path and not flow.streaming and (not fact.complete or _many_edges(fact)):
         flow.ordering = Ordering.WANTED
     rows.memory.next_flow += 1

@@ -100,12 +100,10 @@ class Parked(HandlerError):
 class RateLimited(HandlerError):
     """A quota is used up. `retry_after` in seconds, None when the server did not say.
 
-    Attributes:
-        quotas: their names, as far as the server gave them.
+    `quota`: those that the server named, each `{"id": "…PerMinute…", "value": "100"}`; the limit learns its figures from them.
     """
 
     default_code = "rate_limited"
-    quotas: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -114,9 +112,11 @@ class RateLimited(HandlerError):
         retry_after: float | None = None,
         code: str | None = None,
         usage: dict[str, object] | None = None,
+        quota: list[dict[str, str]] | None = None,
     ) -> None:
         super().__init__(message, code=code, usage=usage)
         self.retry_after = retry_after
+        self.quota = quota
 
 
 class RequestRefused(HandlerError):

@@ -95,6 +95,7 @@ class Submit:
     stream: bool = False
     critical_path: bool = False
     grow: Grow | None = None
+    max_errors: int | None = None
     repeats: int | None = (
         None  # it has so many tasks, which need not be read again: it is taken as a repeat, or not at all
     )
@@ -254,6 +255,26 @@ class ClearCache:
 
 
 @dataclass(slots=True)
+class SetLimit:
+    """Give a limit figures (`model.limit`), or take back what it was given and has learned. Answered with the limit."""
+
+    reply: Reply
+    name: str
+    figures: dict[str, Any]  # None: that one is taken back
+    reset: bool = False  # everything is, before
+
+
+@dataclass(slots=True)
+class AskLimits:
+    """What limits there are, with what is used of them; and, of one, why a task of it does not start."""
+
+    reply: Reply
+    name: str | None = None
+    priority: int | None = None  # of that task
+    size: int = 0  # bytes of its data
+
+
+@dataclass(slots=True)
 class AddSchedule:
     """`next_run` of the reply says when it runs first."""
 
@@ -395,7 +416,8 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
-    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | BeginCall | LeaveCall | BatchCall | ClearCache
+    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | SetLimit | AskLimits
+    | BeginCall | LeaveCall | BatchCall | ClearCache
     | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop

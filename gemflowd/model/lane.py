@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from gemflowd.model.attempt import Kind
+from gemflowd.model.limit import Figures, Ledger, Sent
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,3 +68,20 @@ class Bucket:
     name: str
     asleep_until: float = 0.0  # by the steady clock
     in_flight: int = 0  # not stored: what runs now
+    given: dict[str, Any] = field(default_factory=dict)  # figures that were set at run time
+    ledger: Ledger = field(default_factory=Ledger)
+    # Not stored.
+    sent: dict[int, Sent] = field(default_factory=dict)  # by running task; after a restart nobody knows
+    figures: Figures | None = None  # those in force; None: to be found out
+    figures_of: object = None  # the settings that they follow from
+    figures_until: float = math.inf  # when one of them is too old, steady
+    blocked: Blocked | None = None  # who comes next, and has to wait
+    wakes: float = 0.0  # when that may have come to an end, by the steady clock
+    wakes_wall: float = 0.0  # the same by the wall clock; 0: not for the day
+
+
+class Blocked(NamedTuple):
+    """A ready task that its limit keeps from starting: who comes after it must not take what it waits for."""
+
+    lane: int
+    key: tuple[int, float, int]  # of core.lanes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gemflowd.model.budget import NewBudget
 from gemflowd.model.prices import Prices
@@ -25,6 +26,9 @@ class Rules:
     memory_limit: int = 1  # attempts over their memory cap before a task fails
     ageing: float = 0.0  # seconds of waiting that raise the priority by one; 0: never
     resources: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # figures (model.limit) by the name of the limit
     max_queued_bytes: int = 8 * 1024**3
     min_free_bytes: int = 0
     max_growth_tasks: int = 10_000

@@ -54,6 +54,7 @@ class Submit(Body):
     offset: int = 0
     complete: bool = True
     stream: bool = False
+    max_errors: int | None = None
     grow: Grow | None = None
     budget: Budget | None = None
 
@@ -237,6 +238,14 @@ class Limit(Body):
     """Of a running attempt."""
 
     seconds: float
+
+
+class Limits(Body):
+    """`limits`: all of them, one, or one that is changed."""
+
+    limit: str | None = None
+    set: dict[str, Any] = {}
+    reset: bool = False
 
 
 class ScheduleAdd(Body):

@@ -74,6 +74,7 @@ class Fault:
     in_details: bool = True  # whether a 429 has typed details, or only a message
     quota: int | None = None  # of a 429 by the quota: its value
     daily: bool = False  # whether a 429 is about the quota of a day
+    window: float = 60.0  # and the seconds in which it counts
 
 
 class Faults:
@@ -107,7 +108,8 @@ class Faults:
         while sent and sent[0] <= now - self._options.window:
             sent.popleft()
         if len(sent) >= quota:
-            return Fault("429", seconds=max(0.0, sent[0] + self._options.window - now), quota=quota)
+            seconds = max(0.0, sent[0] + self._options.window - now)
+            return Fault("429", seconds, self._options.quota_details, quota, window=self._options.window)
         sent.append(now)
         return None
 

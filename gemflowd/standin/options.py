@@ -28,6 +28,7 @@ class Options:
     window: float = 60.0  # seconds
     pause: float = 0.0  # seconds between the pieces of a stream
     batch_seconds: float = 1.0  # that a batch takes
+    quota_details: bool = True  # whether its 429s name it; else they say when to come back, and nothing else
     models: tuple[str, ...] = ("gemini-stand-in",)  # listed; every other name is answered too
     log_file: Path | None = None  # a JSON line for each request
     ready_fd: int | None = None  # where the READY line goes; None: standard output

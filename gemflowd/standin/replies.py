@@ -129,12 +129,13 @@ def _quota(fault: Fault, model: str) -> dict[str, Any]:
     message += f" Please retry in {fault.seconds:.9g}s."
     if not fault.in_details:
         return error(429, message)
-    violation = {
+    violation: dict[str, Any] = {
         "quotaMetric": "generativelanguage.googleapis.com/generate_content_stand_in_requests",
-        "quotaId": f"GenerateRequestsPer{'Day' if fault.daily else 'Minute'}PerProjectPerModel-StandIn",
+        "quotaId": f"GenerateRequests{'PerDay' if fault.daily else _per(fault.window)}PerProjectPerModel-StandIn",
         "quotaDimensions": {"location": "global", "model": model},
-        "quotaValue": str(fault.quota or 1),
     }
+    if fault.quota is not None:  # a 429 by chance or by wish has no quota behind it, and must teach none
+        violation["quotaValue"] = str(fault.quota)
     return error(
         429,
         message,
@@ -143,6 +144,13 @@ def _quota(fault: Fault, model: str) -> dict[str, Any]:
             {"@type": f"{_RPC}RetryInfo", "retryDelay": f"{fault.seconds:.9g}s"},
         ],
     )
+
+
+def _per(seconds: float) -> str:
+    """A window as Google's quotas are named."""
+    named = {1: "PerSecond", 60: "PerMinute", 3600: "PerHour", 86_400: "PerDay"}
+    whole = max(1, round(seconds))
+    return named.get(whole, f"Per{whole}Seconds")
 
 
 def _text(asked: Asked, kind: str | None) -> str:

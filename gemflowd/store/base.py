@@ -5,7 +5,7 @@ One suite (`tests/conformance`) runs over every implementation. A store is used 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -40,6 +40,7 @@ class Snapshot:
     settings: dict[str, Any]
     catalogue: list[HandlerInfo]
     next_run: float | None  # of any schedule
+    stops: dict[int, tuple[int, int]]  # flows with `max_errors`: that, and the failures at which it is held
     awaited: dict[int, str]  # flows whose end a run waits for, and the schedule of that run
     accounts: StoredAccounts
     carriers: set[int] = field(default_factory=set)  # tasks that carry a batch which is not over
@@ -404,6 +405,32 @@ class BatchTable(Protocol):
         ...
 
 
+class LimitTable(Protocol):
+    """What is remembered of limits. Written at once, in the turn's transaction."""
+
+    def load(self, buckets: dict[str, Bucket]) -> None:
+        """Put what is stored into the buckets, those that are missing included."""
+        ...
+
+    def put(self, buckets: Iterable[Bucket]) -> None:
+        """Store their ledgers."""
+        ...
+
+    def give(self, bucket: Bucket) -> None:
+        """Store the figures that it was given at run time."""
+        ...
+
+    def stops(self) -> dict[int, tuple[int, int]]:
+        """Flows with `max_errors`: that, and the number of failures at which it is held."""
+        ...
+
+    def stop_at(self, flow: int, most: int, at: int, *, stopped: bool) -> None: ...
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Nothing is remembered of these but what they were given."""
+        ...
+
+
 class Store(Protocol):
     @property
     def batches(self) -> BatchTable: ...
@@ -421,6 +448,8 @@ class Store(Protocol):
     def schedules(self) -> ScheduleTable: ...
     @property
     def cache(self) -> CacheTable: ...
+    @property
+    def limits(self) -> LimitTable: ...
 
     @property
     def upkeep(self) -> Upkeep: ...

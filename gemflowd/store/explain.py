@@ -25,15 +25,14 @@ def explain(
     db: apsw.Connection,
     named: Mapping[str, str],
     task: Task,
-    limits: Mapping[str, float],
     resources: Mapping[str, float],
     devices: Sequence[float],
 ) -> Body:
-    """The body of `explain`, without what only the daemon's other rooms know, and with `kind`, that of its worker.
+    """The body of `explain`, without what only the daemon's other rooms know, and with what they need for it: the `kind` of its worker,
+    `bucket`, `priority` and `size`.
 
     Args:
         named: the queries of queries.sql.
-        limits: the buckets that sleep, and until when.
         resources: the named amounts that there are.
         devices: of each GPU its free share; none where none are known.
     """
@@ -59,16 +58,18 @@ def explain(
         elif task.hold == Hold.BUDGET and (own := accounts.budget_of(db, Scope.TASK, task.number)) is not None:
             reasons.append(accounts.reason(own))
         else:
+            fields: Body = {}
             whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
             what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
-            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
+            errors = db.execute("SELECT most FROM max_errors WHERE flow = ? AND stopped = 1", (task.flow,)).get
+            if whole and errors is not None:
+                fields["max_errors"] = errors
+                what = f"too many tasks of its flow have failed (max_errors {errors}): `release f{task.flow}`"
+            reasons.append({"code": "held", **fields, "message": f"{task.reason or 'held'}; {what} lets it go on"})
     else:
         if not opened:
             reasons.append(_gate(db, task.flow))
         reasons += _queue(db, queue)
-        if bucket in limits:
-            message = f"the limit {bucket} sleeps: the other side said so"
-            reasons.append({"code": "limit_asleep", "bucket": bucket, "until": limits[bucket], "message": message})
         reasons += accounts.in_the_way(db, task, {"queue": queue, "bucket": bucket})
         reasons += _resources(db, needs, resources, devices)
         reasons += _ahead(db, task, Kind(kind))
@@ -78,6 +79,9 @@ def explain(
         "state": task.state.word,
         "reasons": reasons,
         "kind": Kind(kind).word,
+        "bucket": bucket,
+        "priority": task.priority,
+        "size": task.size,
     }
 
 

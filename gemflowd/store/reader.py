@@ -472,11 +472,9 @@ class Questions:
             raise Refused("not_found", f"there is no schedule {echo(name)}", "name")
         return _schedule_body(row)
 
-    def explain(
-        self, ref: Ref, limits: dict[str, float], resources: dict[str, float], devices: Sequence[float] = ()
-    ) -> Body:
+    def explain(self, ref: Ref, resources: dict[str, float], devices: Sequence[float] = ()) -> Body:
         """Why a task is not running, as far as it is stored. See `store.explain`."""
-        return explain(self._db, self._queries, self.one_task(ref), limits, resources, devices)
+        return explain(self._db, self._queries, self.one_task(ref), resources, devices)
 
     def usage(self, by: str, since: float | None, after: int, limit: int) -> Body:
         return accounts.usage(self._db, by, since, after, limit)

@@ -31,6 +31,7 @@ from gemflowd.store.parts.batches import Batches
 from gemflowd.store.parts.budgets import Budgets
 from gemflowd.store.parts.cache import Cache
 from gemflowd.store.parts.keys import Keys
+from gemflowd.store.parts.limits import Limits
 from gemflowd.store.parts.links import Links
 from gemflowd.store.parts.paths import Paths
 from gemflowd.store.parts.schedules import Schedules
@@ -173,6 +174,7 @@ class SqliteStore:
         self.batches = Batches(self._db)
         self.budgets = Budgets(self._db)
         self.cache = Cache(self._db)
+        self.limits = Limits(self._db)
         try:
             # SQLite ignores it when that one fails; `upkeep` does it by hand. And one that is refused is left untouched.
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -210,6 +212,7 @@ class SqliteStore:
             )
         }
         buckets = {name: Bucket(name, until) for name, until in db.execute("SELECT name, asleep_until FROM bucket")}
+        self.limits.load(buckets)
         cursors = [
             Cursor(CursorKind(kind), target, at, value)
             for kind, target, at, value in db.execute("SELECT kind, target, position, value FROM cursor")
@@ -233,6 +236,7 @@ class SqliteStore:
             settings={key: msgpack.unpackb(value) for key, value in db.execute("SELECT key, value FROM setting")},
             catalogue=[_handler_from(value) for (value,) in db.execute("SELECT value FROM catalogue")],
             next_run=self.schedules.next_run(),
+            stops=self.limits.stops(),
             awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
             accounts=self.budgets.load(),
             carriers=self.batches.carriers(),
@@ -525,6 +529,7 @@ class SqliteStore:
                 ("chunk", "flow"),
                 ("addition", "flow"),
                 ("claim", "flow"),
+                ("max_errors", "flow"),
                 ("lane", "gate"),
                 ("flow", "number"),
             ):

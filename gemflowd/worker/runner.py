@@ -232,6 +232,11 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
         record = {"class": "Cancelled", "code": "cancelled", "message": "the attempt was asked to stop"}
     elif isinstance(error, RateLimited):
         outcome = Outcome.RATE_LIMITED
+        if error.quota:
+            with suppress(Exception):
+                record["quota"] = [
+                    {key: str(one[key])[:200] for key in ("id", "value") if key in one} for one in error.quota[:16]
+                ]
         with suppress(TypeError, ValueError, OverflowError):  # what is no number is as good as none
             retry_after = None if error.retry_after is None else float(error.retry_after)
     elif isinstance(error, Permanent):

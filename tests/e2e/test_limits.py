@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.ctl import Ctl
 from helpers.daemon import Daemon, running, with_handlers
 from helpers.raw import Raw
 
@@ -141,3 +143,50 @@ def test_a_key_is_never_shown() -> None:
         assert line["error"]["code"] == "connection_failed"
         assert key not in repr((line, command, client.show(line["number"]), client("config"), client("status")))
         assert key not in daemon.log_text()
+
+
+def test_figures_that_a_person_gives(client: Raw, offline: Daemon, tmp_path: Path) -> None:
+    ctl = Ctl(offline.endpoint, tmp_path)
+    name = "gemini:gemini-d"
+    ctl("limits", "set", name, "rpm=2", "reserve=0")
+    first = client.submit(*[ask(f"Rivers {n}.", "gemini-d") for n in range(3)])["first"]
+    client.wait(first, first + 1)
+    waits = client("explain", ref=first + 2)
+    assert (waits["runnable"], waits["reasons"][0]["code"], waits["reasons"][0]["figure"]) == (
+        False,
+        "limit_reached",
+        "rpm",
+    )
+    assert f"waiting for RPM of {name} until" in ctl("explain", str(first + 2)).stdout
+    assert f"{name}  0          2/2  open" in ctl("limits", name).stdout
+    ctl("limits", "set", name, "rpm=none")
+    client.wait(first + 2)
+    (limit,) = ctl.lines("limits", "reset", name)
+    assert {figure["origin"] for figure in limit["figures"].values()} == {"default"}
+    assert limit["used"]["rpm"] == 3
+    for wrong, what in (
+        ("rpm=0", "set.rpm"),
+        ("rpd=x", "set.rpd"),
+        ("speed=1", "set.speed"),
+        ("zone=Mars/Base", "set.zone"),
+    ):
+        assert what in ctl("limits", "set", name, wrong, status=4).stderr
+    assert "no limit" in ctl("limits", "nobody", status=4).stderr
+    completion = {"_GEMFLOWCTL_COMPLETE": "bash_complete", "COMP_WORDS": "gemflowctl limits set gem", "COMP_CWORD": "3"}
+    assert name in Ctl(offline.endpoint, tmp_path, **completion)().stdout
+
+
+def test_a_quota_is_kept_over_a_kill() -> None:
+    with running(**with_handlers("odd_tasks", workers=1)) as daemon:
+        client = daemon.client()
+        client("limits", limit="limited:q", set={"requests": 2, "per": 3.0})
+        tasks = [{"type": "limited", "data": {"name": "q", "times": 0, "retry_after": 0}} for _ in range(4)]
+        first = client.submit(*tasks)["first"]
+        client.wait(first, first + 1)
+        daemon.kill()
+        daemon.restart()
+        client = daemon.client()
+        client.wait(first, first + 3)
+        started = [client.show(number)["started"] for number in range(first, first + 4)]
+        assert started[2] - started[0] >= 3.0
+        assert started[3] - started[1] >= 3.0

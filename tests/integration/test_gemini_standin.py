@@ -183,7 +183,7 @@ def test_a_quota_of_the_stand_in() -> None:
         assert isinstance(failure, RateLimited)
         assert failure.retry_after is not None
         assert 3000 < failure.retry_after <= 3600
-        assert "PerMinute" in failure.message
+        assert "PerHour" in failure.message
 
     scenario(run, Options(quota=2, window=3600.0))
 

@@ -77,7 +77,7 @@ def test_a_thousand_tasks_in_one_flow(rig: Rig) -> None:
     assert len(rig.executor.started) == 1_001
     # 4 and 186: stored and begun, ended and begun twice, ended.
     assert cost.commits <= 4
-    assert cost.statements.total() <= 215, cost.told()
+    assert cost.statements.total() <= 104, cost.told()
 
 
 def test_a_hundred_tasks_one_after_the_other(rig: Rig) -> None:
@@ -88,4 +88,4 @@ def test_a_hundred_tasks_one_after_the_other(rig: Rig) -> None:
     assert len(rig.executor.started) == 101
     # 200 and 5,700: each is stored and begun in one turn, and ends in another.
     assert cost.commits <= 200
-    assert cost.statements.total() <= 6_500, cost.told()
+    assert cost.statements.total() <= 2_900, cost.told()

@@ -54,7 +54,7 @@ def default_of(setting: Setting) -> str:
             return "-"
         case str(text):
             return text
-        case list(items):
+        case list(items) | dict(items):
             return ", ".join(items) or "none"
     return json.dumps(setting.default)
 

@@ -111,8 +111,7 @@ def test_without_a_deadline_the_tries_count() -> None:
 
 
 def test_what_is_no_lack_of_room() -> None:
-    quota = RateLimited("quota")
-    quota.quotas = ("PerMinute",)
+    quota = RateLimited("quota", quota=[{"id": "PerMinute", "value": "5"}])
     for error in (quota, Permanent("bad", code="bad_request"), Transient("broken", code="disconnected")):
         assert without_room(error, way(FLEX), None, NOW) is None
     assert without_room(Transient("full", code="overloaded"), way({"tier": "standard"}), None, NOW) is None

@@ -60,10 +60,10 @@ def test_the_quota_is_a_sliding_window_for_each_model() -> None:
     faults = Faults(Options(quota=2, window=10.0))
     text = asked("x")
     assert [faults.decide("m", text, now) for now in (0.0, 4.0)] == [None, None]
-    assert faults.decide("m", text, 5.0) == Fault("429", 5.0, quota=2)
+    assert faults.decide("m", text, 5.0) == Fault("429", 5.0, quota=2, window=10.0)
     assert faults.decide("n", text, 5.0) is None
     assert faults.decide("m", text, 10.0) is None
-    assert faults.decide("m", text, 11.0) == Fault("429", 3.0, quota=2)
+    assert faults.decide("m", text, 11.0) == Fault("429", 3.0, quota=2, window=10.0)
 
 
 def test_bodies_in_either_spelling() -> None:

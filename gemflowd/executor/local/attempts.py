@@ -34,6 +34,7 @@ _MOST_UNREAD: Final = 64 * 1024 * 1024
 _WORTH_A_LOOK: Final = 0.02
 #: Characters of a dead worker's last words in the daemon's log.
 _MOST_LAST_WORDS: Final = 8_000
+_OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
 LogLine = tuple[int, int, float, str, str]  # task, attempt, at, stream, text
 
 
@@ -175,6 +176,10 @@ class Attempts:
                 rest.append(message)
         self._take_lines(worker, lines)
         if ended:
+            if worker.handed and worker.kind is Kind.BLOCKING:
+                head = next(iter(worker.handed.values()))
+                head.began = time.monotonic()
+                self._wake_at(head.began + min(head.order.timeout, TAKE_BACK_AFTER))
             if log.isEnabledFor(logging.DEBUG):
                 for one in ended:
                     log.debug("task %d in %s: %s, %.3f s", one.task, worker.name, one.outcome.word, one.seconds)
@@ -244,8 +249,9 @@ class Attempts:
         if handed is None:
             return
         worker.done += 1
-        worker.groups.pop((task, token), None)
-        kind = Outcome(outcome)
+        if worker.groups:
+            worker.groups.pop((task, token), None)
+        kind = _OUTCOMES.get(outcome) or Outcome(outcome)
         if handed.ending is not None and kind is not Outcome.DONE:
             kind = handed.ending  # it ended because it was asked to, whatever it raised on its way
             if kind is Outcome.TIMEOUT:
@@ -259,10 +265,6 @@ class Attempts:
         if worker.kind is Kind.BLOCKING and (handed.peak or seconds >= _WORTH_A_LOOK):
             peak = max(handed.peak, (worker.rss() or 0) - handed.before) // 1024 or None
         ended.append(Ended(task, token, kind, payload, seconds, retry_after, usage, peak))
-        if worker.handed and worker.kind is Kind.BLOCKING:
-            head = next(iter(worker.handed.values()))
-            head.began = time.monotonic()
-            self._wake_at(head.began + min(head.order.timeout, TAKE_BACK_AFTER))
 
     def logs_stored(self, lines: int) -> None:
         while lines > 0 and self._log_owed:

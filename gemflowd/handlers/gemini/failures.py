@@ -106,15 +106,15 @@ def _by_status(error: Any) -> HandlerError:
 
 
 def _quota(message: str, details: list[Mapping[str, Any]], error: Any) -> RateLimited:
-    quotas = [str(violation["quotaId"]) for violation in _violations(details) if violation.get("quotaId")]
+    violations = [violation for violation in _violations(details) if violation.get("quotaId")]
+    quotas = [str(violation["quotaId"]) for violation in violations]
     if quotas:
         message = f"{message} [{', '.join(quotas)}]"
+    named = [{"id": str(one["quotaId"]), "value": str(one.get("quotaValue", ""))} for one in violations]
     code = "daily_quota" if any("PerDay" in quota for quota in quotas) else "rate_limited"
-    limited = RateLimited(
-        message, retry_after=retry_after(details, str(error.message or ""), _headers(error)), code=code
+    return RateLimited(
+        message, retry_after=retry_after(details, str(error.message or ""), _headers(error)), code=code, quota=named
     )
-    limited.quotas = tuple(quotas)
-    return limited
 
 
 def retry_after(details: list[Mapping[str, Any]], message: str, headers: Mapping[str, str]) -> float | None:

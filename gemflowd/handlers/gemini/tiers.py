@@ -75,7 +75,7 @@ def without_room(failure: HandlerError, way: Way, note: Any, now: float) -> Hand
         note: of the attempt before: what it says is kept.
         now: seconds since the epoch.
     """
-    full = failure.code in _NO_ROOM or (isinstance(failure, RateLimited) and not failure.quotas)
+    full = failure.code in _NO_ROOM or (isinstance(failure, RateLimited) and not failure.quota)
     if way.tier != "flex" or not full:
         return None
     said = dict(note) if isinstance(note, Mapping) else {}

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gemflowd.model import refs
-from gemflowd.model.facts import Reply
+from gemflowd.model.errors import Refused
+from gemflowd.model.facts import AskLimits, Reply
 from gemflowd.protocol import messages
 from gemflowd.server.desk import Body, Desk
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
     request = messages.read(messages.Show, body)
-    limits = {limit["bucket"]: limit["until"] for limit in desk.paused_limits()}
     answer = await desk.ask(
         desk.questions.explain,
         refs.parse(request.ref, "ref"),
-        limits,
         dict(desk.configuration.resources()),
         desk.free_devices(),
     )
-    kind = answer.pop("kind")
+    kind, bucket, priority, size = (answer.pop(name) for name in ("kind", "bucket", "priority", "size"))
     if answer["state"] == "ready":
+        if bucket is not None:
+            answer["reasons"] += await _of_its_limit(desk, bucket, priority, size)
         answer["reasons"] = [*answer["reasons"], *_of_the_daemon(desk, kind)]
         if not answer["reasons"]:
             answer["reasons"] = [{"code": "starting", "message": "nothing stands in its way; it starts within moments"}]
@@ -30,6 +33,14 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
         "starting",
     }
     reply(answer)
+
+
+async def _of_its_limit(desk: Desk, bucket: str, priority: int, size: int) -> list[Body]:
+    """The engine alone knows what is used of a limit. One that nothing was started of yet keeps nobody."""
+    told: asyncio.Future[Body | Refused] = desk.loop.create_future()
+    desk.post(AskLimits(told.set_result, bucket, priority, size))
+    answer = await told
+    return [] if isinstance(answer, Refused) else answer["reasons"]
 
 
 def _of_the_daemon(desk: Desk, kind: str) -> list[Body]:

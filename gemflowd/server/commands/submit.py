@@ -46,6 +46,7 @@ _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
 #: MB: a petabyte.
 _MOST_MEMORY: Final = 1 << 30
+_MOST_ERRORS: Final = 1_000_000_000
 _EMPTY: Final = messages.Task()
 
 
@@ -125,6 +126,8 @@ def _check_ways(request: messages.Submit) -> None:
     if request.order == "critical-path" and request.stream:
         message = "does not go together with `stream`: the whole flow must be known before anything of it starts"
         raise Invalid("invalid_value", message, "order")
+    if request.max_errors is not None and not 1 <= request.max_errors <= _MOST_ERRORS:
+        raise Invalid("invalid_value", f"must be from 1 to {_MOST_ERRORS}", "max_errors")
     grow = request.grow
     if grow is None:
         return
@@ -135,6 +138,7 @@ def _check_ways(request: messages.Submit) -> None:
         ("name", request.name is not None),
         ("order", request.order != "fair"),
         ("budget", request.budget is not None),
+        ("max_errors", request.max_errors is not None),
     ):
         if wrong:
             raise Invalid("invalid_value", "does not go together with `grow`", name)
@@ -186,6 +190,8 @@ def _digest_of_flow(request: messages.Submit) -> hashlib.blake2b:
         digest.update(_canonical([request.order, request.stream]))
     if request.budget is not None:
         digest.update(_canonical(["budget", request.budget.money, request.budget.tokens, request.budget.action]))
+    if request.max_errors is not None:
+        digest.update(_canonical({"max_errors": request.max_errors}))
     return digest
 
 
@@ -205,6 +211,7 @@ def _fact(
         stream=request.stream,
         critical_path=request.order == "critical-path",
         grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
+        max_errors=request.max_errors,
         repeats=repeats,
         budget=None if request.budget is None else read_budget(request.budget, "budget"),
         task_budgets=any(task.budget is not None for task in tasks),

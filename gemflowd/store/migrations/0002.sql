@@ -171,6 +171,24 @@ CREATE TABLE cache_count (
     unpriced       INTEGER NOT NULL                 -- uses of which nobody knows
 ) STRICT, WITHOUT ROWID;
 
+-- Limits: what was sent and what was learned (store/parts/limits.py), and the figures that were set at run time, as MessagePack.
+CREATE TABLE quota (
+    bucket TEXT PRIMARY KEY,
+    ledger BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE quota_figure (
+    bucket  TEXT PRIMARY KEY,
+    figures BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Flows that are held when so many of their tasks have failed; a person's release moves that on.
+CREATE TABLE max_errors (
+    flow    INTEGER PRIMARY KEY,
+    most    INTEGER NOT NULL CHECK (most > 0),
+    stop_at INTEGER NOT NULL,
+    stopped INTEGER NOT NULL CHECK (stopped IN (0, 1))
+) STRICT;
+
 CREATE TABLE schedule (
     name          TEXT PRIMARY KEY,
     cron          TEXT NOT NULL,

@@ -56,7 +56,7 @@ def test_the_server_says_how_long_within_reason(turn: Turn, asked: float | None,
     assert limits.may_start(turn, LIMITED)
     turn.steady = until - 0.001
     assert not limits.may_start(turn, LIMITED)
-    assert [event.fields for event in turn.events] == [{"bucket": "model", "until": until}]
+    assert [event.fields for event in turn.events] == [{"bucket": "model", "what": "asleep", "until": until}]
     assert turn.changed_buckets == {"model": turn.buckets["model"]}
 
 

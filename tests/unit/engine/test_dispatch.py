@@ -402,7 +402,7 @@ def test_what_is_free_on_several_devices_is_not_one_device(gpus: Rig):
     gpus.end(1)
     gpus.end(3)
     gpus.submit([new(resources="gpu=1")], "s2")
-    why = explain(gpus.store._db, queries(), gpus.task(5), {}, {"gpu": 2.0}, gpus.engine.free_devices)
+    why = explain(gpus.store._db, queries(), gpus.task(5), {"gpu": 2.0}, gpus.engine.free_devices)
     (reason,) = why["reasons"]
     assert (reason["code"], reason["resource"], reason["needed"], reason["used"]) == ("resource", "gpu", 1.0, 1.0)
     assert "as whole devices; free of each: 0.5, 0.5" in reason["message"]
