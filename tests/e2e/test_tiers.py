@@ -68,11 +68,11 @@ def tiers(model: StandInProcess, name: str) -> list[tuple[str, str]]:
 
 
 def test_flex_falls_back_at_its_deadline(client: Raw, model: StandInProcess) -> None:
-    (line,) = client.run(ask("[[stand-in:503 tier=flex]] Why?", "busy", tier="flex", deadline=3.0) | {"retries": 0})
+    (line,) = client.run(ask("[[stand-in:503 tier=flex]] Why?", "busy", tier="flex", deadline=3.5) | {"retries": 0})
     assert line["ok"], line
     assert line["result"]["usage"]["service_tier"] == "standard"
     asked = tiers(model, "busy")
-    assert len(asked) >= 3
+    assert len(asked) >= 2
     assert asked == [("refused", "flex")] * (len(asked) - 1) + [("answered", "standard")]
     *waits, last = outcomes(client, line["number"])
     assert set(waits) <= {"parked", "again"}, "no room costs no try"
@@ -215,7 +215,8 @@ def test_at_its_deadline_a_batch_is_cancelled(tmp_path: Path) -> None:
         assert budget["assumed"]["tokens"] > 0, "it may have to be paid for"
 
 
-def test_a_budget_counts_what_is_in_a_batch(client: Raw) -> None:
+def test_a_budget_counts_what_is_in_a_batch_and_a_limit_does_not(client: Raw) -> None:
+    client("limits", limit="gemini:batch-b", set={"requests": 1, "per": 3600})
     tasks = [ask(f"Budgeted {n}?", "batch-b", tier="batch") for n in range(4)]
     reply = client.submit(*tasks, budget={"tokens": 100_000})
     client.wait(f"f{reply['flow']}")
