@@ -2,20 +2,22 @@
 
 Each attempt takes one step and is parked again; no slot is held while Google works. The batch's name at Google is
 durable before anything else is done with it, and a batch that was sent by an attempt that could not say so is found again by the UUID in
-its display name. Nobody submits such a task: the daemon does.
+its display name. Nobody submits such a task: the daemon does. The calls themselves are in `jobs`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Instead, Parked, Transient
+from gemflowd.handlers.gemini import jobs
+from gemflowd.handlers.gemini.jobs import Jobs
 from gemflowd.model.batch import DEADLINE, EXPIRED
 
 if TYPE_CHECKING:
-    from google.genai import Client, types
+    from google.genai import types
 
     from gemflowd.worker.context import AsyncContext
 
@@ -36,7 +38,7 @@ _MOST: Final = 200
 _MOST_BYTES: Final = 4 * 1024 * 1024
 
 
-async def carry(client: Client, context: AsyncContext) -> dict[str, Any]:
+async def carry(google: Jobs, context: AsyncContext) -> dict[str, Any]:
     """One step of a batch: send it, look at it, or bring its answers.
 
     Returns:
@@ -52,79 +54,51 @@ async def carry(client: Client, context: AsyncContext) -> dict[str, Any]:
         return {"state": "over", "items": it["items"], "answered": 0}
     now = time.time()
     late = bool(it["until"]) and now >= it["until"]
-    name = it["name"] or (await _sent_before(client, it["uuid"]) if it["tried"] else None)
+    name = it["name"] or (await google.named(_display(it)) if it["tried"] else None)
     if name is None:
         if late or not it["waiting"]:
             return await _end(context, it, DEADLINE, 0)
-        name = await _send(client, context, it)
+        name = await _send(google, context, it)
     if it["name"] is None:
         await context.batch.name(name)
         context.log(f"batch {name} with {it['items']} questions")
-    job = await client.aio.batches.get(name=name)
+    job = await google.get(name)
     if not job.done:
         context.progress(0, it["items"], _word(job))
         if not late and it["waiting"]:
             poll = float(context.settings.get("batch_poll", _POLL))
             raise _later(poll if not it["until"] else min(poll, it["until"] - now), _word(job))
-        with contextlib.suppress(Exception):  # it may have ended in this moment
-            await client.aio.batches.cancel(name=name)
-        job = await client.aio.batches.get(name=name)
+        job = await google.cancel(name)
         if not job.done and (not late or now < it["until"] + _PATIENCE):
             raise _later(_CANCELLING, "is being cancelled")
     answered = await _bring(context, it, job)
     context.progress(answered, it["items"], _word(job))
     result = await _end(context, it, _why_over(job, late=late), answered)
-    with contextlib.suppress(Exception):  # Google removes it in time
-        await client.aio.batches.delete(name=name)
+    await google.delete(name)
     return result
 
 
-async def _sent_before(client: Client, uuid: str) -> str | None:
-    """The name of a batch that was sent, and nobody lived to say so."""
-    async for job in await client.aio.batches.list(config={"page_size": 100}):
-        if job.display_name == _display(uuid):
-            return job.name
-    return None
-
-
-async def _send(client: Client, context: AsyncContext, it: dict[str, Any]) -> str:
-    from google.genai import types
-
-    source: list[types.InlinedRequest] = []
-    async for task, packed in context.batch.questions():
-        item = types.InlinedRequest.model_validate_json(packed)
-        item.metadata = {"key": str(task)}
-        source.append(item)
-    if not source:
+async def _send(google: Jobs, context: AsyncContext, it: dict[str, Any]) -> str:
+    questions = [question async for question in context.batch.questions()]
+    if not questions:
         raise Transient("there is nothing to send any more", code="conflict")  # the next attempt sees it
-    context.progress(0, len(source), "is being sent")
-    config = types.CreateBatchJobConfig(display_name=_display(it["uuid"]))
-    job = await client.aio.batches.create(model=it["model"], src=source, config=config)
-    if not job.name:
-        raise Transient("Gemini has not named the batch", code="bad_response")
-    return job.name
+    context.progress(0, len(questions), "is being sent")
+    return await google.send(it["model"], _display(it), questions)
 
 
 async def _bring(context: AsyncContext, it: dict[str, Any], job: types.BatchJob) -> int:
     """Store the answers. Returns how many there are."""
-    found = (job.dest.inlined_responses if job.dest else None) or []
+    found = await asyncio.to_thread(jobs.packed, job)
     page: list[tuple[int, bytes]] = []
-    size = count = 0
-    for answer in found:
-        key = (answer.metadata or {}).get("key", "")
-        if not key.isdigit() or (answer.response is None and answer.error is None):
-            continue
-        packed = answer.model_dump_json(exclude_none=True).encode("utf-8", "replace")
-        page.append((int(key), packed))
-        size += len(packed)
-        count += 1
-        if len(page) >= _MOST or size >= _MOST_BYTES:
+    size = 0
+    for count, (task, answer) in enumerate(found, 1):
+        page.append((task, answer))
+        size += len(answer)
+        if len(page) >= _MOST or size >= _MOST_BYTES or count == len(found):
             await context.batch.answers(page)
             context.progress(count, it["items"], "answers come")
             page, size = [], 0
-    if page:
-        await context.batch.answers(page)
-    return count
+    return len(found)
 
 
 async def _end(context: AsyncContext, it: dict[str, Any], reason: str, answered: int) -> dict[str, Any]:
@@ -151,5 +125,5 @@ def _word(job: types.BatchJob) -> str:
     return state.removeprefix("JOB_STATE_").removeprefix("BATCH_STATE_").lower()
 
 
-def _display(uuid: str) -> str:
-    return f"gemflow-{uuid}"
+def _display(it: dict[str, Any]) -> str:
+    return f"gemflow-{it['uuid']}"

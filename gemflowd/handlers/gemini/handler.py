@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from gemflowd.handlers.errors import HandlerError, Permanent
 from gemflowd.handlers.gemini import batch, batched, cached, client, tiers, warm_up
 from gemflowd.handlers.gemini.before import Before, before, name_next_model, unfit
-from gemflowd.handlers.gemini.credentials import connection
+from gemflowd.handlers.gemini.credentials import Connection, connection
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.files import attached
+from gemflowd.handlers.gemini.jobs import Jobs
 from gemflowd.handlers.gemini.request import Request, build_request, contents_of, model_of, with_files
 from gemflowd.handlers.gemini.result import breaks_off, embeddings_of, result_of, stand_in, usage_of
 from gemflowd.handlers.gemini.schema import COUNT_SCHEMA, EMBED_SCHEMA, SCHEMA
@@ -134,7 +135,7 @@ async def carry_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, 
         Parked: Gemini works at it.
     """
     async with _Calling(context) as call:
-        return await batch.carry(call.client, context)
+        return await batch.carry(Jobs(call.connection), context)
     if isinstance(call.failure, Permanent):  # such as a key that is refused: those who wait try for themselves
         await context.batch.end(call.failure.code)
     raise call.failure
@@ -234,11 +235,16 @@ class _Calling:
         self._deadline = asyncio.timeout(self._timeout)
 
     @property
-    def client(self) -> Client:
-        """Raises Permanent: `no_api_key`, `bad_api_key`; and what the SDK does about credentials."""
+    def connection(self) -> Connection:
+        """Raises Permanent: `no_api_key`, `bad_api_key`."""
         reached = connection(self._settings, os.environ)
         self._scrub = reached.scrub
-        return client.client_for(reached)
+        return reached
+
+    @property
+    def client(self) -> Client:
+        """Raises Permanent: `no_api_key`, `bad_api_key`; and what the SDK does about credentials."""
+        return client.client_for(self.connection)
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()
