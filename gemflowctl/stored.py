@@ -153,7 +153,7 @@ class StoredThings:
     # Money and tokens
 
     def usage(self, by: str = "model", *, since: float | None = None) -> Body:
-        """What model calls have used and cost, by `model`, `flow` or `day`: `{usage, total, currency, prices}`.
+        """What model calls have used and cost, by `model`, `flow`, `day` or `tier`: `{usage, total, currency, prices}`.
 
         Args:
             since: from the day (UTC) of that moment on, in seconds since the epoch.

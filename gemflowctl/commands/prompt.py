@@ -12,7 +12,7 @@ import click
 
 from gemflowctl.cli import Command
 from gemflowctl.commands.arguments import data_of, json_object, read_text
-from gemflowctl.commands.cache_option import cache_option
+from gemflowctl.commands.call_options import call_options, said
 from gemflowctl.commands.submitting import Batch, submit
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
@@ -57,11 +57,10 @@ _MOST_FILES: Final = 10 * 1024 * 1024
     metavar="KEY=VALUE",
     help="Any other generation setting by its name in the API; JSON if it reads as such, else text; a.b=1 nests.",
 )
-@click.option("--tier", type=click.Choice(["flex", "standard", "priority"]), help="The tier of service.")
 @click.option(
     "--each-line", is_flag=True, help="Each line that is not empty is a prompt of its own; all make one flow."
 )
-@cache_option
+@call_options
 @click.option("--wait", is_flag=True, help="Wait for the answer and print it; exit with 1 if it failed.")
 @click.option(
     "--stream/--no-stream",
@@ -105,8 +104,8 @@ def _data(options: dict[str, Any]) -> dict[str, Any]:
             config[name] = options[name]
     if options["stop_sequences"]:
         config["stop_sequences"] = list(options["stop_sequences"])
-    found = {name: options[name] for name in ("model", "agent", "system", "max_reasks", "cache")}
-    found["service_tier"] = options["tier"]
+    found = {name: options[name] for name in ("model", "agent", "system", "max_reasks")}
+    found.update(said(options))
     found["fallback"] = list(options["fallback"]) or None
     found["config"] = config or None
     if options["schema"] is not None:

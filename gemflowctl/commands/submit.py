@@ -11,7 +11,7 @@ import click
 from gemflowctl.cli import DURATION, Command
 from gemflowctl.commands.arguments import data_of, json_object, moment_of, moment_or_duration
 from gemflowctl.commands.budget_options import budget_of, budget_options
-from gemflowctl.commands.cache_option import cache_option, say_cache
+from gemflowctl.commands.call_options import call_options, said, say
 from gemflowctl.commands.submitting import Batch, submit
 from gemflowctl.commands.task_options import NAMES, fields_of, task_options
 from gemflowctl.refs import dependencies
@@ -83,7 +83,7 @@ _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "max_e
     type=click.Choice(["return", "reject", "replace"]),
     help="When the key is taken: name the task that has it (the default), be refused, or cancel that one if it waits.",
 )
-@cache_option
+@call_options
 @click.option("--name", metavar="NAME", help="A name for the flow.")
 @click.option("--wait", is_flag=True, help="Wait for the end and show the results; exit with 1 if something failed.")
 @click.option("--resume", metavar="UUID", help="With -f: go on with a submission that broke off.")
@@ -157,10 +157,10 @@ def _one(type_: str, options: dict[str, Any]) -> Batch:
         "key_conflict": options["key_conflict"],
     }
     task = task_fields(type_, data_of(options["data"], options["settings"]), fields)
-    if options["cache"] is not None:
+    if words := said(options):
         if type_ != "gemini":
-            raise click.UsageError("--cache goes with the type gemini")
-        say_cache(task, options["cache"])
+            raise click.UsageError(f"--{next(iter(words))} goes with the type gemini")
+        say(task, words)
     return Batch([task], about={"name": options["name"], "grow": _growth(options), "budget": budget_of(options)})
 
 
@@ -186,15 +186,15 @@ def _submit_files(session: Session, files: list[str], options: dict[str, Any], r
     # What grows has to go in one request.
     whole = grow is not None
     found = load(files, options["form"], make=make, whole=whole, eager=options["stream"], grows=whole)
-    cache = options["cache"]
+    words = said(options)
     if isinstance(found, TaskLines):
-        if cache is not None:
-            found.each = lambda task: say_cache(task, cache)
+        if words:
+            found.each = lambda task: say(task, words)
         with closing(found):
             return submit(session, Batch(lines=found, about=about, again=again), resume=resume, wait=options["wait"])
-    if cache is not None:
+    if words:
         for entry in found.entries:
-            say_cache(entry.task, cache)
+            say(entry.task, words)
     batch = Batch(
         [entry.task for entry in found.entries],
         about={
@@ -225,6 +225,8 @@ def _again(files: list[str], options: dict[str, Any]) -> str:
         "order",
         "max_errors",
         "cache",
+        "tier",
+        "deadline",
         "budget",
         "budget_tokens",
         "budget_action",

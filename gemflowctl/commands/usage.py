@@ -24,14 +24,19 @@ from gemflowctl.times import parse_since
     """,
 )
 @click.option(
-    "--by", type=click.Choice(["model", "flow", "day"]), default="model", show_default=True, help="What is added up."
+    "--by",
+    type=click.Choice(["model", "flow", "day", "tier"]),
+    default="model",
+    show_default=True,
+    help="What is added up.",
 )
 @click.option("--since", metavar="WHEN", help="From the day (UTC) of that moment on: 7d, or ISO 8601 with a zone.")
 @click.pass_obj
 def command(session: Session, by: str, since: str | None) -> None:
-    """Show what model calls have used and cost: every attempt counts, also one that failed.
+    """Show what model calls have used and cost: every attempt counts, also one that failed. `saved` is what the
+    same tokens would have cost more at the standard tier.
 
-    With --json: one model, flow or day on each line. A cost that is not known counts as nothing; `unpriced` says of how many.
+    With --json: one model, flow, day or tier on each line. A cost that is not known counts as nothing; `unpriced` says of how many.
     """
     console = session.console
     try:
@@ -53,7 +58,7 @@ def _show(console: Console, reply: Body) -> None:
     rows = [[_name(by, it), *_figures(it, currency)] for it in reply["usage"]]
     if len(rows) > 1:
         rows.append(["all", *_figures(reply["total"], currency)])
-    console.table([by, "attempts", "prompt", "cached", "output", "thoughts", "tokens", "cost"], rows)
+    console.table([by, "attempts", "prompt", "cached", "output", "thoughts", "tokens", "cost", "saved"], rows)
     unpriced = reply["total"]["unpriced"]
     if unpriced:
         console.note(f"of {unpriced} attempts the cost is not known: their models have no price (docs/budgets.md)")
@@ -69,4 +74,8 @@ def _figures(item: Body, currency: str) -> list[object]:
     names = ("attempts", "prompt_tokens", "cached_tokens", "output_tokens", "thought_tokens", "total_tokens")
     unknown = item["unpriced"] == item["attempts"]
     cost = "unknown" if unknown else money(item["cost"], currency)
-    return [*(item[name] for name in names), f"{cost} + unknown" if item["unpriced"] and not unknown else cost]
+    return [
+        *(item[name] for name in names),
+        f"{cost} + unknown" if item["unpriced"] and not unknown else cost,
+        money(item["saved"], currency) if item["saved"] else "-",
+    ]

@@ -47,6 +47,8 @@ def rules_from(settings: Settings, found: Mapping[str, float], prices: Prices) -
         day_budget=_day_budget(settings),
         budget_output_tokens=settings["budget_output_tokens"],
         max_cache_bytes=settings["cache_max_mb"] * 1024 * 1024,
+        batch_items=settings["batch_items"],
+        batch_wait=settings["batch_wait"],
         keep_cache=settings["cache_days"] * 86_400.0,
     )
 

@@ -1,4 +1,5 @@
-"""`again`: a handler that wants another attempt in another way says what to do differently, and under which limit.
+"""`again`: a handler that wants another attempt in another way says what to do differently, and under which limit. `parked`: it
+wants one after a while.
 
 The note lies in the error of the attempt that ended so; the next attempts get it with their orders, after a crash too. An error may
 name another way as well: it is taken where the task would fail otherwise, such as another model where the first can't be had.
@@ -15,7 +16,9 @@ from gemflowd.core.retry import retries_for
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.task import Task
 
-#: Attempts of one task that may end like this: a handler has a lower limit of its own, and one with a defect has this.
+#: Seconds for which a handler may park its task.
+_PARKED: Final = (0.05, 30 * 86_400.0)
+#: Attempts of one task that may end as `again`: a handler has a lower limit of its own, and one with a defect has this.
 MOST: Final = 100
 _WORD: Final = "instead"
 _MARK: Final = msgpack.packb(_WORD)
@@ -25,11 +28,13 @@ _FAILURES: Final = (Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What the next attempt does differently. `bucket`: the limit that it falls under, None: as before."""
+    """What the next attempt does differently. `bucket`: the limit that it falls under, None: as before; `anew`: its tries count anew
+    with another one."""
 
     note: bytes  # MessagePack
     bucket: str | None
     reason: str
+    anew: bool = True
 
 
 def instead(task: Task, ended: Ended, default: int) -> Ended:
@@ -46,8 +51,15 @@ def instead(task: Task, ended: Ended, default: int) -> Ended:
 
 
 def noted(ended: Ended) -> Way:
-    """What an attempt that ended as `again` says. Without a note the next one is as this one was."""
+    """What an attempt that ended as `again` or `parked` says. Without a note the next one is as this one was."""
     return _way(ended) or Way(msgpack.packb(None), None, "again")
+
+
+def parked_for(ended: Ended) -> float:
+    """Seconds that an attempt which ended as `parked` asks for, within reason."""
+    least, most = _PARKED
+    wanted = ended.retry_after
+    return least if wanted is None or not wanted >= least else min(wanted, most)
 
 
 def note_of(error: bytes | None) -> bytes | None:
@@ -73,4 +85,4 @@ def _way(ended: Ended) -> Way | None:
     if not isinstance(found, dict):
         return None
     reason = f"{error.get('code')}: {error.get('message')}"[:_MOST_WORDS]
-    return Way(msgpack.packb(found.get("note")), found.get("bucket"), reason)
+    return Way(msgpack.packb(found.get("note")), found.get("bucket"), reason, found.get("anew") is not False)

@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from gemflowd.core.batched import goes_on, is_in_batch
 from gemflowd.core.turn import Turn, UsageRow
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope
 from gemflowd.model.event import BUDGET_TOPIC, Event
 from gemflowd.model.lane import Lane
-from gemflowd.model.prices import Tokens, model_of, tokens_of
+from gemflowd.model.prices import STANDARD, Tokens, model_of, tier_of, tokens_of
 from gemflowd.model.task import Task
 
 _DAY: Final = 86_400.0
@@ -182,6 +183,8 @@ def reserve(turn: Turn, task: Task, its: Sequence[Budget], amount: Amount) -> No
 
 def give_back(turn: Turn, task: Task) -> None:
     """What was handed over has not started."""
+    if is_in_batch(turn.lanes[task.lane]):
+        return
     reservation = _unreserve(turn, task.number)
     if reservation is not None:
         for budget in those_of(turn, task, turn.lanes[task.lane]):
@@ -211,6 +214,8 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
         Its usage with its cost, as it is stored.
     """
     lane = turn.lanes[task.lane]
+    if task.number in turn.accounts.reservations and goes_on(lane, ended):
+        return ended.usage
     reservation = _unreserve(turn, task.number)
     usage = _unpacked(ended.usage)
     if usage is None:
@@ -228,8 +233,9 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
         return msgpack.packb({**usage, "cost_nano": 0}, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
     model = model_of(lane.key.bucket) or _named(usage)
     used = tokens_of(usage)
-    cost = turn.rules.prices.cost(model, used, str(usage.get("service_tier") or "")) if model else None
-    _record(turn, task, model, used, cost)
+    tier = tier_of(usage)
+    cost = turn.rules.prices.cost(model, used, tier) if model else None
+    _record(turn, task, model, tier, used, cost)
     for budget in those_of(turn, task, lane):
         if reservation is not None:
             _lift(turn, budget, reservation)
@@ -270,10 +276,11 @@ def _may_cost(ended: Ended) -> bool:
     return isinstance(error, dict) and error.get("code") in _UNANSWERED
 
 
-def _record(turn: Turn, task: Task, model: str, used: Tokens, cost: int | None) -> None:
+def _record(turn: Turn, task: Task, model: str, tier: str, used: Tokens, cost: int | None) -> None:
     """For `usage`, and for estimates to come."""
-    key = (today(turn), model, task.flow)
-    turn.usage[key] = turn.usage.get(key, UsageRow()).plus(used, cost)
+    key = (today(turn), model, task.flow, tier)
+    standard = cost if cost is None or tier == STANDARD else turn.rules.prices.cost(model, used)
+    turn.usage[key] = turn.usage.get(key, UsageRow()).plus(used, cost, standard or 0)
     if model:
         known = turn.accounts.models.setdefault(model, ModelUse())
         known.note(task.size, used.prompt, used.answered)

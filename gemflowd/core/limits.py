@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.core import breaker, quota
+from gemflowd.core.batched import asked_nobody
 from gemflowd.core.lanes import Key
 from gemflowd.core.turn import Turn
 from gemflowd.model.attempt import Ended, Outcome
@@ -304,7 +305,7 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
         return
     refused = ended.outcome is Outcome.RATE_LIMITED
     told = _told(ended.usage)
-    if told.get("cached") is True:  # a stored answer: nothing was sent
+    if told.get("cached") is True or asked_nobody(lane, ended):  # a stored answer, or a batch's: nothing was sent
         _unsend(turn, bucket, ended.task)
         return
     tokens, cost = _used(told)

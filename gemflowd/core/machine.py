@@ -289,12 +289,11 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
         if agains(task) >= another_way.MOST:
             turn.move(task, State.FAILED, f"its handler asked for another attempt more than {another_way.MOST} times")
             return
-        way = another_way.noted(ended)
         task.flags = (task.flags | NOTED) + AGAIN
-        if way.bucket is not None and way.bucket != turn.lanes[task.lane].key.bucket:
-            _move(turn, task, replace(turn.lanes[task.lane].key, bucket=way.bucket))
-            task.tries = 0
-        _again(turn, task, way.reason)
+        _again(turn, task, _take_way(turn, task, ended))
+    elif kind is Outcome.PARKED:
+        task.flags |= NOTED
+        _again(turn, task, _take_way(turn, task, ended), after=another_way.parked_for(ended))
     elif kind is Outcome.CRASH:
         task.crashes += 1
         cause = ended.cause or "unknown cause"
@@ -312,6 +311,16 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
             turn.move(task, State.QUARANTINED, f"ran at {task.losses} unclean ends of the daemon")
         else:
             _again(turn, task, "lost")
+
+
+def _take_way(turn: Turn, task: Task, ended: Ended) -> str:
+    """Another limit for the task, where its handler says so. Returns why it goes on."""
+    way = another_way.noted(ended)
+    if way.bucket is not None and way.bucket != turn.lanes[task.lane].key.bucket:
+        _move(turn, task, replace(turn.lanes[task.lane].key, bucket=way.bucket))
+        if way.anew:
+            task.tries = 0
+    return way.reason
 
 
 def alone(turn: Turn, task: Task) -> None:

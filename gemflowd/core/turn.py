@@ -49,6 +49,7 @@ class CursorKind(IntEnum):
     RETRY_TASK = 13  # retry one task with many dependencies; target: the task
     WAIT = 14  # let a task that was put back wait for its many dependencies anew; target: the task
     ORDER = 15  # put flows in order by their critical path, then open their gates; target: 0
+    UNBATCH = 16  # tell those whose batch of model calls is over and has no answer for them; target: the batch
     UNHANDLED = 11  # release what was held for want of a handler that is there again; target: 0
 
 
@@ -78,7 +79,8 @@ class Chunk:
 
 
 class UsageRow(NamedTuple):
-    """What attempts have used. `cost` in billionths, of those whose cost is known."""
+    """What attempts have used. `cost` in billionths, of those whose cost is known; `standard` is what they would have cost at the
+    standard tier."""
 
     attempts: int = 0
     unpriced: int = 0
@@ -88,10 +90,12 @@ class UsageRow(NamedTuple):
     thoughts: int = 0
     total: int = 0
     cost: int = 0
+    standard: int = 0
 
-    def plus(self, used: Tokens, cost: int | None) -> UsageRow:
+    def plus(self, used: Tokens, cost: int | None, standard: int) -> UsageRow:
         """One attempt more. `cost` None: not known."""
-        more = (1, cost is None, used.prompt, used.cached, used.output, used.thoughts, used.total, cost or 0)
+        counts = (used.prompt, used.cached, used.output, used.thoughts, used.total)
+        more = (1, cost is None, *counts, cost or 0, 0 if cost is None else standard)
         return UsageRow(*map(int.__add__, self, more))
 
 
@@ -144,7 +148,9 @@ class Turn:
     settings: dict[str, Any] = field(default_factory=dict)  # changed at run time; None: reset
     catalogue: list[HandlerInfo] | None = None
     timed: bool = False  # something of it comes by itself at a time of its own: a due time, an expiry
-    usage: dict[tuple[int, str, int], UsageRow] = field(default_factory=dict)  # (day, model, flow) -> more of it
+    usage: dict[tuple[int, str, int, str], UsageRow] = field(
+        default_factory=dict
+    )  # (day, model, flow, tier) -> more of it
     changed_models: dict[str, ModelUse] = field(default_factory=dict)
     changed_budgets: dict[int, Budget] = field(default_factory=dict)
     reservations: dict[int, Reservation | None] = field(default_factory=dict)  # by task: made, or None: gone

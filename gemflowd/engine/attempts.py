@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gemflowd.core import machine
 from gemflowd.core.budgets import begin_day
 from gemflowd.core.placement import Slot
-from gemflowd.engine import cache
+from gemflowd.engine import batches, cache
 from gemflowd.engine.budgets import need
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
@@ -42,6 +42,8 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
                 memory.means.note(task.type, outcome.seconds)
     if memory.calls.attempts:
         cache.attempts_ended(rows, ended)
+    if memory.in_batches:
+        batches.attempts_ended(rows, ended)
 
 
 def take_back(rows: Rows, attempts: Sequence[tuple[int, int]]) -> None:

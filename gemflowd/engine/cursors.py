@@ -12,6 +12,7 @@ from typing import Final
 
 from gemflowd.core import machine
 from gemflowd.core.turn import Cursor, CursorKind
+from gemflowd.engine.batches import release
 from gemflowd.engine.conditions import judge
 from gemflowd.engine.links import link
 from gemflowd.engine.ordering import put_in_order
@@ -117,6 +118,9 @@ class Cursors:
             for task in held:
                 machine.release(rows.turn, task)
             return len(held), len(held) < limit
+        if cursor.kind is CursorKind.UNBATCH:
+            looked_at, cursor.position = release(rows, cursor.target, cursor.position, limit)
+            return looked_at, looked_at < limit
         if cursor.kind is CursorKind.REORDER:
             return self._reorder(rows, cursor, limit)
         if cursor.kind is CursorKind.RETRY:

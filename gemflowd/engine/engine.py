@@ -19,7 +19,7 @@ import msgpack
 
 from gemflowd.core.limits import release, stopped_until
 from gemflowd.core.turn import CursorKind, Turn
-from gemflowd.engine import budgets, cache, values
+from gemflowd.engine import batches, budgets, cache, values
 from gemflowd.engine.asleep import sleep_limit
 from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
@@ -36,6 +36,7 @@ from gemflowd.engine.submission import submit
 from gemflowd.engine.upkeep import Upkeep
 from gemflowd.model import facts
 from gemflowd.model.attempt import Ended, Outcome, Start
+from gemflowd.model.batch import Answers
 from gemflowd.model.effects import Effects, TaskEnded
 from gemflowd.model.errors import Refused, StoreError, StoreFull
 from gemflowd.model.event import EventBatch
@@ -353,6 +354,9 @@ class Engine:
         self._write(turn)
         self._deadlines.carry_out(rows, draining=self._draining)
         self._write(turn)
+        if turn.settled and (memory.carriers or turn.accounts.reservations):
+            batches.follow(rows)
+            self._write(turn)
         memory.again = False
         starts = dispatch(rows, TURN_ROWS) if self._starting and not self._draining else []
         self._write(turn)
@@ -419,6 +423,8 @@ class Engine:
                 self._answer(rows, fact.reply, lambda: cache.begin(rows, fact))
             case facts.LeaveCall():
                 self._answer(rows, fact.reply, lambda: cache.leave(rows, fact))
+            case facts.BatchCall():
+                self._answer(rows, fact.reply, lambda: batches.carry_out(rows, fact))
             case facts.ClearCache():
                 self._answer(rows, fact.reply, lambda: cache.clear(rows))
             case facts.SetLimit():
@@ -533,7 +539,7 @@ class Engine:
                 | facts.ChangeBudget() | facts.RemoveBudget() | facts.SetValue() | facts.DeleteValue() | facts.SleepLimit() | facts.Starts()
                 | facts.SetLimit() | facts.AskLimits()
                 | facts.AddSchedule() | facts.PauseSchedule() | facts.RemoveSchedule()
-                | facts.BeginCall() | facts.LeaveCall() | facts.ClearCache()
+                | facts.BeginCall() | facts.LeaveCall() | facts.BatchCall() | facts.ClearCache()
             ):  # fmt: skip
                 refused = Refused("internal", "a defect of the daemon; its log has the traceback")
                 return Effects(replies=[(fact.reply, refused)], running=len(self._memory.running))
@@ -590,6 +596,8 @@ def _size(fact: facts.Fact) -> int:
         return 1 + len(fact.tasks)
     if isinstance(fact, facts.AttemptsEnded):
         return len(fact.ended)
+    if isinstance(fact, facts.BatchCall) and isinstance(fact.wish, Answers):
+        return len(fact.wish.answers)
     if isinstance(fact, facts.SetValue):
         return 1 + len(fact.value) // _ROW_BYTES
     return 1

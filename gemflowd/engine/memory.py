@@ -62,6 +62,10 @@ class Memory:
         self.value_version = 0  # the last that was given, of whatever key
         self.cache = Cached()
         self.calls = Calls()  # of running attempts that the cache may serve; they are in no store
+        self.carriers: set[int] = set()  # tasks that carry a batch which is not over
+        self.in_batches: dict[
+            tuple[int, int], bool
+        ] = {}  # attempts (task, token) that joined a batch, or (True) took what came of it
         self.tight = False  # the workers have all the memory that they may: no blocking task starts
         self.disk_low = False  # nothing new is taken
         self.next_times: tuple[float | None, float | None] = (None, None)  # by the steady clock, by the wall clock
@@ -100,6 +104,7 @@ class Memory:
         self.value_bytes = int(snapshot.meta.get("value_bytes", 0))
         self.value_version = int(snapshot.meta.get("value_version", 0))
         self.cache = Cached.of(snapshot.meta)
+        self.carriers = snapshot.carriers
         self.handlers = {info.type: info for info in snapshot.catalogue}
         self.times_known = False
         self.next_run = snapshot.next_run

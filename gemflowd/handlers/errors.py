@@ -4,6 +4,7 @@
     ├── Permanent      trying again is useless: the task fails at once
     ├── Transient      trying again may help; as any other exception, but with a code of the handler's choice
     ├── Again          another attempt at once, in another way: costs no try
+    ├── Parked         another attempt after a while, which costs no try: the handler knows for how long
     ├── RateLimited    a quota is used up: costs no try, the bucket sleeps for `retry_after` seconds
     └── RequestRefused what the handler asked the daemon for was refused: raised for it, not by it
 
@@ -22,11 +23,13 @@ class Instead:
 
     Attributes:
         note: what that attempt finds in `context.note`, also after a crash: any value that MessagePack holds, 64 KiB at most.
-        bucket: the limit that it falls under; None: as before. With another one its tries count anew.
+        bucket: the limit that it falls under; None: as before.
+        anew: whether its tries count anew with another one.
     """
 
     note: Any
     bucket: str | None = None
+    anew: bool = True
 
 
 class HandlerError(Exception):
@@ -68,6 +71,29 @@ class Again(HandlerError):
         self, message: str, instead: Instead, *, code: str | None = None, usage: dict[str, object] | None = None
     ) -> None:
         super().__init__(message, code=code, usage=usage)
+        self.instead = instead
+
+
+class Parked(HandlerError):
+    """Another attempt after some seconds, with a note for it, as often as the handler likes.
+
+    Args:
+        seconds: from 0.05 to 30 days.
+    """
+
+    default_code = "parked"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        seconds: float,
+        instead: Instead,
+        code: str | None = None,
+        usage: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, usage=usage)
+        self.seconds = seconds
         self.instead = instead
 
 

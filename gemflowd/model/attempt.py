@@ -20,6 +20,7 @@ class Outcome(IntEnum):
     LOST = 9  # drain, recycle, nursery, daemon or node gone
     CANCELLED = 10
     AGAIN = 11  # the handler wants another attempt, in another way
+    PARKED = 12  # the handler wants another attempt, later
 
     @property
     def word(self) -> str:
@@ -57,7 +58,7 @@ class Start:
     memory_mb: int | None = None  # its own cap; None: that of its worker
     devices: tuple[str, ...] = ()  # GPUs that are its alone (or its share of one), as CUDA_VISIBLE_DEVICES names them
     note: tuple[int, bytes] | None = (
-        None  # after `again`: how often since it was submitted or retried, and what was noted
+        None  # after `again` and `parked`: how often `again` since it was submitted or retried, and what was noted
     )
 
 
@@ -73,7 +74,7 @@ class Ended:
     outcome: Outcome
     payload: bytes
     seconds: float = 0.0
-    retry_after: float | None = None  # seconds, with RATE_LIMITED
+    retry_after: float | None = None  # seconds, with RATE_LIMITED and PARKED
     usage: bytes | None = None  # MessagePack, what it cost
     peak_kb: int | None = None
     cause: str | None = None  # of a worker's death

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gemflowd.model.attempt import Ended, HandlerInfo, Kind
+from gemflowd.model.batch import Wish
 from gemflowd.model.budget import Action, NewBudget, Scope
 from gemflowd.model.cache import Mode
 from gemflowd.model.errors import Refused
@@ -240,6 +241,15 @@ class LeaveCall:
 
 
 @dataclass(slots=True)
+class BatchCall:
+    """A running attempt has to do with a batch of model calls (`model.batch`)."""
+
+    reply: Reply
+    wish: Wish
+    speaker: Speaker
+
+
+@dataclass(slots=True)
 class ClearCache:
     reply: Reply
 
@@ -406,7 +416,8 @@ class Stop:
 
 Fact = (
     Submit | Discard | Cancel | Retry | Hold | Release | Edit | Delete | SetQueue | ClockSet | Configure
-    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | SetLimit | AskLimits | BeginCall | LeaveCall | ClearCache
+    | ChangeBudget | RemoveBudget | SetValue | DeleteValue | SleepLimit | SetLimit | AskLimits
+    | BeginCall | LeaveCall | BatchCall | ClearCache
     | AddSchedule | PauseSchedule | RemoveSchedule
     | AttemptsEnded | TakenBack | LogLines
     | SlotUp | SlotStopping | SlotDown | MemoryTight | Devices | Catalogue | Starts | Drain | Ping | Stop

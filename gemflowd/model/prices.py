@@ -20,8 +20,10 @@ MOST_TOKENS: Final = 10**15
 _MOST_COUNT: Final = 10**9
 _MOST_COST: Final = 10**6 * NANO
 _MILLION: Final = 10**6
-#: Names of the tier that costs what the table says.
-_STANDARD: Final = frozenset({"", "standard", "unspecified", "default"})
+#: The tier that costs what the table says, and other names of it.
+STANDARD: Final = "standard"
+_STANDARD: Final = frozenset({"", STANDARD, "unspecified", "default"})
+_MOST_TIER: Final = 64
 #: What a limit that is a model's quota begins with, before the model's name.
 _BUCKET: Final = "gemini:"
 
@@ -120,6 +122,14 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens:
     prompt = count("prompt_tokens") + count("tool_prompt_tokens")
     output, thoughts = count("output_tokens"), count("thought_tokens")
     return Tokens(prompt, count("cached_tokens"), output, thoughts, count("total_tokens") or prompt + output + thoughts)
+
+
+def tier_of(usage: Mapping[str, Any]) -> str:
+    """The tier that has served an attempt, by its usage, whoever wrote it."""
+    tier = usage.get("service_tier")
+    if not isinstance(tier, str) or tier in _STANDARD:
+        return STANDARD
+    return tier[:_MOST_TIER] if tier.isascii() else "?"
 
 
 def nano_of(amount: object) -> int:

@@ -42,4 +42,6 @@ class Rules:
     day_budget: NewBudget | None = None  # of every day, where none was set at run time
     budget_output_tokens: int = 1024  # that a call is expected to answer with, as long as nothing is known of its model
     max_cache_bytes: int = 256 * 1024 * 1024
+    batch_items: int = 1000  # questions of one batch of model calls
+    batch_wait: float = 60.0  # after its first question, before it is sent
     keep_cache: float = 30 * 86_400.0  # after their last use; 0: for ever

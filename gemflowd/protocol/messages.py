@@ -206,6 +206,30 @@ class CacheBegin(Body):
     mode: str
 
 
+class BatchJoin(Body):
+    """Of a running attempt, as the others of batches."""
+
+    model: str
+    request: bytes
+    until: int = 0
+
+
+class BatchQuestions(Body):
+    after: int = 0
+
+
+class BatchName(Body):
+    name: str
+
+
+class BatchAnswers(Body):
+    answers: list[tuple[int, bytes]]
+
+
+class BatchEnd(Body):
+    reason: str
+
+
 class CacheList(Body):
     limit: int = 100
 

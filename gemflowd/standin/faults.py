@@ -12,7 +12,7 @@ A prompt asks with a marker in its text, for tests that want one fault at one pl
     [[stand-in:pieces seconds=0.5]]   so long between the pieces of a stream
     [[stand-in:break]]   a stream ends after its first piece
     [[stand-in:batch_failed]] [[stand-in:batch_expired]]   how the batch with this request ends
-    [[stand-in:503 model=gemini-a]]   only where that model is asked
+    [[stand-in:503 model=gemini-a]] [[stand-in:503 tier=flex]]   only where that model, or that tier, is asked
 
 Without `times` a marker counts for every call; with it, for the first ones in which its turn of the conversation has this text. Of
 several the first that still counts is taken. Does not cover what a
@@ -96,7 +96,7 @@ class Faults:
     def marked(self, model: str, asked: Asked) -> Fault | None:
         """What a marker in it asks for."""
         for text in (asked.system, *asked.turns):
-            if _MARKER.search(text) and (fault := _marked(text, self._count(f"{model}\0\0{text}"), model)):
+            if _MARKER.search(text) and (fault := _marked(text, self._count(f"{model}\0\0{text}"), model, asked.tier)):
                 return fault
         return None
 
@@ -144,13 +144,13 @@ def without_markers(text: str) -> str:
     return _MARKER.sub("", text)
 
 
-def _marked(text: str, call: int, model: str) -> Fault | None:
+def _marked(text: str, call: int, model: str, tier: str) -> Fault | None:
     for match in _MARKER.finditer(text):
         kind = match[1]
         values = dict(item.split("=", 1) for item in match[2].split())
         if kind not in _KINDS and not (kind.isdigit() and int(kind) in STATUSES):
             continue
-        if values.get("model", model) != model:
+        if values.get("model", model) != model or values.get("tier", tier) != tier:
             continue
         if "times" in values and call >= int(_number(values["times"]) or 0):
             continue

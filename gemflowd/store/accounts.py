@@ -18,7 +18,8 @@ from gemflowd.store.parts.budgets import COLUMNS, budget_from
 Body = dict[str, Any]
 
 _SUMS: Final = (
-    "sum(attempts), sum(unpriced), sum(prompt), sum(cached), sum(output), sum(thoughts), sum(total), sum(cost)"
+    "sum(attempts), sum(unpriced), sum(prompt), sum(cached), sum(output), sum(thoughts), sum(total), sum(cost),"
+    " sum(standard)"
 )
 _NAMES: Final = (
     "attempts", "unpriced", "prompt_tokens", "cached_tokens", "output_tokens", "thought_tokens", "total_tokens",
@@ -29,7 +30,7 @@ _NAMED: Final = 20
 
 
 def usage(db: apsw.Connection, by: str, since: float | None, after: int, limit: int) -> Body:
-    """What attempts have used, by `model`, `flow` or `day`; of flows a page at a time, by number. `total` is of all of them, and
+    """What attempts have used, by `model`, `flow`, `day` or `tier`; of flows a page at a time, by number. `total` is of all of them, and
     on the first page alone."""
     first = 0 if since is None else int(since // 86_400)
     total = None if after else next(iter(db.execute(f"SELECT {_SUMS} FROM usage WHERE day >= ?", (first,))))
@@ -54,8 +55,8 @@ def _day(number: int) -> str:
 
 
 def _sums(sums: Sequence[int | None]) -> Body:
-    *counts, cost = (value or 0 for value in sums)
-    return {**dict(zip(_NAMES, counts, strict=True)), "cost": money_of(cost)}
+    *counts, cost, standard = (value or 0 for value in sums)
+    return {**dict(zip(_NAMES, counts, strict=True)), "cost": money_of(cost), "saved": money_of(standard - cost)}
 
 
 def _flow_names(db: apsw.Connection, flows: list[int]) -> dict[int, str]:

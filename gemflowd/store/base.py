@@ -6,11 +6,12 @@ One suite (`tests/conformance`) runs over every implementation. A store is used 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from gemflowd.core.turn import Chunk, Cursor, Turn
 from gemflowd.model.attempt import HandlerInfo
+from gemflowd.model.batch import Batch
 from gemflowd.model.budget import Amount, Budget, ModelUse, Reservation, Scope, Target
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, Queue
@@ -42,6 +43,7 @@ class Snapshot:
     stops: dict[int, tuple[int, int]]  # flows with `max_errors`: that, and the failures at which it is held
     awaited: dict[int, str]  # flows whose end a run waits for, and the schedule of that run
     accounts: StoredAccounts
+    carriers: set[int] = field(default_factory=set)  # tasks that carry a batch which is not over
 
 
 class StoredAccounts(NamedTuple):
@@ -368,6 +370,41 @@ class CacheTable(Protocol):
     def count(self, counts: Sequence[CacheCount]) -> None: ...
 
 
+class BatchItem(NamedTuple):
+    """A question that is in a batch."""
+
+    batch: int
+    answered: bool
+
+
+class BatchTable(Protocol):
+    """Batches of model calls, by the number of their task. Written at once, in the turn's transaction."""
+
+    def get(self, number: int) -> Batch | None: ...
+    def open_for(self, model: str, until: int) -> Batch | None:
+        """The one that takes questions of that kind."""
+        ...
+
+    def put(self, batch: Batch) -> None: ...
+    def item(self, task: int) -> BatchItem | None: ...
+    def add(self, task: int, batch: int, request: bytes) -> None: ...
+    def answer(self, batch: int, answers: Sequence[tuple[int, bytes]]) -> None:
+        """(task, answer): of those that have none yet."""
+        ...
+
+    def unanswered(self, batch: int, after: int, limit: int) -> list[int]:
+        """Some of the tasks whose questions have no answer, by number."""
+        ...
+
+    def waited_for(self, batch: int) -> bool:
+        """Whether one of those has not ended."""
+        ...
+
+    def remove(self, tasks: Sequence[int]) -> None:
+        """Their questions are in no batch any more."""
+        ...
+
+
 class LimitTable(Protocol):
     """What is remembered of limits. Written at once, in the turn's transaction."""
 
@@ -395,6 +432,8 @@ class LimitTable(Protocol):
 
 
 class Store(Protocol):
+    @property
+    def batches(self) -> BatchTable: ...
     @property
     def budgets(self) -> BudgetTable: ...
     @property

@@ -29,6 +29,7 @@ from gemflowd.model.task import Flow, Ordering, Task, shown_id
 from gemflowd.store import accounts, cache, shared_memory
 from gemflowd.store.explain import explain
 from gemflowd.store.metadata import MOST_LOOKED, matching
+from gemflowd.store.parts import batches
 from gemflowd.store.parts.schedules import COLUMNS as SCHEDULE_COLUMNS
 from gemflowd.store.parts.schedules import schedule_from
 from gemflowd.store.sql import FLOW_COLUMNS, TASK_COLUMNS, queries
@@ -505,6 +506,12 @@ class Questions:
 
     def cached_value(self, number: int) -> bytes | None:
         return cache.value(self._db, number)
+
+    def batch_questions(self, batch: int, after: int) -> Body:
+        return batches.questions(self._db, batch, after)
+
+    def batch_answer(self, task: int) -> bytes | None:
+        return batches.answer(self._db, task)
 
     def cache_totals(self) -> Body:
         return cache.totals(self._db)

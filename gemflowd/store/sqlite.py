@@ -27,6 +27,7 @@ from gemflowd.model.task import DUE_WALL, EXPIRES_WALL, Flow, Task
 from gemflowd.store import migrations
 from gemflowd.store.base import Edge, Key, ParentEdge, ParentState, Snapshot
 from gemflowd.store.guard import guarded
+from gemflowd.store.parts.batches import Batches
 from gemflowd.store.parts.budgets import Budgets
 from gemflowd.store.parts.cache import Cache
 from gemflowd.store.parts.keys import Keys
@@ -170,6 +171,7 @@ class SqliteStore:
         self.paths = Paths(self._db)
         self.values = Values(self._db)
         self.schedules = Schedules(self._db)
+        self.batches = Batches(self._db)
         self.budgets = Budgets(self._db)
         self.cache = Cache(self._db)
         self.limits = Limits(self._db)
@@ -237,6 +239,7 @@ class SqliteStore:
             stops=self.limits.stops(),
             awaited=dict(db.execute("SELECT last_flow, name FROM schedule WHERE waiting IS NOT NULL")),
             accounts=self.budgets.load(),
+            carriers=self.batches.carriers(),
         )
 
     @guarded
@@ -258,8 +261,8 @@ class SqliteStore:
 
     @guarded
     def last_again(self, task: int) -> bytes | None:
-        sql = "SELECT error FROM attempt WHERE task = ? AND outcome = ? ORDER BY number DESC LIMIT 1"
-        error: bytes | None = self._db.execute(sql, (task, Outcome.AGAIN)).get
+        sql = "SELECT error FROM attempt WHERE task = ? AND outcome IN (?, ?) ORDER BY number DESC LIMIT 1"
+        error: bytes | None = self._db.execute(sql, (task, Outcome.AGAIN, Outcome.PARKED)).get
         return error
 
     @guarded
@@ -533,6 +536,7 @@ class SqliteStore:
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (flow,))
         if turn.deleted_tasks or turn.deleted_flows:
             self.budgets.forget(turn.deleted_tasks, turn.deleted_flows)
+            self.batches.forget(turn.deleted_tasks)
         # Numbers are never given twice, also when the newest were removed.
         self._raise_number("next_task", max(turn.deleted_tasks, default=0) + 1)
         self._raise_number("next_flow", max(turn.deleted_flows, default=0) + 1)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gemflowd.worker.batches import AsyncBatch
 from gemflowd.worker.cache import AsyncCache
 from gemflowd.worker.memory import AsyncMemory, Memory
 
@@ -141,6 +142,11 @@ class AsyncContext(BaseContext):
     def cache(self) -> AsyncCache:
         """The cache of model calls."""
         return AsyncCache(self._ask)
+
+    @property
+    def batch(self) -> AsyncBatch:
+        """Batches of model calls."""
+        return AsyncBatch(self._ask)
 
     async def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
         """As `Context.submit`."""

@@ -12,7 +12,15 @@ from typing import Any, Final
 
 import msgpack
 
-from gemflowd.handlers.errors import Again, AttemptCancelled, HandlerError, Permanent, RateLimited, RequestRefused
+from gemflowd.handlers.errors import (
+    Again,
+    AttemptCancelled,
+    HandlerError,
+    Parked,
+    Permanent,
+    RateLimited,
+    RequestRefused,
+)
 from gemflowd.handlers.models import to_model, to_plain
 from gemflowd.handlers.registry import Handler
 from gemflowd.model.attempt import Outcome
@@ -208,6 +216,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
         record["code"] = str(error.code)[:64]
         if error.instead is not None:
             record["instead"] = {"note": error.instead.note, "bucket": error.instead.bucket}
+            if not error.instead.anew:
+                record["instead"]["anew"] = False
             if len(msgpack.packb(record["instead"], unicode_errors="replace")) > MOST_NOTE:
                 del record["instead"]
         if error.usage and context is not None:
@@ -233,6 +243,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
         outcome = Outcome.PERMANENT
     elif isinstance(error, Again):
         outcome = Outcome.AGAIN
+    elif isinstance(error, Parked):
+        outcome, retry_after = Outcome.PARKED, float(error.seconds)
     elif isinstance(error, RequestRefused) and error.code == "draining":
         outcome = Outcome.LOST  # the daemon's doing: it costs no try, as what is given back at the end of the drain
     else:

@@ -18,10 +18,12 @@ class StandInProcess:
     Attributes:
         settings: of a daemon that shall ask it.
         env: variables for that daemon.
+        pid: of the process.
     """
 
-    def __init__(self, url: str, log: Path) -> None:
+    def __init__(self, url: str, log: Path, pid: int) -> None:
         self._log = log
+        self.pid = pid
         self.settings = {"gemini_endpoint": url}
         self.env = {"GEMINI_API_KEY": "a-key-that-nobody-looks-at", "NO_PROXY": "127.0.0.1"}
 
@@ -44,7 +46,7 @@ def stand_in(directory: Path, *arguments: str) -> Iterator[StandInProcess]:
     log = directory / "stand-in.jsonl"
     process, url = launch("--log-file", str(log), *arguments)
     try:
-        yield StandInProcess(url, log)
+        yield StandInProcess(url, log, process.pid)
     finally:
         process.terminate()
         process.wait()

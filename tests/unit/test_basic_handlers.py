@@ -42,6 +42,7 @@ def test_the_catalogue() -> None:
     assert [name for name, info in found.items() if info.kind is Kind.COROUTINE] == [
         "sleep",
         "gemini",
+        "gemini.batch",
         "gemini.embed",
         "gemini.count",
     ]

@@ -9,12 +9,14 @@ from typing import Any
 import msgpack
 import pytest
 
-from gemflowctl.commands.cache_option import WORDS as CTL_WORDS
-from gemflowctl.commands.cache_option import say_cache
+from gemflowctl.commands.call_options import TIERS as CTL_TIERS
+from gemflowctl.commands.call_options import WORDS as CTL_WORDS
+from gemflowctl.commands.call_options import say
 from gemflowd.handlers.errors import Permanent, RateLimited
 from gemflowd.handlers.gemini.cached import answer, key_of
 from gemflowd.handlers.gemini.request import build_request
 from gemflowd.model.cache import WORDS
+from gemflowd.model.tiers import TIERS
 from gemflowd.worker.context import AsyncContext
 
 DATA = {"model": "m", "prompt": "hello"}
@@ -190,6 +192,7 @@ def test_a_setting_for_all_is_no_demand_on_those_with_files() -> None:
 
 def test_the_client_knows_the_same_words() -> None:
     assert CTL_WORDS == WORDS
+    assert CTL_TIERS == TIERS
 
 
 def test_the_option_is_written_into_tasks_that_call_a_model() -> None:
@@ -201,7 +204,7 @@ def test_the_option_is_written_into_tasks_that_call_a_model() -> None:
         {"type": "gemini", "data": "bad"},
     ]
     for task in tasks:
-        say_cache(task, "on")
+        say(task, {"cache": "on"})
     assert tasks == [
         {"type": "gemini", "data": {"prompt": "a", "cache": "on"}},
         {"type": "gemini", "data": {"prompt": "a", "cache": "off"}},

@@ -35,9 +35,16 @@ _COMPLETE: Final = "STOP"
 
 
 async def answer(
-    data: dict[str, Any], context: AsyncContext, ask: Callable[[dict[str, Any], AsyncContext], Awaitable[Answer]]
+    data: dict[str, Any],
+    context: AsyncContext,
+    ask: Callable[[dict[str, Any], AsyncContext], Awaitable[Answer]],
+    *,
+    asked: bool = False,
 ) -> Answer:
     """The result of a `gemini` task: a stored one, that of an identical call in flight, or what `ask` returns.
+
+    Args:
+        asked: the call was made and is to be paid for: its answer may be stored, and no other one will do.
 
     Raises:
         Permanent: `bad_request`, `not_supported`, and what `build_request` raises.
@@ -52,9 +59,13 @@ async def answer(
         if request.config.temperature != 0:
             return await ask(data, context)
         word = "on"
+    if asked:
+        if word == "read":
+            return await ask(data, context)
+        word = "refresh" if word == "refresh" else "write"
     key = key_of(request, context.settings, os.environ)
     found = await context.cache.begin(key, request.model, word)
-    if found is not None:
+    if found is not None and not asked:
         return _used(found, data, context)
     result = await ask(data, context)
     if not _complete(result) or _of_another_model(request, context):

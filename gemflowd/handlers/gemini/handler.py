@@ -2,24 +2,26 @@
 
 The steps are in files of their own: `cached` (whether it has to be made), `credentials` (key and endpoint), `client` (the SDK set
 up), `request` and `files` (data to arguments), `streaming` (an answer in pieces), `result` (response to result), `structured` (whether
-it fits), `before` (what an earlier attempt came to), `failures` (exceptions to codes). The SDK takes a third of a second to import, so
-nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
+it fits), `before` (what an earlier attempt came to), `tiers` (cheaper ones), `failures` (exceptions to codes). The SDK takes a third of
+a second to import, so nothing here imports it at the top: the nursery sends the catalogue first and calls `preload` after.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from gemflowd.handlers.errors import HandlerError
-from gemflowd.handlers.gemini import cached, client, warm_up
-from gemflowd.handlers.gemini.before import before, name_next_model, unfit
-from gemflowd.handlers.gemini.credentials import connection
+from gemflowd.handlers.errors import HandlerError, Permanent
+from gemflowd.handlers.gemini import batch, batched, cached, client, tiers, warm_up
+from gemflowd.handlers.gemini.before import Before, before, name_next_model, unfit
+from gemflowd.handlers.gemini.credentials import Connection, connection
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.files import attached
+from gemflowd.handlers.gemini.jobs import Jobs
 from gemflowd.handlers.gemini.request import Request, build_request, contents_of, model_of, with_files
 from gemflowd.handlers.gemini.result import breaks_off, embeddings_of, result_of, stand_in, usage_of
 from gemflowd.handlers.gemini.schema import COUNT_SCHEMA, EMBED_SCHEMA, SCHEMA
@@ -40,46 +42,102 @@ async def gemini(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Ask a Gemini model.
 
     Data: `prompt` (text) or `contents` (Gemini's own form), `model`, `fallback` (models to ask where that can't be had), `system`,
-    `config` (Gemini's generation config), `service_tier`, `files` (of the workspace), `schema` (JSON Schema of the answer) with
-    `max_reasks`, `stream` (the answer's pieces go into the log) and `cache` (auto, on, read, write, refresh, off). Result: `{text,
-    parsed?, finish_reason, model, usage, function_calls?, cached?, stand_in?}`.
+    `config` (Gemini's generation config), `tier` (auto, flex, batch, standard, priority) with `deadline`, `service_tier`, `files` (of the
+    workspace), `schema` (JSON Schema of the answer) with `max_reasks`, `stream` (the answer's pieces go into the log) and `cache` (auto,
+    on, read, write, refresh, off). Result: `{text, parsed?, finish_reason, model, usage, function_calls?, cached?, stand_in?}`.
 
     Raises:
         Permanent: trying again is useless: `no_api_key`, `bad_request`, `not_supported`, `blocked_safety`,
             `max_tokens`, `empty_answer`, `schema_mismatch`, …
         Transient: `overloaded`, `server_error`, `timeout`, `disconnected`, `bad_response`, …
         RateLimited: `rate_limited` or `daily_quota`.
-        Again: the answer does not fit the schema, and may be asked for once more.
+        Again: the answer does not fit the schema, and may be asked for once more; or a cheaper tier is left.
+        Parked: the tier has no room now.
     """
+    if batched.is_parked(context.note):
+        return await _from_batch(data, context)
     return await cached.answer(data, context, _answer)
 
 
 async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """What the model says. Raises as `gemini`."""
     earlier = before(context.note, context.agains)
-    async with _Calling(context) as call:
+    way = tiers.way_of(data, context.note, context.settings, context.timeout, time.time())
+    data = tiers.written_into(data, way)
+    async with _Calling(context, way.timeout) as call:
         request = build_request(data, earlier)  # for what is wrong with it, before anything is uploaded
         call.model = request.model
         if request.schema is not None:
             check_schema(request.schema)
+        if way.tier == "batch":
+            raise await batched.join(request, way, context)
         async with attached(data, context, call.client) as files:
             if files:
                 request = build_request(data, earlier, files)
             response = await _ask(call.client, request, context if data.get("stream") else None)
-        usage = usage_of(response)
-        context.usage.update(usage)
-        result = result_of(response, request, usage)
-        if request.structured and "function_calls" not in result:
-            try:
-                result["parsed"] = value_of(result["text"], request.schema)
-            except Unfit as why:
-                most = data.get("max_reasks", context.settings.get("max_reasks", _MAX_REASKS))
-                raise breaks_off(result) or unfit(earlier, result["text"], str(why), most, why.code, usage) from None
-        return result
+        return _result(response, request, earlier, data, context, usage_of(response))
     if data.get("stream"):  # so that nobody takes what stands above for an answer
         context.log(f"[attempt {context.attempt} is not an answer: {call.failure.message}]")
+    if (otherwise := tiers.without_room(call.failure, way, context.note, time.time())) is not None:
+        raise otherwise
     name_next_model(call.failure, call.model, data)
     # Outside of the block: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
+    raise call.failure
+
+
+async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """What a batch has answered. Raises as `gemini`."""
+    earlier = before(context.note, context.agains)
+    async with _Calling(context) as call:
+        request = build_request(data, earlier)
+        call.model = request.model
+        response = await batched.take(context)
+        usage = {**usage_of(response), "service_tier": "batch"}
+        context.usage["model"] = request.model  # the limit that it is under now is no model's
+
+        async def answered(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+            return _result(response, request, earlier, data, context, usage)
+
+        return await cached.answer(data, context, answered, asked=True)
+    name_next_model(call.failure, call.model, data)
+    raise call.failure
+
+
+def _result(
+    response: types.GenerateContentResponse,
+    request: Request,
+    earlier: Before,
+    data: dict[str, Any],
+    context: AsyncContext,
+    usage: dict[str, Any],
+) -> dict[str, Any]:
+    """The task's result, held against its schema. Raises as `gemini`."""
+    context.usage.update(usage)
+    result = result_of(response, request, usage)
+    if request.structured and "function_calls" not in result:
+        try:
+            result["parsed"] = value_of(result["text"], request.schema)
+        except Unfit as why:
+            most = data.get("max_reasks", context.settings.get("max_reasks", _MAX_REASKS))
+            raise breaks_off(result) or unfit(earlier, result["text"], str(why), most, why.code, usage) from None
+    return result
+
+
+@task("gemini.batch", schema=batch.SCHEMA)
+async def carry_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
+    """Carry a batch of questions to Gemini and back. The daemon submits these tasks itself, for tasks with the tier `batch`.
+
+    Data: `model`. Result: `{state, items, answered}`.
+
+    Raises:
+        Permanent: `not_found`, the task carries no batch.
+        Transient, RateLimited: as `gemini`.
+        Parked: Gemini works at it.
+    """
+    async with _Calling(context) as call:
+        return await batch.carry(Jobs(call.connection), context)
+    if isinstance(call.failure, Permanent):  # such as a key that is refused: those who wait try for themselves
+        await context.batch.end(call.failure.code)
     raise call.failure
 
 
@@ -169,19 +227,24 @@ class _Calling:
 
     failure: HandlerError
 
-    def __init__(self, context: AsyncContext) -> None:
+    def __init__(self, context: AsyncContext, timeout: float | None = None) -> None:
         self.model = ""
-        self._timeout = context.timeout
+        self._timeout = context.timeout if timeout is None else timeout
         self._settings = context.settings
         self._scrub: Callable[[str], str] = str
-        self._deadline = asyncio.timeout(context.timeout)
+        self._deadline = asyncio.timeout(self._timeout)
+
+    @property
+    def connection(self) -> Connection:
+        """Raises Permanent: `no_api_key`, `bad_api_key`."""
+        reached = connection(self._settings, os.environ)
+        self._scrub = reached.scrub
+        return reached
 
     @property
     def client(self) -> Client:
         """Raises Permanent: `no_api_key`, `bad_api_key`; and what the SDK does about credentials."""
-        reached = connection(self._settings, os.environ)
-        self._scrub = reached.scrub
-        return client.client_for(reached)
+        return client.client_for(self.connection)
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()

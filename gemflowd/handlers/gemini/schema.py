@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gemflowd.handlers.workspace import NAME_SCHEMA
 from gemflowd.model.cache import WORDS
+from gemflowd.model.tiers import TIERS
 
 #: What a task may not ask for, and why.
 OURS: Final = {
@@ -117,6 +118,8 @@ SCHEMA: Final[dict[str, Any]] = {
         "schema": {"type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema"},
         "max_reasks": {"type": "integer", "minimum": 0, "maximum": 20},
         "fallback": {"type": "array", "items": _MODEL, "maxItems": 10, "uniqueItems": True},
+        "tier": {"type": "string", "enum": list(TIERS)},
+        "deadline": {"type": ["number", "string"]},
         "service_tier": _TIER,
         "stream": {"type": "boolean"},
         "cache": {"enum": list(WORDS)},

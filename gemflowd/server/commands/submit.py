@@ -26,10 +26,12 @@ from gemflowd.model.ids import ID_PATTERN, MAX_NUMBER, is_task_id
 from gemflowd.model.lane import GPU, LaneKey, resource_key
 from gemflowd.model.refs import NamedTask
 from gemflowd.model.states import On
+from gemflowd.model.tiers import MANY
 from gemflowd.protocol import messages
 from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
+from gemflowd.server import tiers
 from gemflowd.server.desk import Body, Desk, Upload
 from gemflowd.server.wishes import read_budget
 
@@ -235,13 +237,14 @@ async def _read_tasks(
             await asyncio.sleep(0)
     tasks: list[NewTask] = []
     alone = len(shapes) == 1 and request.complete and not request.offset and request.grow is None
+    many = request.offset + len(shapes) >= MANY
     known: _Known = {}
     for start in range(0, len(shapes), _PIECE):
         for index, shape in enumerate(shapes[start : start + _PIECE], start):
             path = f"tasks[{index}]"
             _check_values(shape, path)
             deps = await _dependencies(shape.deps, f"{path}.deps", places) if shape.deps else ()
-            tasks.append(_task(desk, shape, path, deps, known, alone=alone))
+            tasks.append(_task(desk, shape, path, deps, known, alone=alone, many=many))
         # What counts as the same content is what was sent, not what settings made of it.
         digest.update(_canonical(request.tasks[start : start + _PIECE]))
         await asyncio.sleep(0)
@@ -376,9 +379,18 @@ def _new_terms(desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, b
 
 
 def _task(
-    desk: Desk, shape: messages.Task, path: str, deps: tuple[NewDependency, ...], known: _Known, *, alone: bool
+    desk: Desk,
+    shape: messages.Task,
+    path: str,
+    deps: tuple[NewDependency, ...],
+    known: _Known,
+    *,
+    alone: bool,
+    many: bool,
 ) -> NewTask:
     task_type, data = _type_and_data(desk, shape, path)
+    if task_type == "gemini" and ("tier" in data or "deadline" in data):
+        data = tiers.write_out(data, shape.priority, desk.now(), f"{path}.data", many=many)
     template = shape.template and bool(deps)
     info = desk.validator.check(task_type, data, path, templates=template)
     terms = _terms(desk, shape, path, info, None if info.bucket is None else _bucket(info.bucket, data), known)
@@ -429,7 +441,10 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
     if shape.id is not None:
         task_id(shape.id, f"{path}.id")
     _check_values(shape, path)
-    return _task(desk, shape, path, (), {}, alone=True)
+    if "deadline" in shape.data:
+        message = "of several runs each would have the deadline of the first"
+        raise Invalid("not_supported", message, f"{path}.data.deadline")
+    return _task(desk, shape, path, (), {}, alone=True, many=False)
 
 
 def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Body]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from gemflowd.model.facts import Reply, Speaker
 from gemflowd.server.commands import (
+    batch,
     budget,
     cache,
     cancel,
@@ -109,6 +110,13 @@ COMMANDS: Final[dict[str, Command]] = {
 
 #: What a running attempt may ask, and nothing else: the same commands, with the attempt as who speaks.
 ATTEMPT_COMMANDS: Final[dict[str, AttemptCommand]] = {
+    "batch_answers": batch.answers,
+    "batch_begin": batch.begin,
+    "batch_end": batch.end,
+    "batch_join": batch.join,
+    "batch_name": batch.name,
+    "batch_questions": batch.questions,
+    "batch_take": batch.take,
     "cache_begin": cache.begin,
     "cache_leave": cache.leave,
     "limit": limit.sleep,

@@ -1,4 +1,4 @@
-"""`usage`: what model calls have used and cost, by model, flow or day."""
+"""`usage`: what model calls have used and cost, by model, flow, day or tier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gemflowd.protocol import messages
 from gemflowd.protocol.moments import parse_moment
 from gemflowd.server.desk import Body, Desk
 
-_BY: Final = ("model", "flow", "day")
+_BY: Final = ("model", "flow", "day", "tier")
 _MOST: Final = 5_000
 
 

@@ -37,14 +37,14 @@ ALTER TABLE lane ADD COLUMN shift     REAL NOT NULL DEFAULT 0;
 
 ALTER TABLE cursor ADD COLUMN value INTEGER;
 
--- An attempt may end as `again`, 11. What may stand in a column can't be changed, so the table is copied.
+-- An attempt may end as `again`, 11, and as `parked`, 12. What may stand in a column can't be changed, so the table is copied.
 CREATE TABLE attempt_2 (
     task     INTEGER NOT NULL,
     number   INTEGER NOT NULL,
     slot     TEXT NOT NULL,
     started  REAL NOT NULL,
     finished REAL NOT NULL,
-    outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 11),
+    outcome  INTEGER NOT NULL CHECK (outcome BETWEEN 1 AND 12),
     seconds  REAL NOT NULL,
     error    BLOB,
     usage    BLOB,
@@ -133,6 +133,30 @@ CREATE TABLE cache (
     value   BLOB NOT NULL                           -- the result of the task that made the call, MessagePack
 ) STRICT;
 CREATE INDEX cache_used ON cache (used, number);
+
+-- Batches of model calls; the number is that of the task that carries it.
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY,
+    uuid   TEXT NOT NULL UNIQUE,                    -- by which it is found at Google when its name was not stored
+    model  TEXT NOT NULL,
+    until  INTEGER NOT NULL,                        -- by the wall clock; 0: never
+    state  INTEGER NOT NULL CHECK (state BETWEEN 1 AND 5),
+    name   TEXT,                                    -- Google's
+    items  INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL,
+    reason TEXT
+) STRICT;
+CREATE INDEX batch_open ON batch (model, until) WHERE state = 1;
+CREATE INDEX batch_carried ON batch (number) WHERE state < 5;
+
+-- Their questions, JSON, and the answers that have come and were not taken yet.
+CREATE TABLE batch_item (
+    task    INTEGER PRIMARY KEY,
+    batch   INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    answer  BLOB
+) STRICT;
+CREATE INDEX batch_item_batch ON batch_item (batch, task);
 
 -- What the cache was good for. The tokens are those that it saved.
 CREATE TABLE cache_count (
@@ -224,6 +248,7 @@ CREATE TABLE usage (
     day      INTEGER NOT NULL,
     model    TEXT NOT NULL,
     flow     INTEGER NOT NULL,
+    tier     TEXT NOT NULL,                         -- that has served them
     attempts INTEGER NOT NULL,
     unpriced INTEGER NOT NULL,                      -- those among them whose cost is not known
     prompt   INTEGER NOT NULL,
@@ -232,7 +257,8 @@ CREATE TABLE usage (
     thoughts INTEGER NOT NULL,
     total    INTEGER NOT NULL,
     cost     INTEGER NOT NULL,
-    PRIMARY KEY (day, model, flow)
+    standard INTEGER NOT NULL,                      -- what those whose cost is known would have cost at the standard tier
+    PRIMARY KEY (day, model, flow, tier)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_flow ON usage (flow);
 

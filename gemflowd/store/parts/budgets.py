@@ -21,7 +21,7 @@ COLUMNS: Final = (
     " reserved, reserved_tokens, unpriced, warned, day, by_setting"
 )
 _WIDTH: Final = len(COLUMNS.split(","))
-_USAGE: Final = "attempts, unpriced, prompt, cached, output, thoughts, total, cost"
+_USAGE: Final = "attempts, unpriced, prompt, cached, output, thoughts, total, cost, standard"
 
 
 def budget_from(row: Sequence[Any]) -> Budget:
@@ -142,9 +142,10 @@ class Budgets:
         names = _USAGE.split(", ")
         write_many(
             self._db,
-            f"INSERT INTO usage (day, model, flow, {_USAGE}) VALUES {{values}} ON CONFLICT (day, model, flow) DO UPDATE SET "
+            f"INSERT INTO usage (day, model, flow, tier, {_USAGE}) VALUES {{values}}"
+            " ON CONFLICT (day, model, flow, tier) DO UPDATE SET "
             + ", ".join(f"{name} = {name} + excluded.{name}" for name in names),
-            3 + len(names),
+            4 + len(names),
             [(*key, *row) for key, row in turn.usage.items()],
         )
         write_many(

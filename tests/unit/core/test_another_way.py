@@ -8,7 +8,7 @@ import msgpack
 import pytest
 from helpers.turns import NOW, hold, make_task, make_turn
 
-from gemflowd.core import another_way, machine
+from gemflowd.core import another_way, batched, machine
 from gemflowd.core.turn import Turn
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
@@ -116,3 +116,51 @@ def test_the_log_says_where_an_attempt_broke_off() -> None:
         turn = end(running(), outcome, {"class": "E", "code": "c", "message": "m"})
         assert [line[4] for line in turn.logs] == said
         assert turn.log_lines == turn.logs
+
+
+def test_what_is_parked_waits_without_a_try() -> None:
+    task = running(tries=1)
+    turn = end(task, Outcome.PARKED, error("overloaded", {"waits": 1}), retry_after=7.0)
+    assert (task.state, task.tries, task.lane, task.due) == (State.SCHEDULED, 1, 2, turn.steady + 7.0)
+    assert task.flags == NOTED
+    assert agains(task) == 0, "it may be said as often as one likes"
+    note = another_way.note_of(turn.attempts[0].error)
+    assert note is not None
+    assert msgpack.unpackb(note) == {"waits": 1}
+    for wanted, given in ((None, 0.05), (float("nan"), 0.05), (-1.0, 0.05), (1e9, 30 * 86_400.0)):
+        task = running()
+        turn = end(task, Outcome.PARKED, error(), retry_after=wanted)
+        assert task.due == turn.steady + given
+
+
+def test_under_another_limit_tries_may_count_on() -> None:
+    for outcome in (Outcome.PARKED, Outcome.AGAIN):
+        task = running(tries=1)
+        said = error(bucket="gemini.batch:a")
+        said["instead"]["anew"] = False
+        turn = end(task, outcome, said)
+        assert turn.lanes[task.lane].key.bucket == "gemini.batch:a"
+        assert task.tries == 1
+
+
+def test_what_joins_a_batch_has_asked_nobody_and_keeps_its_reservation() -> None:
+    model, batch = Lane(1, FIRST), Lane(2, LaneKey("default", "gemini.batch:a", Kind.COROUTINE))
+
+    def ended(outcome: Outcome, bucket: str | None = None) -> Ended:
+        return Ended(1, 1, outcome, msgpack.packb(error(bucket=bucket)))
+
+    joined = ended(Outcome.PARKED, "gemini.batch:a")
+    assert batched.asked_nobody(model, joined)
+    assert batched.goes_on(model, joined)
+    no_room = ended(Outcome.PARKED)
+    assert not batched.asked_nobody(model, no_room)
+    assert not batched.goes_on(model, no_room)
+    assert not batched.asked_nobody(model, ended(Outcome.DONE))
+    for outcome, goes_on in (
+        (Outcome.PARKED, True),
+        (Outcome.LOST, True),
+        (Outcome.DONE, False),
+        (Outcome.AGAIN, False),
+    ):
+        assert batched.asked_nobody(batch, ended(outcome))
+        assert batched.goes_on(batch, ended(outcome)) is goes_on

@@ -1,0 +1,241 @@
+"""Batches in a turn: questions that join one, answers that come, and who is told.
+
+A question waits as a task that is `scheduled`, without a slot; its answer, or the end of its batch, makes it ready. Whoever sends a
+batch and looks after it is a task of its own, so what survives a crash of that is what survives one of any task. Only
+the name that Google gave a batch, its questions and its answers are kept apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+
+from gemflowd.core import budgets, machine
+from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine.budgets import need
+from gemflowd.engine.rows import Rows
+from gemflowd.engine.submission import submit
+from gemflowd.model.attempt import Ended, Kind, Outcome
+from gemflowd.model.batch import (
+    MOST_BYTES,
+    TYPE,
+    Answers,
+    Batch,
+    BatchState,
+    Begin,
+    End,
+    Join,
+    Name,
+    Take,
+)
+from gemflowd.model.errors import Refused
+from gemflowd.model.facts import BatchCall, NewTask, Speaker, Submit
+from gemflowd.model.lane import LaneKey
+from gemflowd.model.states import State
+from gemflowd.model.task import Task
+
+#: How an attempt may end that has done with its answer what there was to do.
+_DONE_WITH: Final = frozenset({Outcome.DONE, Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED, Outcome.AGAIN})
+_PRIORITY: Final = 9
+_TIMEOUT: Final = 600.0
+_RETRIES: Final = 1000
+
+
+def carry_out(rows: Rows, fact: BatchCall) -> dict[str, Any]:
+    """What a running attempt wants of its batch.
+
+    Raises:
+        Refused: `stale_attempt`, `not_found`, or why no task can be added to the queue.
+    """
+    task = _live(rows, fact.speaker)
+    match fact.wish:
+        case Join():
+            return _join(rows, task, fact.wish)
+        case Take():
+            return _take(rows, task)
+        case Begin():
+            return _begin(rows, _carried(rows, task))
+        case Name(name):
+            batch = _carried(rows, task)
+            batch.name, batch.state = name, max(batch.state, BatchState.SENT)
+            rows.store.batches.put(batch)
+        case Answers(answers):
+            batch = _carried(rows, task)
+            rows.store.batches.answer(batch.number, answers)
+            for found in rows.tasks([number for number, _ in answers]).values():
+                _wake(rows.turn, found)
+        case End(reason):
+            _end(rows, _carried(rows, task), reason)
+    return {}
+
+
+def _join(rows: Rows, task: Task, wish: Join) -> dict[str, Any]:
+    table = rows.store.batches
+    rows.memory.in_batches[task.number, task.token] = False
+    item = table.item(task.number)
+    if item is not None:
+        batch = table.get(item.batch)
+        if batch is not None and (item.answered or batch.state is not BatchState.OVER):
+            return {}  # an attempt that was lost has put it there
+        table.remove([task.number])
+    batch = table.open_for(wish.model, wish.until)
+    if batch is not None and batch.bytes + len(wish.request) > MOST_BYTES:
+        _fill(rows, batch)
+        batch = None
+    if batch is None:
+        batch = _new(rows, wish)
+    table.add(task.number, batch.number, wish.request)
+    batch.items += 1
+    batch.bytes += len(wish.request)
+    if batch.items >= rows.turn.rules.batch_items:
+        _fill(rows, batch)
+    else:
+        table.put(batch)
+    return {}
+
+
+def _fill(rows: Rows, batch: Batch) -> None:
+    """No more go in: it is sent at once."""
+    batch.state = BatchState.FULL
+    rows.store.batches.put(batch)
+    for task in rows.tasks([batch.number]).values():
+        _wake(rows.turn, task)
+
+
+def _new(rows: Rows, wish: Join) -> Batch:
+    """A batch, and the task that carries it: a flow of its own, by the way of every submission."""
+    turn = rows.turn
+    delay = turn.rules.batch_wait
+    if wish.until:
+        delay = min(delay, max(0.0, (wish.until - turn.now) / 2))
+    name = str(uuid.uuid4())
+    task = NewTask(
+        id=None,
+        type=TYPE,
+        priority=_PRIORITY,
+        lane=LaneKey(TYPE, None, Kind.COROUTINE),
+        timeout=_TIMEOUT,
+        retries=_RETRIES,
+        backoff=None,
+        body=msgpack.packb({"data": {"model": wish.model}, "template": False}),
+        delay=delay or None,
+    )
+    fact = Submit(
+        reply=lambda _: None,
+        submission=name,
+        name=f"batch of {wish.model}"[:200],
+        metadata=None,
+        weight=1.0,
+        offset=0,
+        complete=True,
+        digest=hashlib.blake2b(task.body, digest_size=16).digest(),
+        tasks=[task],
+    )
+    number = submit(rows, fact)["first"]
+    assert isinstance(number, int), number
+    rows.memory.carriers.add(number)
+    return Batch(number, name, wish.model, wish.until)
+
+
+def _take(rows: Rows, task: Task) -> dict[str, Any]:
+    item = rows.store.batches.item(task.number)
+    if item is None:
+        return {}
+    batch = rows.store.batches.get(item.batch)
+    if not item.answered and batch is not None and batch.state is not BatchState.OVER:
+        return {"waits": True}
+    rows.memory.in_batches[task.number, task.token] = True
+    return {"ready": True} if item.answered else {"over": (batch and batch.reason) or "unanswered"}
+
+
+def _carried(rows: Rows, task: Task) -> Batch:
+    batch = rows.store.batches.get(task.number)
+    if batch is None:
+        raise Refused("not_found", f"task {task.number} carries no batch")
+    return batch
+
+
+def _begin(rows: Rows, batch: Batch) -> dict[str, Any]:
+    tried = batch.state >= BatchState.SENDING
+    if not tried:
+        batch.state = BatchState.SENDING
+        rows.store.batches.put(batch)
+    return {
+        "batch": batch.number,
+        "uuid": batch.uuid,
+        "name": batch.name,
+        "model": batch.model,
+        "items": batch.items,
+        "until": batch.until,
+        "over": batch.state is BatchState.OVER,
+        "tried": tried,
+        "waiting": rows.store.batches.waited_for(batch.number),
+    }
+
+
+def _end(rows: Rows, batch: Batch, reason: str) -> None:
+    if batch.state is not BatchState.OVER:
+        batch.state, batch.reason = BatchState.OVER, reason
+        rows.store.batches.put(batch)
+    rows.memory.carriers.discard(batch.number)
+    rows.turn.cursor(CursorKind.UNBATCH, batch.number)
+
+
+def release(rows: Rows, batch: int, after: int, limit: int) -> tuple[int, int]:
+    """Some of those whose batch is over and has no answer for them are told. Returns how many were looked at, and the last."""
+    waiting = rows.store.batches.unanswered(batch, after, limit)
+    found = rows.tasks(waiting)
+    for task in found.values():
+        _wake(rows.turn, task)
+    rows.store.batches.remove([number for number in waiting if number not in found or found[number].state.terminal])
+    return len(waiting), waiting[-1] if waiting else after
+
+
+def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
+    """Attempts have ended, and some had to do with batches. Their rows are decided already."""
+    known, table = rows.memory.in_batches, rows.store.batches
+    for outcome in ended:
+        took = known.pop((outcome.task, outcome.token), None)
+        if took and outcome.outcome in _DONE_WITH:
+            table.remove([outcome.task])
+        elif took is False and outcome.outcome is Outcome.PARKED:
+            item = table.item(outcome.task)
+            batch = None if item is None else table.get(item.batch)
+            if item is None or item.answered or batch is None or batch.state is BatchState.OVER:
+                _wake(rows.turn, rows.turn.tasks[outcome.task])  # that came before it was parked
+
+
+def follow(rows: Rows) -> None:
+    """Tasks have ended: those that carried a batch, and those that waited for one with something reserved."""
+    turn, carriers = rows.turn, rows.memory.carriers
+    reserved = [task for task in turn.settled if task.number in turn.accounts.reservations]
+    if reserved:
+        need(rows, reserved)
+        for task in reserved:
+            # It is gone from its batch, which may have to be paid for all the same.
+            budgets.settle(turn, task, Ended(task.number, task.token, Outcome.CANCELLED, b""))
+    for task in turn.settled:
+        if task.number in carriers:
+            batch = rows.store.batches.get(task.number)
+            if batch is not None:
+                _end(rows, batch, f"batch_{task.state.word}")
+
+
+def _wake(turn: Turn, task: Task) -> None:
+    if task.state is State.SCHEDULED:
+        machine.due(turn, task)
+    elif task.state is State.HELD:
+        task.due = None
+        turn.changed[task.number] = task
+
+
+def _live(rows: Rows, speaker: Speaker) -> Task:
+    """Raises: Refused: `stale_attempt`."""
+    task = rows.tasks([speaker.task]).get(speaker.task)
+    if task is None or task.state is not State.RUNNING or task.token != speaker.token:
+        raise Refused("stale_attempt", f"task {speaker.task} does not run with that token (any more)")
+    return task
