@@ -28,6 +28,7 @@ _MOST_FILES: Final = 10 * 1024 * 1024
     gemflowctl prompt Why is the sky blue --wait
     git diff | gemflowctl prompt - --system 'Review this change.' --wait
     gemflowctl prompt --each-line - --schema answer.json < questions.txt
+    gemflowctl prompt 'What is in the files?' --tool list_files --tool read_file --wait
     gemflowctl prompt 'What is on it?' --file photo.jpg --temperature 0.2 --wait
     gemflowctl prompt Think --model gemini-2.5-pro --fallback gemini-2.5-flash --config thinking_config.thinking_budget=512
     """,
@@ -44,6 +45,14 @@ _MOST_FILES: Final = 10 * 1024 * 1024
 @click.option(
     "--file", "files", multiple=True, metavar="FILE", help="A file or image of this machine; may be given again."
 )
+@click.option(
+    "--tool",
+    "tools",
+    multiple=True,
+    metavar="NAME",
+    help="A tool that the model may use, as read_file, memory.get or mcp:SERVER/TOOL; may be given again.",
+)
+@click.option("--max-hops", type=click.IntRange(1, 40), metavar="N", help="With tools: questions to the model; 10.")
 @click.option("--temperature", type=float, metavar="X")
 @click.option("--top-p", type=float, metavar="X")
 @click.option("--top-k", type=float, metavar="X")
@@ -107,6 +116,8 @@ def _data(options: dict[str, Any]) -> dict[str, Any]:
         config["stop_sequences"] = list(options["stop_sequences"])
     found = {name: options[name] for name in ("model", "agent", "system", "max_reasks", "cache")}
     found["service_tier"] = options["tier"]
+    found["tools"] = list(options["tools"]) or None
+    found["max_hops"] = options["max_hops"]
     found["fallback"] = list(options["fallback"]) or None
     found["config"] = config or None
     if options["schema"] is not None:
