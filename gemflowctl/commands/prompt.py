@@ -103,7 +103,7 @@ def command(
         data["stream"] = True
     parts = _parts(options["files"])
     tasks: list[Body] = [{"type": "gemini", "data": {**_question(prompt, parts), **data}} for prompt in prompts]
-    return submit(session, Batch(tasks), wait=wait, follow=shows and stream)
+    return submit(session, Batch(tasks, answers=True), wait=wait, follow=shows and stream)
 
 
 def _data(options: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from aiohttp import web
 from gemflowd.model.errors import ConfigError
 from gemflowd.standin import replies
 from gemflowd.standin.batches import BadBatch, Batches
+from gemflowd.standin.calls import check_signatures
 from gemflowd.standin.faults import Fault, Faults
 from gemflowd.standin.options import Options
-from gemflowd.standin.calls import check_signatures
 from gemflowd.standin.parse import Asked, BadRequest, parse, text_of
 from gemflowd.standin.request_log import RequestLog
 from gemflowd.standin.structured import UnfillableSchema

@@ -11,7 +11,7 @@ Does not cover what tools there are (`names`) and what the model is shown (`conv
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -98,6 +98,7 @@ class _Conversation:
         for index in range(most):
             if index == len(self.hops):
                 await self._ask(index, turns)
+            self._look_again([self.hops[index]["ask"]])
             answer = self._answer(self.hops[index]["ask"])
             made = answer.get("function_calls")
             if not made:
@@ -106,8 +107,15 @@ class _Conversation:
                 if index == most - 1:
                     break
                 await self._call(index, made)
+            self._look_again(self.hops[index]["calls"])
             turns = [*turns, answer["content"], self._told(made, self.hops[index]["calls"])]
         raise Permanent(f"the model still calls functions in answer {most}, `max_hops` is {most}", code="max_hops")
+
+    def _look_again(self, numbers: Sequence[int | str]) -> None:
+        """After a retry by a person: what had failed may have been put back as well, and is waited for once more."""
+        missing = [it for it in numbers if isinstance(it, int) and str(it) not in self._context.results]
+        if missing and not self._context.agains:
+            raise self._wait(missing)
 
     async def _ask(self, index: int, turns: list[Any]) -> None:
         wanted = {**self._terms, "type": "gemini", "data": {**self._hop, "contents": turns}, "template": False}
@@ -128,6 +136,9 @@ class _Conversation:
             function = self._offered.get(call["name"])
             if function is None:
                 said.append(f"there is no function {call['name'][:64]!r}, or you may not call it")
+            elif (name := function.unknown(call.get("args") or {})) is not None:
+                # The task type may know it, such as another flow's workspace: that is not the model's to choose.
+                said.append(f"{function.name} has no argument {name[:64]!r}")
             elif len(wanted) == _MOST_CALLS:
                 said.append(f"not carried out: at most {_MOST_CALLS} calls in one answer")
             else:

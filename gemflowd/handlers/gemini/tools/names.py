@@ -55,6 +55,12 @@ class Function:
     schema: dict[str, Any]
     task: Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]
 
+    def unknown(self, arguments: Mapping[str, Any]) -> str | None:
+        """The first argument that was not offered. Of our own tools only: a server looks at its own."""
+        if self.tool.startswith(MCP):
+            return None
+        return next((name for name in arguments if name not in self.schema["properties"]), None)
+
     @property
     def declaration(self) -> dict[str, Any]:
         """In Gemini's own form."""
