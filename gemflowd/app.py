@@ -22,6 +22,7 @@ import zmq
 
 from gemflowd.config.book import PersonaBook
 from gemflowd.config.live import LiveSettings, cap_problem, rules_from
+from gemflowd.config.mcp import server_names
 from gemflowd.config.personas import load_personas
 from gemflowd.config.prices import load_prices
 from gemflowd.config.settings import Settings
@@ -222,7 +223,11 @@ class App:
             raise ConfigError([f"memory_mb {too_little}"])
         self._know_handlers(handlers)
         self._copies = Copies(self._places.database)
-        self._desk = self._make_desk(PersonaBook(personas, lambda: self._live.settings["default_model"]))
+        self._desk = self._make_desk(
+            PersonaBook(
+                personas, lambda: self._live.settings["default_model"], lambda: server_names(self._live.settings["mcp"])
+            )
+        )
         self._attempt_door = AttemptDoor(self._loop, self._desk)
         self._open_sockets(settings["socket_group"])
         self._loop.call_later(STATS_EVERY, self._publish_stats)

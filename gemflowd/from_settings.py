@@ -13,6 +13,7 @@ from gemflowd.config.settings import Settings
 from gemflowd.executor.base import WorkerLimits
 from gemflowd.executor.local.options import Options
 from gemflowd.host import checks
+from gemflowd.host.mcp_checks import check_mcp
 from gemflowd.host.sdnotify import Notifier
 from gemflowd.places import Places, key_is_set
 from gemflowd.protocol import endpoints
@@ -58,4 +59,5 @@ def findings(settings: Settings, places: Places, notifier: Notifier) -> list[dic
             watched=notifier.watchdog is not None,
         )
     )
+    found += check_mcp(settings["mcp"].get("servers", {}))
     return [asdict(finding) for finding in found]

@@ -13,7 +13,8 @@ from gemflowctl.session import Session
 )
 @click.pass_obj
 def command(session: Session) -> None:
-    """List the types of tasks that the daemon runs, and the personas for `gemini` tasks.
+    """List the types of tasks that the daemon runs, the personas for `gemini` tasks, and the MCP servers of the
+    settings (`doctor` asks whether they answer).
 
     With --json also the JSON Schema of each type's data.
     """
@@ -41,6 +42,9 @@ def command(session: Session) -> None:
         console.table(
             ["agent", "about"], [[agent["name"], first_line(agent.get("description"))] for agent in reply["agents"]]
         )
+    if reply.get("mcp"):
+        console.line()
+        console.table(["MCP server"], [[name] for name in reply["mcp"]])
 
 
 def first_line(text: str | None) -> str | None:

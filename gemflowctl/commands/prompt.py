@@ -28,6 +28,7 @@ _MOST_FILES: Final = 10 * 1024 * 1024
     gemflowctl prompt Why is the sky blue --wait
     git diff | gemflowctl prompt - --system 'Review this change.' --wait
     gemflowctl prompt --each-line - --schema answer.json < questions.txt
+    gemflowctl prompt 'What is in the files?' --tool list_files --tool read_file --wait
     gemflowctl prompt 'What is on it?' --file photo.jpg --temperature 0.2 --wait
     gemflowctl prompt Think --model gemini-2.5-pro --fallback gemini-2.5-flash --config thinking_config.thinking_budget=512
     """,
@@ -44,6 +45,14 @@ _MOST_FILES: Final = 10 * 1024 * 1024
 @click.option(
     "--file", "files", multiple=True, metavar="FILE", help="A file or image of this machine; may be given again."
 )
+@click.option(
+    "--tool",
+    "tools",
+    multiple=True,
+    metavar="NAME",
+    help="A tool that the model may use, as read_file, memory.get or mcp:SERVER/TOOL; may be given again.",
+)
+@click.option("--max-hops", type=click.IntRange(1, 40), metavar="N", help="With tools: questions to the model; 10.")
 @click.option("--temperature", type=float, metavar="X")
 @click.option("--top-p", type=float, metavar="X")
 @click.option("--top-k", type=float, metavar="X")
@@ -93,7 +102,7 @@ def command(
         data["stream"] = True
     parts = _parts(options["files"])
     tasks: list[Body] = [{"type": "gemini", "data": {**_question(prompt, parts), **data}} for prompt in prompts]
-    return submit(session, Batch(tasks), wait=wait, follow=shows and stream)
+    return submit(session, Batch(tasks, answers=True), wait=wait, follow=shows and stream)
 
 
 def _data(options: dict[str, Any]) -> dict[str, Any]:
@@ -106,6 +115,8 @@ def _data(options: dict[str, Any]) -> dict[str, Any]:
         config["stop_sequences"] = list(options["stop_sequences"])
     found = {name: options[name] for name in ("model", "agent", "system", "max_reasks")}
     found.update(said(options))
+    found["tools"] = list(options["tools"]) or None
+    found["max_hops"] = options["max_hops"]
     found["fallback"] = list(options["fallback"]) or None
     found["config"] = config or None
     if options["schema"] is not None:

@@ -46,6 +46,7 @@ class Batch:
         about: the arguments of `submit_batch` beside the tasks: `name`, `metadata`, `weight`, `order`, `stream`, `grow`.
         places: where each of `tasks` stands in its file, if it came from one.
         again: the command that goes on after a break, without the UUID; None where there is none.
+        answers: of one task its result alone counts, not those of what it has added to its flow.
     """
 
     tasks: Sequence[Body] = ()
@@ -53,6 +54,7 @@ class Batch:
     about: Mapping[str, Any] = field(default_factory=dict)
     places: Sequence[Place] = ()
     again: str | None = None
+    answers: bool = False
 
     @property
     def streams(self) -> bool:
@@ -89,7 +91,7 @@ def submit(
             _tell(session.console, flow, single, batch.grows)
         if not wait:
             return 0
-        ref = _ref(flow, batch.grows)
+        ref = str(flow.reply["first"]) if single and batch.answers else _ref(flow, batch.grows)
         shown = False
         try:
             if follow:

@@ -20,7 +20,7 @@ from gemflowd.model.errors import ConfigError
 BUILT_IN: Final = Path(__file__).with_name("personas")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TEXTS: Final = ("name", "description", "system")
-_KEYS: Final = frozenset({*_TEXTS, "model", "config"})
+_KEYS: Final = frozenset({*_TEXTS, "model", "config", "tools"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Persona:
     system: str  # the system instruction
     model: str | None = None  # None: the task's, else the setting `default_model`
     config: dict[str, Any] = field(default_factory=dict)  # as `config` of a `gemini` task, which overrides it
+    tools: tuple[str, ...] | None = None  # those that it has, and no others; None: nothing is said of them
 
 
 def load_personas(directories: list[Path]) -> dict[str, Persona]:
@@ -109,6 +110,7 @@ def _load(path: Path, problems: list[str]) -> Persona | None:
         system=table["system"].strip(),
         model=table.get("model"),
         config=table.get("config", {}),
+        tools=None if table.get("tools") is None else tuple(table["tools"]),
     )
 
 
@@ -127,4 +129,7 @@ def _check(table: dict[str, Any]) -> list[str]:
         wrong.append("'model' must be a text that is not empty; leave it out for the default model")
     if not isinstance(table.get("config", {}), dict):
         wrong.append("'config' must be a table")
+    tools = table.get("tools")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(name, str) for name in tools)):
+        wrong.append("'tools' must be a list of names of tools")
     return wrong

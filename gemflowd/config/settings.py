@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gemflowd.config import mcp
 from gemflowd.config.profiles import DEFAULT, profiles
 from gemflowd.model.cache import WORDS
 from gemflowd.model.errors import Invalid
@@ -54,7 +55,7 @@ class Setting:
     """One key.
 
     Attributes:
-        kind: int, float, bool, str, list (of strings), or dict (a table).
+        kind: int, float, bool, str, list (of strings), or dict (a table of a file).
         live: may be changed while the daemon runs.
         for_handlers: handlers may see it.
         reloads: a new value takes effect with a reload, in workers that are started then; so does what handlers see.
@@ -224,6 +225,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("tool_shell", bool, False, "", "let the tool `shell` run what tasks say", for_handlers=True),
     Setting("tool_allow_private_addresses", bool, False, "", "let `fetch_url` ask this machine and private networks", for_handlers=True),
     Setting("tool_max_file_mb", int, 16, "MB", "largest file or page that a tool reads or writes", Between(1, 1024), for_handlers=True),
+    Setting("mcp", dict, {}, "", "MCP servers for `mcp` tasks and models: a table [mcp.servers.NAME] each, see docs/tools.md",
+            mcp.problem, for_handlers=True, reloads=True, hushed=True),
     Setting("analysis_threads", int, 1, "", "threads of one analysis", Between(1, 256), for_handlers=True),
     Setting("analysis_max_file_mb", int, 1024, "MB", "largest file that an analysis writes", Between(1, 1 << 20), for_handlers=True),
     Setting("handlers", list, [], "", "Python modules with handlers of your own", reloads=True),
@@ -317,7 +320,7 @@ class Settings:
         return [
             {
                 "key": setting.key,
-                "value": self.values[setting.key],
+                "value": mcp.shown(self.values["mcp"]) if setting.key == "mcp" else self.values[setting.key],
                 "origin": self.origins[setting.key],
                 "unit": setting.unit,
                 "default": setting.default,
@@ -377,7 +380,7 @@ def word_of(setting: Setting) -> str:
         bool: "true or false",
         str: "a string",
         list: "a list of strings",
-        dict: "a table",
+        dict: "a table in gemflowd.toml",
     }[setting.kind]
 
 
@@ -393,7 +396,7 @@ def _from_text(setting: Setting, text: str) -> Any:
             pass
     elif setting.kind is list:
         return [part for part in (item.strip() for item in text.split(",")) if part]
-    else:
+    elif setting.kind is not dict:
         try:
             return setting.kind(text)
         except ValueError:

@@ -22,6 +22,7 @@ _PARKED: Final = (0.05, 30 * 86_400.0)
 MOST: Final = 100
 _WORD: Final = "instead"
 _MARK: Final = msgpack.packb(_WORD)
+_MARK_TASKS: Final = msgpack.packb("tasks")
 _MOST_WORDS: Final = 200
 _FAILURES: Final = (Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED)
 
@@ -75,6 +76,14 @@ def _unpacked(error: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def awaited(ended: Ended) -> list[Any]:
+    """Numbers of the tasks that must have ended before the next attempt, as the handler has said them."""
+    if _MARK_TASKS not in ended.payload or _MARK not in ended.payload:
+        return []
+    found = msgpack.unpackb(ended.payload, strict_map_key=False).get(_WORD)
+    return list(found.get("tasks") or ()) if isinstance(found, dict) else []
 
 
 def _way(ended: Ended) -> Way | None:

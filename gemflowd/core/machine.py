@@ -175,6 +175,8 @@ def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None) -
     if turn.flows[task.flow].on_hold:
         task.hold = Hold.PERSON
         turn.move(task, State.HELD, reason)
+    elif task.waiting:  # for what it has added (`engine.waiting`)
+        turn.move(task, State.BLOCKED, reason)
     else:
         turn.move(task, State.READY if after is None else State.SCHEDULED, reason)
 

@@ -12,12 +12,14 @@ from gemflowd.engine import batches, cache
 from gemflowd.engine.budgets import need
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
+from gemflowd.engine.waiting import wait_for_added
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.event import WORKER_TOPIC, Event
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.model.states import State
 
 log = logging.getLogger("gemflow.queue")
+_AGAIN = Outcome.AGAIN  # a member by its name costs much before Python 3.12
 
 
 def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -> None:
@@ -30,6 +32,8 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
     for outcome in ended:
         task = turn.tasks.get(outcome.task)
         before = turn.refused_outcomes
+        if outcome.outcome is _AGAIN and task is not None:
+            outcome = wait_for_added(rows, task, outcome)
         machine.outcome(turn, task, outcome, unclean=unclean)
         if turn.refused_outcomes > before:
             log.warning(

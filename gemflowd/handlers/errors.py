@@ -5,6 +5,7 @@
     ├── Transient      trying again may help; as any other exception, but with a code of the handler's choice
     ├── Again          another attempt at once, in another way: costs no try
     ├── Parked         another attempt after a while, which costs no try: the handler knows for how long
+    ├── Wait           another attempt when tasks that it has added have ended: costs no try, holds no slot
     ├── RateLimited    a quota is used up: costs no try, the bucket sleeps for `retry_after` seconds
     └── RequestRefused what the handler asked the daemon for was refused: raised for it, not by it
 
@@ -13,6 +14,7 @@ Any other exception is an `error`: it is retried with backoff.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +27,13 @@ class Instead:
         note: what that attempt finds in `context.note`, also after a crash: any value that MessagePack holds, 64 KiB at most.
         bucket: the limit that it falls under; None: as before.
         anew: whether its tries count anew with another one.
+        tasks: numbers of tasks that must have ended before (`Wait`).
     """
 
     note: Any
     bucket: str | None = None
     anew: bool = True
+    tasks: tuple[int, ...] = ()
 
 
 class HandlerError(Exception):
@@ -95,6 +99,21 @@ class Parked(HandlerError):
         super().__init__(message, code=code, usage=usage)
         self.seconds = seconds
         self.instead = instead
+
+
+class Wait(Again):
+    """Another attempt when some tasks have ended, however: until then the task is `blocked` and holds no slot. What they have come to
+    is in that attempt's `context.results`, by number; of one without a result there is nothing. The 100 of `Again` count these, too.
+
+    Args:
+        tasks: numbers of tasks that this one has added to its flow (`context.submit`).
+        note: what the next attempts find in `context.note`.
+    """
+
+    default_code = "waits"
+
+    def __init__(self, tasks: Sequence[int], note: Any = None) -> None:
+        super().__init__(f"waits for {len(tasks)} tasks that it has added", Instead(note, tasks=tuple(tasks)))
 
 
 class RateLimited(HandlerError):

@@ -26,6 +26,9 @@ BUILT_IN: Final = (
     "gemflowd.handlers.basic",
     "gemflowd.handlers.command",
     "gemflowd.handlers.gemini.handler",
+    "gemflowd.handlers.gemini.tools.handler",
+    "gemflowd.handlers.mcp.handler",
+    "gemflowd.handlers.memory.handler",
     "gemflowd.handlers.tool.handler",
 )
 ENTRY_POINTS: Final = "gemflow.tasks"

@@ -30,6 +30,8 @@ CODES: Final[dict[str, str]] = {
     "invalid_data": "the task's data does not fit the schema of its type",
     "invalid_template": "a template in the task's data can't be parsed",
     "unknown_agent": "no persona has that name",
+    "unknown_tool": "no tool has that name, or the settings have no such MCP server",
+    "not_permitted": "the persona may use none of the tools that the task asks for",
     "duplicate_id": "two tasks of one flow have the same id",
     "unknown_dependency": "a dependency names a task that does not exist",
     "cycle": "the dependencies of a flow form a circle",

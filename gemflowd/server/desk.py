@@ -71,6 +71,9 @@ class Personas(Protocol):
         ...
 
     def table(self) -> list[Body]: ...
+    def servers(self) -> list[str]:
+        """Names of the MCP servers of the settings."""
+        ...
 
 
 class Validator(Protocol):

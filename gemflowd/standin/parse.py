@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Asked:
     attachments: tuple[str, ...] = ()  # of each file a name for its content
     files: tuple[str, ...] = ()  # those of the Files API, by name
     tier: str = "standard"  # of service
+    answered: int = 0  # how often functions have been answered so far
+    said: tuple[str, ...] = ()  # what they have answered last, as JSON
 
     @property
     def digest(self) -> str:
@@ -75,17 +78,20 @@ def parse(body: Any) -> Asked:
     if most is not None and (not isinstance(most, int) or most < 1):
         raise BadRequest("* GenerateContentRequest.generation_config.max_output_tokens: must be positive")
     attachments, files = _attachments(turns)
+    said = _responses(turns[-1])
     return Asked(
         system=_text(fields.get("system_instruction") or {}),
         # Where JSON is wanted the last turn may only say that the last answer was none.
-        prompt="\n\n".join(asked if schema is not None else asked[-1:]),
-        everything="\n\n".join(text for _, text in texts),
+        prompt="\n\n".join([*(asked if schema is not None or said else asked[-1:]), *said]),
+        everything="\n\n".join([*(text for _, text in texts), *(it for turn in turns for it in _responses(turn))]),
         schema=schema,
         wants_json=config.get("response_mime_type") == "application/json",
         max_tokens=most,
         turns=tuple(text for _, text in texts),
         attachments=attachments,
         files=files,
+        answered=sum(bool(_responses(turn)) for turn in turns),
+        said=said,
         tier=str(fields.get("service_tier") or "standard"),
     )
 
@@ -115,6 +121,18 @@ def _attachments(turns: list[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 found.append(match[2] if match else uri)
                 files.append(match[1] if match else uri)
     return tuple(found), tuple(files)
+
+
+def _responses(turn: Any) -> tuple[str, ...]:
+    """What functions have answered in a turn."""
+    parts = _map(turn, "contents").get("parts") or []
+    found = []
+    for part in parts if isinstance(parts, list) else [parts]:
+        fields = _snake(_map(part, "part"))
+        if "function_response" in fields:
+            response = _map(fields["function_response"], "functionResponse")
+            found.append(json.dumps({"name": response.get("name"), **_map(response.get("response") or {}, "response")}))
+    return tuple(found)
 
 
 def _text(content: Any) -> str:

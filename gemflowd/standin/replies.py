@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final
 
+from gemflowd.standin import calls
 from gemflowd.standin.extract import MARKER, answer, take_apart, words
 from gemflowd.standin.faults import STATUSES, Fault, without_markers
 from gemflowd.standin.parse import Asked, count_tokens
@@ -41,6 +42,9 @@ def content(model: str, asked: Asked, fault: Fault | None) -> dict[str, Any]:
         return _body(model, asked, candidate, 0, thoughts=spent)
     if kind == "empty":
         return _body(model, asked, {"content": {"role": "model"}, "finishReason": "STOP", "index": 0}, 0)
+    if called := calls.parts(asked):
+        candidate = {"content": {"role": "model", "parts": called}, "finishReason": "STOP", "index": 0}
+        return _body(model, asked, candidate, count_tokens(json.dumps(called)))
     text, finish = _cut(_text(asked, kind), asked.max_tokens)
     return _body(model, asked, _candidate(text, finish), count_tokens(text))
 
@@ -50,6 +54,9 @@ def stream(body: dict[str, Any]) -> Iterator[bytes]:
     candidates = body.get("candidates") or [{}]
     parts = candidates[0].get("content", {}).get("parts")
     if not parts:
+        yield event(body)
+        return
+    if "text" not in parts[0]:
         yield event(body)
         return
     pieces = list(_pieces(parts[0]["text"]))
@@ -154,7 +161,8 @@ def _per(seconds: float) -> str:
 
 
 def _text(asked: Asked, kind: str | None) -> str:
-    question = take_apart(without_markers(asked.prompt), without_markers(asked.system))
+    prompt = calls.without_calls(without_markers(asked.prompt))
+    question = take_apart(prompt, without_markers(asked.system))
     if kind == "bad_json":
         return MARKER + '{"this is": not JSON'
     if kind == "mismatch":  # whatever is wanted, it is none of these

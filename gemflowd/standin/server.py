@@ -21,6 +21,7 @@ from aiohttp import web
 from gemflowd.model.errors import ConfigError
 from gemflowd.standin import replies
 from gemflowd.standin.batches import BadBatch, Batches
+from gemflowd.standin.calls import check_signatures
 from gemflowd.standin.faults import Fault, Faults
 from gemflowd.standin.options import Options
 from gemflowd.standin.parse import Asked, BadRequest, parse, text_of
@@ -138,7 +139,9 @@ class StandIn:
 
     async def _content(self, request: web.Request, model: str, method: str) -> web.StreamResponse:
         try:
-            asked = parse(await request.json())
+            body = await request.json()
+            asked = parse(body)
+            check_signatures(body.get("contents"))
         except (BadRequest, ValueError, RecursionError) as error:
             return self._json(request, model, 400, replies.error(400, f"[stand-in] {error}"))
         self._seen.setdefault(model)

@@ -218,6 +218,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
             record["instead"] = {"note": error.instead.note, "bucket": error.instead.bucket}
             if not error.instead.anew:
                 record["instead"]["anew"] = False
+            if error.instead.tasks:
+                record["instead"]["tasks"] = list(error.instead.tasks)
             if len(msgpack.packb(record["instead"], unicode_errors="replace")) > MOST_NOTE:
                 del record["instead"]
         if error.usage and context is not None:

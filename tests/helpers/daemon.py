@@ -42,7 +42,13 @@ def environment(**values: str) -> dict[str, str]:
 
 def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """As TOML, which writes strings, numbers, truths and lists of strings as JSON does."""
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in settings.items()))
+
+
+def _toml(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return json.dumps(value)
+    return f"{{{', '.join(f'{json.dumps(key)} = {_toml(its)}' for key, its in value.items())}}}"
 
 
 def wait_gone(pid: int, patience: float = PATIENCE) -> bool:

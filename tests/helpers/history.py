@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
+import msgpack
 from helpers.queue_model import QueueModel
 from helpers.rig import InMemory, OnDisk, Rig
 from helpers.tasks import Answer, dep, new, submission
@@ -462,6 +463,21 @@ class History:
             order = running[pick % len(running)]
             after = retry_after if outcome is Outcome.RATE_LIMITED else None
             self.rig.executor.end(order, outcome, seconds=seconds, retry_after=after)
+        self.after()
+
+    def end_to_wait(self, pick: int, which: int) -> None:
+        """An attempt ends to wait for some tasks that were added to its flow; one that waits for it is refused."""
+        running = self.rig.executor.running()
+        if running:
+            order = running[pick % len(running)]
+            tasks = self.rig.contents().tasks
+            its = tasks.get(order.task)
+            added = (
+                [] if its is None else [t.number for t in tasks.values() if t.flow == its.flow and t.depth > its.depth]
+            )
+            wanted = [number for place, number in enumerate(sorted(added)) if which >> place % 16 & 1]
+            error = {"code": "waits", "message": "waits", "instead": {"note": None, "bucket": None, "tasks": wanted}}
+            self.rig.executor.end(order, Outcome.AGAIN, payload=msgpack.packb(error))
         self.after()
 
     def end_several(self, dice: int, seconds: float) -> None:

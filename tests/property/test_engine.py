@@ -98,6 +98,7 @@ class EngineMachine(History, RuleBasedStateMachine):
         seconds=st.sampled_from([0.0001, 0.0001, 0.004, 1.0]),
         retry_after=st.sampled_from([None, 0.0, 7.0]),
     )(History.end)
+    end_to_wait = rule(pick=PICK, which=st.integers(0, 2**16 - 1))(History.end_to_wait)
     end_several = rule(dice=PICK, seconds=st.sampled_from([0.0001, 0.001]))(History.end_several)
     obey_cancel = rule()(History.obey_cancel)
     late = rule(

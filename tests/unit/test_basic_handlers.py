@@ -45,6 +45,9 @@ def test_the_catalogue() -> None:
         "gemini.batch",
         "gemini.embed",
         "gemini.count",
+        "gemini.tools",
+        "mcp",
+        "memory",
     ]
     assert found["gemini"].bucket == "gemini:{model}"
     assert all(info.doc for info in found.values())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 #: Goes up when the same request would give another key, or when results have another form.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Of a request's settings: they have no influence on the answer.
 _NO_MATTER: Final = ("http_options", "labels", "service_tier", "automatic_function_calling", "automatic_continuation")
 _COMPLETE: Final = "STOP"

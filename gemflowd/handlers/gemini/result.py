@@ -73,6 +73,9 @@ def result_of(response: types.GenerateContentResponse, request: Request, usage: 
     }
     if calls:
         result["function_calls"] = calls
+        if candidate is not None and candidate.content is not None:
+            # The whole turn, for a question that goes on from here: it has thought signatures, which must go back as they came.
+            result["content"] = candidate.content.model_dump(mode="json", exclude_none=True)
     return result | stand_in(response)
 
 

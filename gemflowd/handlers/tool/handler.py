@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.contents import as_bytes, as_text_or_bytes
 from gemflowd.handlers.errors import Permanent
+from gemflowd.handlers.outcomes import told
 from gemflowd.handlers.registry import task
 from gemflowd.handlers.tool.schema import SCHEMA
 from gemflowd.handlers.workspace import workspace
@@ -31,12 +32,13 @@ def tool(data: dict[str, Any], context: Context) -> dict[str, Any]:
     Data:
         tool: `read_file`, `write_file`, `append_file`, `list_files`, `search_files`, `fetch_url` or `shell`.
         workspace: a name, for a workspace that flows share; otherwise the flow's own.
+        errors_as_result: what goes wrong is the result `{error: {code, message}}`; what may pass, from the third attempt on.
         and the tool's arguments, see docs/handlers.md.
 
     Raises:
         Permanent, Transient: with the codes of docs/handlers.md.
     """
-    return _TOOLS[data["tool"]](data, context)
+    return told(data, context.attempt, lambda: _TOOLS[data["tool"]](data, context))
 
 
 def _read_file(data: dict[str, Any], context: Context) -> dict[str, Any]:

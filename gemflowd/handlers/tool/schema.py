@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gemflowd.handlers.outcomes import FIELD
 from gemflowd.handlers.workspace import NAME_SCHEMA
 
 _PATH: Final = {"type": "string", "minLength": 1, "maxLength": 4096}
@@ -67,7 +68,7 @@ def _then(name: str) -> dict[str, Any]:
     required, arguments = TOOLS[name]
     return {
         "required": required,
-        "properties": {"tool": {}, **({} if name == "fetch_url" else {"workspace": NAME_SCHEMA}), **arguments},
+        "properties": {"tool": {}, **FIELD, **({} if name == "fetch_url" else {"workspace": NAME_SCHEMA}), **arguments},
         "additionalProperties": False,
     }
 

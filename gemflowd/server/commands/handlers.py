@@ -9,4 +9,4 @@ from gemflowd.server.desk import Body, Desk
 
 def handle(desk: Desk, body: Body, reply: Reply) -> None:
     messages.read(messages.Body, body)
-    reply({"handlers": desk.validator.table(), "agents": desk.personas.table()})
+    reply({"handlers": desk.validator.table(), "agents": desk.personas.table(), "mcp": desk.personas.servers()})

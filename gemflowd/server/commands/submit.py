@@ -48,6 +48,9 @@ _MOST_SECONDS: Final = 10 * 365 * 86_400.0
 _MOST_MEMORY: Final = 1 << 30
 _MOST_ERRORS: Final = 1_000_000_000
 _EMPTY: Final = messages.Task()
+#: Types whose data may name a persona; and what the tasks of a conversation with tools take over.
+_OF_PERSONAS: Final = frozenset({"gemini", "gemini.tools", "gemini.count"})
+_OF_HOPS: Final = ("priority", "queue", "timeout", "retries", "backoff")
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
@@ -459,12 +462,31 @@ def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Bo
         data: Body = {"prompt": shape.task}
         if shape.agent is not None:
             data["agent"] = shape.agent
-        return "gemini", desk.personas.expand(data, f"{path}.agent" if shape.agent is not None else path)
+        return _with_tools(
+            shape, desk.personas.expand(data, f"{path}.agent" if shape.agent is not None else path), path
+        )
     if shape.type is None:
         raise Invalid("missing_field", "the field `type` (or `task`, for a prompt) is required", f"{path}.type")
-    if shape.type in ("gemini", "gemini.count"):
-        return shape.type, desk.personas.expand(shape.data, f"{path}.data.agent")
+    if shape.type in _OF_PERSONAS:
+        data = desk.personas.expand(shape.data, f"{path}.data.agent")
+        if shape.type != "gemini.count":
+            return _with_tools(shape, data, path)
+        if "tools" not in shape.data:  # a persona's; counting needs none
+            data.pop("tools", None)
+        return shape.type, data
     return shape.type, shape.data
+
+
+def _with_tools(shape: messages.Task, data: Body, path: str) -> tuple[str, Body]:
+    """A question to a model that may use tools is a conversation of several tasks, which are submitted with what its own says."""
+    if not data.get("tools"):
+        return "gemini", data
+    if shape.budget is not None:
+        raise Invalid("invalid_value", "a task with `tools` is many: give the budget to its flow", f"{path}.budget")
+    terms = {name: getattr(shape, name) for name in _OF_HOPS if getattr(shape, name) != getattr(_EMPTY, name)}
+    if terms and isinstance(data.get("hop"), dict | None):
+        data["hop"] = {**terms, **(data.get("hop") or {})}
+    return "gemini.tools", data
 
 
 def check_priority(value: int, path: str) -> None:
