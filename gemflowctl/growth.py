@@ -19,7 +19,7 @@ def of_environment(given: Mapping[str, Any], environment: Mapping[str, str] = os
     Raises:
         InvalidInput: this is not the program of a task.
     """
-    unknown = sorted(set(given) - {"task", "token", "step"})
+    unknown = sorted(set(given) - {"task", "token", "step", "awaits"})
     if unknown:
         raise InvalidInput(f"`{unknown[0]}` is not a field of `grow`", path=f"grow.{unknown[0]}")
     grow = {name: value for name, value in given.items() if value is not None}

@@ -25,11 +25,17 @@ _FAILURES: Final = (Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What the next attempt does differently. `bucket`: the limit that it falls under, None: as before."""
+    """What the next attempt does differently.
+
+    Attributes:
+        bucket: the limit that it falls under, None: as before.
+        hold: why it waits for a person's `release`, None: it does not.
+    """
 
     note: bytes  # MessagePack
     bucket: str | None
     reason: str
+    hold: str | None = None
 
 
 def instead(task: Task, ended: Ended, default: int) -> Ended:
@@ -66,4 +72,7 @@ def _way(ended: Ended) -> Way | None:
     if not isinstance(found, dict):
         return None
     reason = f"{error.get('code')}: {error.get('message')}"[:_MOST_WORDS]
-    return Way(msgpack.packb(found.get("note")), found.get("bucket"), reason)
+    hold = found.get("hold")
+    return Way(
+        msgpack.packb(found.get("note")), found.get("bucket"), reason, None if hold is None else str(hold)[:_MOST_WORDS]
+    )

@@ -18,10 +18,12 @@ from gemflowd.model.rules import Rules
 from gemflowd.model.states import On, State, satisfies
 from gemflowd.model.task import (
     AGAIN,
+    AWAITS,
     CONDITIONAL,
     DUE_WALL,
     JUDGED,
     JUDGING,
+    LINKING,
     NOTED,
     UNMET,
     Flow,
@@ -168,13 +170,20 @@ def edit(turn: Turn, task: Task, priority: int) -> bool:
     return True
 
 
-def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None) -> None:
-    """The task goes back to the queue, after so many seconds; held, where its flow is."""
+def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None, hold: bool = False) -> None:
+    """The task goes back to the queue, after so many seconds, and behind what it awaits; with `hold`, or where its flow is, it is held."""
     task.due = None if after is None else turn.steady + after
     task.flags &= ~DUE_WALL
-    if turn.flows[task.flow].on_hold:
+    if task.flags & AWAITS:
+        # While it ran nothing told it of their ends: it waits for one thing more, until it waits for them as after a retry.
+        task.flags = task.flags & ~AWAITS | LINKING
+        task.waiting = 1
+        turn.cursor(CursorKind.WAIT, task.number)
+    if hold or turn.flows[task.flow].on_hold:
         task.hold = Hold.PERSON
         turn.move(task, State.HELD, reason)
+    elif task.waiting:
+        turn.move(task, State.BLOCKED, reason)
     else:
         turn.move(task, State.READY if after is None else State.SCHEDULED, reason)
 
@@ -296,7 +305,7 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
         if way.bucket is not None and way.bucket != turn.lanes[task.lane].key.bucket:
             _move(turn, task, replace(turn.lanes[task.lane].key, bucket=way.bucket))
             task.tries = 0
-        _again(turn, task, way.reason)
+        _again(turn, task, way.hold or way.reason, hold=way.hold is not None)
     elif kind is Outcome.CRASH:
         task.crashes += 1
         cause = ended.cause or "unknown cause"
@@ -370,7 +379,7 @@ def retry(turn: Turn, task: Task, blocked_by: int) -> bool:
     task.tries = task.losses = task.crashes = task.ooms = 0
     task.cancelled = False
     task.tag = 0.0  # a new place: at its old one it would come before all who have waited since
-    task.flags = task.flags % AGAIN & ~(UNMET | JUDGING | JUDGED)
+    task.flags = task.flags % AGAIN & ~(UNMET | JUDGING | JUDGED | AWAITS)
     if task.number in turn.freed:  # it ended in this very turn: what it had is not free
         turn.freed.remove(task.number)
     task.due = task.finished = task.expires = None

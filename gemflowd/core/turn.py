@@ -47,7 +47,7 @@ class CursorKind(IntEnum):
     REORDER = 10  # order what is ready anew, the setting `ageing` has changed; target: 0
     JUDGE = 12  # evaluate the conditions of tasks that wait for nothing else any more; target: 0
     RETRY_TASK = 13  # retry one task with many dependencies; target: the task
-    WAIT = 14  # let a task that was put back wait for its many dependencies anew; target: the task
+    WAIT = 14  # let a task that was put back wait for its (many) dependencies anew; target: the task
     ORDER = 15  # put flows in order by their critical path, then open their gates; target: 0
     UNHANDLED = 11  # release what was held for want of a handler that is there again; target: 0
 

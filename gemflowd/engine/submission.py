@@ -16,8 +16,9 @@ from gemflowd.model.errors import Refused, echo
 from gemflowd.model.facts import MOST_EDGES, Grow, NewDependency, NewTask, Submit, TaskNumber
 from gemflowd.model.lane import Lane
 from gemflowd.model.refs import NamedTask
-from gemflowd.model.states import FlowState, State, satisfies
+from gemflowd.model.states import FlowState, On, State, satisfies
 from gemflowd.model.task import (
+    AWAITS,
     CLAIMING,
     CONDITIONAL,
     DUE_WALL,
@@ -127,12 +128,28 @@ def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, 
     budgets.check_prices(rows, flow, fact)
     parents = _find_parents(rows, flow, fact)
     keys.check(rows, fact, alone=False)
-    tasks = store_tasks(rows, flow, fact, parents, gate=0, depth=task.depth + 1)
+    if wish.awaits:
+        _check_awaited(fact, parents)
+    tasks = store_tasks(rows, flow, fact, parents, gate=0, depth=task.depth + 1, awaits=wish.awaits, by=task)
     addition = Addition(
         flow.number, tasks[0].number, len(tasks), fact.digest if wish.step is None else None, grown=True
     )
     rows.store.keys.add(name, addition)
     return _addition_reply(flow, fact, addition, repeated=False)
+
+
+def _check_awaited(fact: Submit, parents: dict[tuple[int, int], Task]) -> None:
+    """What a task awaits must not wait for that task: so it waits for nothing but its like, and for what has ended.
+
+    Raises:
+        Refused: `invalid_value`.
+    """
+    if _many_edges(fact):
+        raise Refused("invalid_value", f"with `awaits` at most {MOST_EDGES} dependencies are accepted", "grow.awaits")
+    for (index, place), parent in parents.items():
+        if not parent.state.terminal:
+            message = f"with `awaits` tasks wait for each other alone, or for what has ended; {parent.number} has not"
+            raise Refused("invalid_value", message, fact.tasks[index].deps[place].path)
 
 
 def may_add(rows: Rows, fact: Submit, *, accepting: bool) -> None:
@@ -153,9 +170,21 @@ def may_add(rows: Rows, fact: Submit, *, accepting: bool) -> None:
 
 
 def store_tasks(
-    rows: Rows, flow: Flow, fact: Submit, parents: dict[tuple[int, int], Task], *, gate: int, depth: int
+    rows: Rows,
+    flow: Flow,
+    fact: Submit,
+    parents: dict[tuple[int, int], Task],
+    *,
+    gate: int,
+    depth: int,
+    awaits: tuple[int, ...] = (),
+    by: Task | None = None,
 ) -> list[Task]:
-    """New tasks of a flow: rows, dependencies, keys, first states."""
+    """New tasks of a flow: rows, dependencies, keys, first states.
+
+    Args:
+        awaits: those whose end the next attempt of `by`, a running task, waits for.
+    """
     turn = rows.turn
     first = rows.memory.next_task
     lanes: dict[int, Lane] = {}  # by the identity of the key: the tasks of a request share few
@@ -175,6 +204,8 @@ def store_tasks(
                 put_aside(rows, task, [(_number(tasks, dependency), dependency.on) for dependency in new.deps])
     elif edges:
         impossible = _connect(rows, tasks, fact.tasks, parents)
+    if awaits and by is not None:
+        _await(turn, by, [tasks[index] for index in awaits])
     if fact.critical_path and not flow.ordering:
         _order(rows, flow, tasks, fact.tasks)
     keys.take(rows, tasks, fact.tasks)
@@ -187,6 +218,16 @@ def store_tasks(
     flow.touched = turn.steady
     turn.changed_flows[flow.number] = flow
     return tasks
+
+
+def _await(turn: Turn, task: Task, awaited: list[Task]) -> None:
+    """Dependencies of a task that runs: its next attempt waits for them, however they end, and gets their results."""
+    for parent in awaited:
+        turn.dependencies.append(Dependency(parent.number, task.number, On.DONE, True))  # not told of it while it runs
+        parent.dependents += 1
+    task.flags |= AWAITS
+    task.inputs += len(awaited)
+    turn.changed[task.number] = task
 
 
 def _many_edges(fact: Submit) -> bool:

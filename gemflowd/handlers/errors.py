@@ -23,10 +23,12 @@ class Instead:
     Attributes:
         note: what that attempt finds in `context.note`, also after a crash: any value that MessagePack holds, 64 KiB at most.
         bucket: the limit that it falls under; None: as before. With another one its tries count anew.
+        hold: why it is held until a person releases it (`gemflowctl release`), a sentence; None: it is not.
     """
 
     note: Any
     bucket: str | None = None
+    hold: str | None = None
 
 
 class HandlerError(Exception):

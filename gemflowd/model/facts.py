@@ -52,6 +52,7 @@ class Grow:
     task: int
     token: int
     step: str | None
+    awaits: tuple[int, ...] = ()  # those of the new tasks whose end its next attempt waits for
 
 
 @dataclass(slots=True)

@@ -73,7 +73,9 @@ TRANSITIONS: Final[dict[State | None, frozenset[State]]] = {
     _S.SCHEDULED: frozenset({_S.READY, _S.HELD, _S.SKIPPED, _S.CANCELLED}),
     _S.READY: frozenset({_S.RUNNING, _S.SCHEDULED, _S.HELD, _S.SKIPPED, _S.CANCELLED}),
     _S.HELD: frozenset({_S.READY, _S.BLOCKED, _S.SCHEDULED, _S.SKIPPED, _S.CANCELLED}),
-    _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.CANCELLED, _S.QUARANTINED, _S.READY, _S.SCHEDULED, _S.HELD}),
+    _S.RUNNING: frozenset(
+        {_S.SUCCEEDED, _S.FAILED, _S.CANCELLED, _S.QUARANTINED, _S.READY, _S.SCHEDULED, _S.BLOCKED, _S.HELD}
+    ),
     # A terminal state changes only by an explicit `retry` of a person.
     **{state: frozenset({_S.READY, _S.BLOCKED}) for state in TERMINAL},
 }

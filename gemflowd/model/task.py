@@ -21,6 +21,7 @@ CLAIMING: Final = 32  # it depends on tasks of other flows, which can't be delet
 INTEGER_ID: Final = 512  # its id was given as an integer, and is shown as one
 BUDGETED: Final = 1024  # it has a budget of its own
 NOTED: Final = 4096  # an attempt has ended as `again`, and the next ones get what it noted
+AWAITS: Final = 8192  # its running attempt has added tasks, and the next one waits for them (`core.machine`)
 #: How often that was, since it was submitted or retried, is counted in the bits above.
 AGAIN: Final = 1 << 16
 

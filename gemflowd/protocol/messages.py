@@ -34,6 +34,7 @@ class Grow(Body):
     task: int
     token: int
     step: str | None = None
+    awaits: list[Any] = []  # ids of this request
 
 
 class Budget(Body):

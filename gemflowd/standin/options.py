@@ -29,6 +29,7 @@ class Options:
     pause: float = 0.0  # seconds between the pieces of a stream
     batch_seconds: float = 1.0  # that a batch takes
     models: tuple[str, ...] = ("gemini-stand-in",)  # listed; every other name is answered too
+    script: Path | None = None  # answers that are given in advance
     log_file: Path | None = None  # a JSON line for each request
     ready_fd: int | None = None  # where the READY line goes; None: standard output
     parent_fd: int | None = None  # a pipe: when its other end is closed, the stand-in ends

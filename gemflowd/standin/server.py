@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from gemflowd.model.errors import ConfigError
-from gemflowd.standin import replies
+from gemflowd.standin import replies, script
 from gemflowd.standin.batches import BadBatch, Batches
 from gemflowd.standin.faults import Fault, Faults
 from gemflowd.standin.options import Options
@@ -51,7 +51,7 @@ async def serve(host: str, port: int, options: Options) -> StandIn:
         options: how it behaves; its own host, port and descriptors don't matter here.
 
     Raises:
-        ConfigError: the host is not a loopback address, or an option can't work.
+        ConfigError: the host is not a loopback address, or an option or the script can't work.
         OSError: the port is taken.
     """
     options.check()
@@ -68,6 +68,7 @@ class StandIn:
         self.url = ""
         self._options = options
         self._faults = Faults(options)
+        self._script = None if options.script is None else script.load(options.script)
         self._seen = dict.fromkeys(options.models)
         self._log = RequestLog(options.log_file)
         self._uploads = Uploads("")
@@ -166,7 +167,8 @@ class StandIn:
         if fault and fault.kind.isdigit():
             return replies.failure(fault, model)
         try:
-            return 200, replies.content(model, asked, fault)
+            said = None if fault or self._script is None else self._script.answer(model, asked)
+            return 200, replies.content(model, asked, fault, said)
         except UnfillableSchema as error:
             message = f"[stand-in] The response schema can't be filled from the prompt: {error}"
             return 400, replies.error(400, message)

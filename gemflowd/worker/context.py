@@ -96,12 +96,16 @@ class Context(BaseContext):
         """The shared memory."""
         return Memory(self._ask)
 
-    def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
+    def submit(
+        self, tasks: Sequence[Mapping[str, Any]], step: str | None = None, *, awaits: Sequence[int | str] = ()
+    ) -> dict[str, Any]:
         """Add tasks to the flow of this one, all or none; when it returns, they are durable. Never wait for one of them.
 
         Args:
             tasks: as docs/protocol.md describes them; `deps` may name any task of the flow, this one too.
             step: a name of your own. What a step has added is not added again by a later attempt, which gets the same answer.
+            awaits: ids of those that the next attempt of this task waits for, however they end; it finds their results in
+                `results`. End this one with `Again` then.
 
         Returns:
             `{flow, first, count, repeated, …}`.
@@ -109,7 +113,7 @@ class Context(BaseContext):
         Raises:
             RequestRefused: nothing was added.
         """
-        return self._ask("submit", _submission(tasks, step))
+        return self._ask("submit", _submission(tasks, step, awaits))
 
     def limit(self, seconds: float) -> float:
         """Put the limit that the task falls under to sleep, while this attempt goes on: nothing else under it starts meanwhile.
@@ -142,17 +146,24 @@ class AsyncContext(BaseContext):
         """The cache of model calls."""
         return AsyncCache(self._ask)
 
-    async def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
+    async def submit(
+        self, tasks: Sequence[Mapping[str, Any]], step: str | None = None, *, awaits: Sequence[int | str] = ()
+    ) -> dict[str, Any]:
         """As `Context.submit`."""
-        return await self._ask("submit", _submission(tasks, step))
+        return await self._ask("submit", _submission(tasks, step, awaits))
 
     async def limit(self, seconds: float) -> float:
         """As `Context.limit`."""
         return float((await self._ask("limit", {"seconds": seconds}))["until"])
 
 
-def _submission(tasks: Sequence[Mapping[str, Any]], step: str | None) -> dict[str, Any]:
-    return {"submission": str(uuid.uuid4()), "tasks": [dict(task) for task in tasks], "grow": {"step": step}}
+def _submission(
+    tasks: Sequence[Mapping[str, Any]], step: str | None, awaits: Sequence[int | str]
+) -> dict[str, Any]:
+    grow: dict[str, Any] = {"step": step}
+    if awaits:
+        grow["awaits"] = list(awaits)
+    return {"submission": str(uuid.uuid4()), "tasks": [dict(task) for task in tasks], "grow": grow}
 
 
 #: Variables that a handler's subprocess never inherits.

@@ -208,6 +208,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
         record["code"] = str(error.code)[:64]
         if error.instead is not None:
             record["instead"] = {"note": error.instead.note, "bucket": error.instead.bucket}
+            if error.instead.hold is not None:
+                record["instead"]["hold"] = error.instead.hold
             if len(msgpack.packb(record["instead"], unicode_errors="replace")) > MOST_NOTE:
                 del record["instead"]
         if error.usage and context is not None:

@@ -289,15 +289,17 @@ class History:
         return dep(TaskNumber(self.parent(sent, 0, dependency.target)), dependency.on)
 
     def grow(self, pick: int, count: int, step: bool, wrong: int) -> None:
-        """A running attempt adds tasks to its flow, the first of which is its continuation."""
+        """A running attempt adds tasks to its flow, the first of which is its continuation, or awaited by its own next attempt."""
         running = self.rig.executor.running()
         if not running:
             return
         order = running[pick % len(running)]
-        tasks = [new(None, dep(TaskNumber(order.task), On.DONE)), *(new() for _ in range(count - 1))]
+        awaits = tuple(range(0, count, 2)) if pick % 2 else ()  # of those its next attempt awaits some
+        after = () if awaits else (dep(TaskNumber(order.task), On.DONE),)
+        tasks = [new(None, *after), *(new() for _ in range(count - 1))]
         self.serial += 1
         fact = submission(Answer(), f"grow{self.serial}", tasks)
-        fact.grow = Grow(order.task, order.token + wrong, "plan" if step else None)
+        fact.grow = Grow(order.task, order.token + wrong, "plan" if step else None, awaits)
         answer = fact.reply
         assert isinstance(answer, Answer)
         self.rig.post(fact)

@@ -5,6 +5,7 @@ It knows the tables of docs/semantics.md ("States") in its own words and shares 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helpers.store_contents import Contents
@@ -20,7 +21,7 @@ STEPS: dict[str | None, frozenset[str]] = {
     "scheduled": frozenset({"ready", "held", "skipped", "cancelled"}),
     "ready": frozenset({"running", "scheduled", "held", "skipped", "cancelled"}),
     "held": frozenset({"ready", "blocked", "scheduled", "skipped", "cancelled"}),
-    "running": frozenset({"succeeded", "failed", "cancelled", "quarantined", "ready", "scheduled", "held"}),
+    "running": frozenset({"succeeded", "failed", "cancelled", "quarantined", "ready", "scheduled", "blocked", "held"}),
     **{state: frozenset({"ready", "blocked"}) for state in ENDED},
 }
 
@@ -77,8 +78,17 @@ class QueueModel:
             assert batch.last == batch.first + len(batch.events) - 1
             assert batch.ordinals == self.topics
             self.last_event = batch.last
+        awaited = self._awaited(found)
         for number, task in self.tasks.items():
-            self._judge(number, task)
+            self._judge(number, task, awaited.get(number, ()))
+
+    def _awaited(self, found: Contents) -> dict[int, list[int]]:
+        """What running tasks have added and await: no submitter knows those."""
+        awaited: dict[int, list[int]] = {}
+        for parent, child, _, _ in found.edges:
+            if parent > child:
+                awaited.setdefault(child, []).append(parent)
+        return awaited
 
     def _step(self, number: int, state: str, event: int, may_retry: bool) -> None:
         task = self.tasks.setdefault(number, Seen())
@@ -87,7 +97,7 @@ class QueueModel:
             assert may_retry, f"task {number}: {task.state} -> {state}, and nobody asked for a retry"
         task.states.append((event, state))
 
-    def _judge(self, number: int, task: Seen) -> None:
+    def _judge(self, number: int, task: Seen, awaited: Sequence[int]) -> None:
         """Whether it started, or was skipped, with reason."""
         if task.deps is None:
             return
@@ -99,6 +109,11 @@ class QueueModel:
                 for parent, on in task.deps:
                     assert self._ends(parent, task.entered, event) & WANTED[on], (
                         f"task {number} started at {event}; it waits for {on} of {parent}: {self.tasks[parent].states}"
+                    )
+                for parent in awaited:
+                    began = self.tasks[parent].states[0][0]
+                    assert event < began or self._ends(parent, began, event), (
+                        f"task {number} started at {event}; it awaits {parent}: {self.tasks[parent].states}"
                     )
             elif state == "skipped" and not task.of_its_own:
                 assert any(self._ends(parent, task.entered, event) - WANTED[on] for parent, on in task.deps), (
@@ -116,13 +131,15 @@ class QueueModel:
     def compare(self, found: Contents) -> None:
         """What is stored is what the events told."""
         stored = {number: task.state.word for number, task in found.tasks.items()}
+        awaited = self._awaited(found)
         told = {number: task.state for number, task in self.tasks.items() if number in stored}
         assert told == stored
         for number, task in found.tasks.items():
             deps = self.tasks[number].deps
             if deps is not None:
-                edges = {(parent, on.word) for parent, child, on, _ in found.edges if child == number}
+                own = {(parent, "done") for parent in awaited.get(number, ())}
+                edges = {(parent, on.word) for parent, child, on, _ in found.edges if child == number} - own
                 if not (task.flags & LINKING or number in found.going):
                     # Of very many those that were gone (or not there yet) when it was taken apart have none.
                     assert edges == set(deps) or (task.state.terminal and edges < set(deps)), f"task {number}"
-                assert task.inputs == len(deps)
+                assert task.inputs == len(deps) + len(own)

@@ -92,8 +92,15 @@ class Answer:
         return body.code if isinstance(body, Refused) else None
 
 
-def grow(task: int, token: int, tasks: list, answer: Answer | None = None, step: str | None = None) -> Submit:
+def grow(
+    task: int,
+    token: int,
+    tasks: list,
+    answer: Answer | None = None,
+    step: str | None = None,
+    awaits: tuple[int, ...] = (),
+) -> Submit:
     """A running task adds tasks to its flow."""
     fact = submission(answer or Answer(), f"g{task}-{token}-{step}", tasks)
-    fact.grow = Grow(task, token, step)
+    fact.grow = Grow(task, token, step, awaits)
     return fact

@@ -42,6 +42,8 @@ _QUEUE: Final = re.compile(ID_PATTERN)
 _DEPENDENCIES: Final = 1_000
 _ON: Final = {on.word: on for on in On}
 _MOST_SECONDS: Final = 10 * 365 * 86_400.0
+#: Tasks that a running one may await.
+_MOST_AWAITED: Final = 1_000
 #: MB: a petabyte.
 _MOST_MEMORY: Final = 1 << 30
 _EMPTY: Final = messages.Task()
@@ -138,6 +140,8 @@ def _check_ways(request: messages.Submit) -> None:
             raise Invalid("invalid_value", "does not go together with `grow`", name)
     if not (0 < grow.task <= MAX_NUMBER and 0 < grow.token <= MAX_NUMBER):
         raise Invalid("invalid_value", "needs the number and the token of the running task", "grow")
+    if len(grow.awaits) > _MOST_AWAITED:
+        raise Invalid("invalid_value", f"at most {_MOST_AWAITED} tasks can be awaited", "grow.awaits")
     if grow.step is not None and not 0 < len(grow.step) <= 64:
         raise Invalid("invalid_value", "must have 1 to 64 characters", "grow.step")
 
@@ -188,8 +192,14 @@ def _digest_of_flow(request: messages.Submit) -> hashlib.blake2b:
 
 
 def _fact(
-    request: messages.Submit, reply: Reply, digest: bytes, tasks: list[NewTask], repeats: int | None = None
+    request: messages.Submit,
+    reply: Reply,
+    digest: bytes,
+    tasks: list[NewTask],
+    repeats: int | None = None,
+    awaits: tuple[int, ...] = (),
 ) -> facts.Submit:
+    grow = request.grow
     return facts.Submit(
         reply,
         request.submission,
@@ -202,7 +212,7 @@ def _fact(
         tasks,
         stream=request.stream,
         critical_path=request.order == "critical-path",
-        grow=None if request.grow is None else facts.Grow(request.grow.task, request.grow.token, request.grow.step),
+        grow=None if grow is None else facts.Grow(grow.task, grow.token, grow.step, awaits),
         repeats=repeats,
         budget=None if request.budget is None else read_budget(request.budget, "budget"),
         task_budgets=any(task.budget is not None for task in tasks),
@@ -243,7 +253,20 @@ async def _read_tasks(
         if before is not None:
             await before  # what it names may be in the chunk that is on its way
         tasks = await _looked_up(desk, request, tasks)
-    return _fact(request, reply, digest.digest(), tasks)
+    awaits = _awaited(request.grow.awaits, places) if request.grow is not None and request.grow.awaits else ()
+    return _fact(request, reply, digest.digest(), tasks, awaits=awaits)
+
+
+def _awaited(ids: list[Any], places: dict[str, int]) -> tuple[int, ...]:
+    """The tasks of this request that are to be awaited, by their places."""
+    found: dict[int, None] = {}
+    for index, value in enumerate(ids):
+        path = f"grow.awaits[{index}]"
+        place = places.get(str(value)) if isinstance(value, str | int) else None
+        if place is None:
+            raise Invalid("unknown_dependency", f"there is no task {echo(value)} in this request", path)
+        found[place] = None
+    return tuple(found)
 
 
 def _canonical(value: object) -> bytes:

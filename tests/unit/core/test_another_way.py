@@ -9,12 +9,12 @@ import pytest
 from helpers.turns import NOW, hold, make_task, make_turn
 
 from gemflowd.core import another_way, machine
-from gemflowd.core.turn import Turn
+from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.model.task import AGAIN, KEYED, NOTED, Task, agains
+from gemflowd.model.task import AGAIN, AWAITS, KEYED, LINKING, NOTED, Hold, Task, agains
 
 FIRST = LaneKey("default", "gemini:a", Kind.COROUTINE, resources="disk=1")
 
@@ -60,6 +60,24 @@ def test_again_without_a_note_is_one_more_attempt() -> None:
     turn = end(task, Outcome.AGAIN, {"class": "E", "code": "c", "message": "m"})
     assert task.state is State.READY
     assert another_way.note_of(turn.attempts[0].error) is None
+
+
+def test_again_may_be_held_for_a_person() -> None:
+    said = error()
+    said["instead"]["hold"] = "look at the plan"
+    task = running()
+    turn = end(task, Outcome.AGAIN, said)
+    assert (task.state, task.hold, task.reason) == (State.HELD, Hold.PERSON, "look at the plan")
+    assert machine.release(turn, task)
+    assert task.state is State.READY
+
+
+def test_again_behind_what_it_awaits() -> None:
+    for outcome in (Outcome.AGAIN, Outcome.LOST):
+        task = running(flags=AWAITS)
+        turn = end(task, outcome, error())
+        assert (task.state, task.waiting, task.flags & LINKING, task.flags & AWAITS) == (State.BLOCKED, 1, LINKING, 0)
+        assert (CursorKind.WAIT, task.number) in turn.cursors
 
 
 def test_what_is_cancelled_does_not_go_on() -> None:

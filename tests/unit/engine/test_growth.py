@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import msgpack
 from helpers.rig import Rig, words
 from helpers.tasks import Answer, dep, grow, many, new
 
+from gemflowd.model.attempt import Outcome
 from gemflowd.model.rules import Rules
-from gemflowd.model.states import FlowState
+from gemflowd.model.states import FlowState, On
+
+AGAIN = msgpack.packb({"code": "c", "message": "m", "instead": {"note": 1}})
 
 # Growth
 
@@ -52,6 +56,67 @@ def test_growth_is_capped_in_number_and_depth():
     rig.post(grow(2, 1, many(1), answers[2], "c"))
     rig.run()
     assert [answer.code for answer in answers] == ["growth_limit", None, "growth_limit"]
+
+
+def test_an_attempt_awaits_what_it_has_added(rig: Rig):
+    rig.submit([new("agent"), new("after", dep(0))])
+    rig.post(grow(1, 1, [new("a"), new("b", dep(0))], step="plan", awaits=(0, 1)))
+    rig.run()
+    assert words(rig) == ["running", "blocked", "ready", "blocked"]
+    rig.end(1, Outcome.AGAIN, payload=AGAIN)
+    assert words(rig) == ["blocked", "blocked", "running", "blocked"]
+    rig.end(3, payload=msgpack.packb(1))
+    rig.end(4, Outcome.PERMANENT)
+    assert words(rig) == ["running", "blocked", "succeeded", "failed"], "however they end"
+    inputs = rig.attempt(1).inputs
+    assert inputs is not None
+    assert msgpack.unpackb(inputs) == {"a": 1}
+    rig.end(1)
+    rig.end(2)
+    rig.check()
+
+
+def test_what_is_awaited_may_end_first_and_the_daemon_may_die(rig: Rig):
+    rig.slots(2)
+    rig.submit([new("agent")])
+    rig.post(grow(1, 1, [new("a"), new("b")], step="plan", awaits=(0, 1)))
+    rig.run()
+    rig.end(2)
+    rig.crash()
+    assert words(rig) == ["blocked", "succeeded", "ready"]
+    rig.slots()
+    rig.end(3)
+    assert words(rig) == ["running", "succeeded", "succeeded"]
+    answer = Answer()
+    rig.post(grow(1, 2, [new("other")], answer, "plan", awaits=(0,)))
+    rig.run()
+    assert answer.body["repeated"], "the step was taken, and nothing is awaited anew"
+    rig.end(1, Outcome.AGAIN, payload=AGAIN)
+    rig.end(1)
+    assert rig.check().flows[1].state == FlowState.SUCCEEDED
+
+
+def test_what_is_awaited_does_not_wait_for_who_awaits_it(rig: Rig):
+    rig.submit([new("agent"), new("after", dep(0)), new("ended")])
+    for target in ("agent", "after"):
+        answer = Answer()
+        rig.post(grow(1, 1, [new("a", dep(target, On.DONE))], answer, "plan", awaits=(0,)))
+        rig.run()
+        assert answer.code == "invalid_value"
+    assert len(rig.check().tasks) == 3
+
+
+def test_a_cancelled_flow_takes_what_awaits_along(rig: Rig):
+    rig.slots()
+    rig.submit([new("agent")])
+    rig.post(grow(1, 1, [new("a")], step="plan", awaits=(0,)))
+    rig.run()
+    rig.cancel("f1")
+    rig.run()
+    assert rig.task(1).state.word == "running", "until its attempt ends"
+    rig.end(2, Outcome.CANCELLED)
+    rig.end(1, Outcome.CANCELLED)
+    assert rig.check().flows[1].state == FlowState.CANCELLED
 
 
 # Backpressure
