@@ -152,14 +152,25 @@ class AsyncContext(BaseContext):
         """As `Context.submit`."""
         return await self._ask("submit", _submission(tasks, step, awaits))
 
+    async def catalogue(self) -> dict[str, Any]:
+        """The task types and personas of the installation: `{handlers, agents}`, as docs/protocol.md has it."""
+        return await self._ask("handlers", {})
+
+    async def estimate(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What calls of models would cost, each `{prompt_tokens, output_tokens, model?}`.
+
+        Returns:
+            `{tokens, money, currency, unpriced, budget}`: `money` None where one of the models, those in `unpriced`, has no price;
+            `budget` that of the task's flow, None: it has none.
+        """
+        return await self._ask("estimate", {"calls": [dict(call) for call in calls]})
+
     async def limit(self, seconds: float) -> float:
         """As `Context.limit`."""
         return float((await self._ask("limit", {"seconds": seconds}))["until"])
 
 
-def _submission(
-    tasks: Sequence[Mapping[str, Any]], step: str | None, awaits: Sequence[int | str]
-) -> dict[str, Any]:
+def _submission(tasks: Sequence[Mapping[str, Any]], step: str | None, awaits: Sequence[int | str]) -> dict[str, Any]:
     grow: dict[str, Any] = {"step": step}
     if awaits:
         grow["awaits"] = list(awaits)

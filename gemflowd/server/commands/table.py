@@ -16,6 +16,7 @@ from gemflowd.server.commands import (
     doctor,
     drain,
     edit,
+    estimate,
     explain,
     handlers,
     hello,
@@ -109,6 +110,8 @@ COMMANDS: Final[dict[str, Command]] = {
 ATTEMPT_COMMANDS: Final[dict[str, AttemptCommand]] = {
     "cache_begin": cache.begin,
     "cache_leave": cache.leave,
+    "estimate": estimate.ask,
+    "handlers": handlers.of_attempt,
     "limit": limit.sleep,
     "memory_delete": memory.delete,
     "memory_get": memory.get,
