@@ -64,7 +64,9 @@ _SENTENCES: Final[dict[str, Callable[[Body], str]]] = {
     "ended": lambda _: "it has ended",
     "blocked": _blocked,
     "scheduled": lambda reason: f"it is not due before {format_moment(reason['due'])}",
-    "held": lambda _: "it is held until somebody releases it",
+    "held": lambda reason: (
+        "it is held until somebody releases it" + (f": {reason['why']}" if reason.get("why") else "")
+    ),
     "missing_handler": lambda reason: f"there is no handler for its type {reason['type']} any more",
     "receiving": lambda _: "its flow has not been received as a whole yet",
     "ordering": lambda _: "its flow is being put in order by its critical path",

@@ -167,7 +167,9 @@ class StandIn:
         if fault and fault.kind.isdigit():
             return replies.failure(fault, model)
         try:
-            said = None if fault or self._script is None else self._script.answer(model, asked)
+            said = None
+            if self._script is not None and (fault is None or fault.kind in _ANSWERED):
+                said = self._script.answer(model, asked)
             return 200, replies.content(model, asked, fault, said)
         except UnfillableSchema as error:
             message = f"[stand-in] The response schema can't be filled from the prompt: {error}"
@@ -348,6 +350,8 @@ class StandIn:
 
 
 _CONTENT: Final = frozenset({"generateContent", "streamGenerateContent", "countTokens"})
+#: Faults that an answer comes with all the same.
+_ANSWERED: Final = frozenset({"slow", "pieces", "break"})
 #: The header that says which tier of service it was.
 _TIER: Final = "x-gemini-service-tier"
 

@@ -61,7 +61,8 @@ def explain(
         else:
             whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
             what = f"the whole flow is held: `release f{task.flow}`" if whole else "`release`"
-            reasons.append({"code": "held", "message": f"{task.reason or 'held'}; {what} lets it go on"})
+            message = f"{task.reason or 'held'}; {what} lets it go on"
+            reasons.append({"code": "held", "why": task.reason, "message": message})
     else:
         if not opened:
             reasons.append(_gate(db, task.flow))

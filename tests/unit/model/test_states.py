@@ -10,7 +10,7 @@ STEPS = {
     "scheduled": "ready held skipped cancelled",
     "ready": "running scheduled held skipped cancelled",
     "held": "ready blocked scheduled skipped cancelled",
-    "running": "succeeded failed cancelled quarantined ready scheduled held",
+    "running": "succeeded failed cancelled quarantined ready scheduled blocked held",
     "succeeded": "ready blocked",
     "failed": "ready blocked",
     "cancelled": "ready blocked",
