@@ -195,8 +195,12 @@ class _Following:
 
     def _step(self, event: Body, state: str) -> None:
         name = plain.line(str(event.get("id") or event["task"]).removeprefix(f"{_AGENT}."))
-        why = f": {plain.line(event['reason'])}" if event.get("reason") else ""
-        self._console.note(f"{state:<10} {name} ({plain.line(event['type'])}){why}")
+        why = event.get("reason")
+        if state == "failed":
+            result = next(self._client.results(str(event["task"])), None)
+            why = why if result is None or result.error is None else result.error.message
+        said = f": {plain.line(why)}" if why else ""
+        self._console.note(f"{state:<10} {name} ({plain.line(event['type'])}){said}")
 
     def _approved(self) -> bool:
         """Whether it may go on: a person is asked, where there is one."""

@@ -117,6 +117,7 @@ def test_the_example_is_mended_and_runs(tmp_path: Path) -> None:
 def test_a_plan_that_stays_wrong_is_given_up(ctl: Ctl, client: Raw) -> None:
     failed = ctl("run", "GOAL-BAD", status=1)
     assert "there is no plan" in failed.stderr
+    assert "(unknown_type)" in failed.stderr
     (refused, *_) = ctl.lines("list", "--state", "failed", "--type", "agent.plan")
     (line,) = client.results(refused["number"])
     assert line["error"]["code"] == "bad_plan"

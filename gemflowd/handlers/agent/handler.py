@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 from gemflowd.handlers.agent import prompts, tasks
 from gemflowd.handlers.agent.cost import estimate, over
-from gemflowd.handlers.agent.plan import BadPlan, Bounds, Problem, Step, depth_of, read_plan, step_from
+from gemflowd.handlers.agent.plan import BadPlan, Bounds, Problem, depth_of, read_plan, step_from
 from gemflowd.handlers.agent.schema import (
     AGENT_DATA,
     DEFAULT_DEPTH,
@@ -214,6 +214,3 @@ async def _known(data: Mapping[str, Any], context: AsyncContext) -> list[tuple[s
         return []
     items = await context.memory.list("", data["memory"], values=True, limit=_MOST_KNOWN)
     return [(item["key"], prompts.words(item["value"])) for item in items]
-
-
-__all__ = ["Step", "agent", "plan"]
