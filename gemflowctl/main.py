@@ -27,6 +27,7 @@ from gemflowd.protocol.versions import DAEMON_VERSION, PROTOCOL_VERSION
 COMMANDS: Final[dict[str, str]] = {
     "submit": "gemflowctl.commands.submit",
     "prompt": "gemflowctl.commands.prompt",
+    "run": "gemflowctl.commands.run",
     "status": "gemflowctl.commands.status",
     "list": "gemflowctl.commands.list",
     "show": "gemflowctl.commands.show",

@@ -45,7 +45,7 @@ def _limited(reason: Body) -> str:
 def _held(reason: Body) -> str:
     if reason.get("max_errors") is not None:
         return f"its flow is held until somebody releases it: too many of its tasks have failed (max_errors {reason['max_errors']})"
-    return "it is held until somebody releases it"
+    return "it is held until somebody releases it" + (f": {reason['why']}" if reason.get("why") else "")
 
 
 def _used_up(reason: Body) -> str:

@@ -69,7 +69,12 @@ def _load(config: Path | None, **values: Any) -> Settings:
     is_flag=True,
     help="Start a stand-in for Gemini on this machine and use it; nothing leaves the machine.",
 )
-def run(config: Path | None, log_format: str, offline: bool, **values: Any) -> None:
+@click.option(
+    "--script",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --offline: what the stand-in answers to which question (`gemflowd stand-in --help`).",
+)
+def run(config: Path | None, log_format: str, offline: bool, script: Path | None, **values: Any) -> None:
     """Run the daemon in the foreground.
 
     It logs to stderr. SIGTERM or Ctrl-C stops it: running attempts may finish for `drain_timeout` seconds, the rest goes back
@@ -78,6 +83,8 @@ def run(config: Path | None, log_format: str, offline: bool, **values: Any) -> N
     \b
     Exit status: 0 stopped as asked, 1 failed, 2 usage, 78 configuration.
     """
+    if script is not None and not offline:
+        raise click.UsageError("--script goes with --offline")
     log = logs.set_up(log_format)
     for word in strangers(os.environ.get("DEBUG", "")):
         log.warning(
@@ -92,7 +99,7 @@ def run(config: Path | None, log_format: str, offline: bool, **values: Any) -> N
         if offline:
             from gemflowd.standin.launch import launch
 
-            stand_in, url = launch()
+            stand_in, url = launch(*(() if script is None else ("--script", str(script))))
             log.warning("OFFLINE: answers come from a stand-in at %s, not from Gemini", url)
 
         def reload() -> Settings:
@@ -166,6 +173,11 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
 @click.option("--pause", type=float, default=0.0, metavar="SECONDS", help="Between the pieces of a streamed answer.")
 @click.option("--batch-seconds", type=float, default=1.0, show_default=True, metavar="SECONDS", help="Of a batch.")
 @click.option(
+    "--script",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Answers given in advance: a YAML list (or JSON lines) of {prompt?, system?, model?: regular expressions, times?, answer}.",
+)
+@click.option(
     "--log-file", "--log", type=click.Path(dir_okay=False, path_type=Path), help="A JSON line for each request."
 )
 @click.option("--quota-details/--no-quota-details", default=True, help="Whether its 429s name the quota.")
@@ -174,7 +186,8 @@ def check_config(config: Path | None, as_json: bool, **values: Any) -> None:
 def stand_in(**values: Any) -> None:
     """Serve the Gemini REST shape on this machine, for trying things out without key, network or cost.
 
-    Its answers are made from the prompt's own text and say that they come from a stand-in. Prints `READY <url>` when it serves.
+    Its answers are made from the prompt's own text and say that they come from a stand-in, unless --script has an entry that fits
+    the question: the first one's answer is given as it stands, a value that is no text as JSON. Prints `READY <url>` when it serves.
     """
     from gemflowd.standin.options import Options
     from gemflowd.standin.process import run as serve

@@ -206,7 +206,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("budget_day_tokens", int, 0, "tokens", "that they may use; 0: no limit", Between(0, 10**15), True),
     Setting("budget_day_action", str, "hold", "", "what becomes of calls that don't fit", OneOf(("hold", "warn", "cancel")), True),
     Setting("budget_output_tokens", int, 1024, "tokens", "reserved for an answer before any call of its model has ended",
-            Between(0, 1_000_000), True),
+            Between(0, 1_000_000), True, for_handlers=True),
     Setting("gemini_endpoint", str, None, "URL", "of the Gemini API; else GOOGLE_GEMINI_BASE_URL", _http, for_handlers=True),
     Setting("gemini_api_version", str, None, "", "API version in the URL; default: the SDK's", for_handlers=True),
     Setting("gemini_api_key_file", str, None, "path", "file that holds the API key", _file_exists, for_handlers=True, hushed=True),

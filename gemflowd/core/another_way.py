@@ -30,12 +30,13 @@ _FAILURES: Final = (Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED)
 @dataclass(frozen=True, slots=True)
 class Way:
     """What the next attempt does differently. `bucket`: the limit that it falls under, None: as before; `anew`: its tries count anew
-    with another one."""
+    with another one; `hold`: why it waits for a person's `release`, None: it does not."""
 
     note: bytes  # MessagePack
     bucket: str | None
     reason: str
     anew: bool = True
+    hold: str | None = None
 
 
 def instead(task: Task, ended: Ended, default: int) -> Ended:
@@ -94,4 +95,11 @@ def _way(ended: Ended) -> Way | None:
     if not isinstance(found, dict):
         return None
     reason = f"{error.get('code')}: {error.get('message')}"[:_MOST_WORDS]
-    return Way(msgpack.packb(found.get("note")), found.get("bucket"), reason, found.get("anew") is not False)
+    hold = found.get("hold")
+    return Way(
+        msgpack.packb(found.get("note")),
+        found.get("bucket"),
+        reason,
+        found.get("anew") is not False,
+        None if hold is None else str(hold)[:_MOST_WORDS],
+    )

@@ -168,11 +168,11 @@ def edit(turn: Turn, task: Task, priority: int) -> bool:
     return True
 
 
-def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None) -> None:
-    """The task goes back to the queue, after so many seconds; held, where its flow is."""
+def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None, hold: bool = False) -> None:
+    """The task goes back to the queue, after so many seconds; held if that is asked for, or where its flow is."""
     task.due = None if after is None else turn.steady + after
     task.flags &= ~DUE_WALL
-    if turn.flows[task.flow].on_hold:
+    if hold or turn.flows[task.flow].on_hold:
         task.hold = Hold.PERSON
         turn.move(task, State.HELD, reason)
     elif task.waiting:  # for what it has added (`engine.waiting`)
@@ -292,10 +292,11 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
             turn.move(task, State.FAILED, f"its handler asked for another attempt more than {another_way.MOST} times")
             return
         task.flags = (task.flags | NOTED) + AGAIN
-        _again(turn, task, _take_way(turn, task, ended))
+        way = _take_way(turn, task, ended)
+        _again(turn, task, way.hold or way.reason, hold=way.hold is not None)
     elif kind is Outcome.PARKED:
         task.flags |= NOTED
-        _again(turn, task, _take_way(turn, task, ended), after=another_way.parked_for(ended))
+        _again(turn, task, _take_way(turn, task, ended).reason, after=another_way.parked_for(ended))
     elif kind is Outcome.CRASH:
         task.crashes += 1
         cause = ended.cause or "unknown cause"
@@ -315,14 +316,14 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
             _again(turn, task, "lost")
 
 
-def _take_way(turn: Turn, task: Task, ended: Ended) -> str:
-    """Another limit for the task, where its handler says so. Returns why it goes on."""
+def _take_way(turn: Turn, task: Task, ended: Ended) -> another_way.Way:
+    """Another limit for the task, where its handler says so."""
     way = another_way.noted(ended)
     if way.bucket is not None and way.bucket != turn.lanes[task.lane].key.bucket:
         _move(turn, task, replace(turn.lanes[task.lane].key, bucket=way.bucket))
         if way.anew:
             task.tries = 0
-    return way.reason
+    return way
 
 
 def alone(turn: Turn, task: Task) -> None:

@@ -28,12 +28,14 @@ class Instead:
         bucket: the limit that it falls under; None: as before.
         anew: whether its tries count anew with another one.
         tasks: numbers of tasks that must have ended before (`Wait`).
+        hold: why it is held until a person releases it (`gemflowctl release`), a sentence; None: it is not.
     """
 
     note: Any
     bucket: str | None = None
     anew: bool = True
     tasks: tuple[int, ...] = ()
+    hold: str | None = None
 
 
 class HandlerError(Exception):

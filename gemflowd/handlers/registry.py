@@ -22,6 +22,7 @@ from gemflowd.model.attempt import HandlerInfo, Kind
 
 #: Modules that are always loaded.
 BUILT_IN: Final = (
+    "gemflowd.handlers.agent.handler",
     "gemflowd.handlers.analysis.handler",
     "gemflowd.handlers.basic",
     "gemflowd.handlers.command",

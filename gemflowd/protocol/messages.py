@@ -44,6 +44,16 @@ class Budget(Body):
     action: str | None = None
 
 
+class PossibleCall(msgspec.Struct, forbid_unknown_fields=True):
+    prompt_tokens: int
+    output_tokens: int
+    model: str | None = None
+
+
+class Estimate(Body):
+    calls: list[PossibleCall]
+
+
 class Submit(Body):
     submission: str
     tasks: list[Any]  # each is read as a `Task`, a piece at a time

@@ -30,6 +30,7 @@ class Options:
     batch_seconds: float = 1.0  # that a batch takes
     quota_details: bool = True  # whether its 429s name it; else they say when to come back, and nothing else
     models: tuple[str, ...] = ("gemini-stand-in",)  # listed; every other name is answered too
+    script: Path | None = None  # answers that are given in advance
     log_file: Path | None = None  # a JSON line for each request
     ready_fd: int | None = None  # where the READY line goes; None: standard output
     parent_fd: int | None = None  # a pipe: when its other end is closed, the stand-in ends

@@ -24,8 +24,11 @@ _HARM: Final = "HARM_CATEGORY_DANGEROUS_CONTENT"
 _RPC: Final = "type.googleapis.com/google.rpc."
 
 
-def content(model: str, asked: Asked, fault: Fault | None) -> dict[str, Any]:
+def content(model: str, asked: Asked, fault: Fault | None, said: str | None = None) -> dict[str, Any]:
     """A body of generateContent.
+
+    Args:
+        said: the answer, where a script has one.
 
     Raises:
         UnfillableSchema: the schema can't be filled.
@@ -45,7 +48,7 @@ def content(model: str, asked: Asked, fault: Fault | None) -> dict[str, Any]:
     if called := calls.parts(asked):
         candidate = {"content": {"role": "model", "parts": called}, "finishReason": "STOP", "index": 0}
         return _body(model, asked, candidate, count_tokens(json.dumps(called)))
-    text, finish = _cut(_text(asked, kind), asked.max_tokens)
+    text, finish = _cut(_text(asked, kind) if said is None else said, asked.max_tokens)
     return _body(model, asked, _candidate(text, finish), count_tokens(text))
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from gemflowd.model.errors import ConfigError
-from gemflowd.standin import replies
+from gemflowd.standin import replies, script
 from gemflowd.standin.batches import BadBatch, Batches
 from gemflowd.standin.calls import check_signatures
 from gemflowd.standin.faults import Fault, Faults
@@ -52,7 +52,7 @@ async def serve(host: str, port: int, options: Options) -> StandIn:
         options: how it behaves; its own host, port and descriptors don't matter here.
 
     Raises:
-        ConfigError: the host is not a loopback address, or an option can't work.
+        ConfigError: the host is not a loopback address, or an option or the script can't work.
         OSError: the port is taken.
     """
     options.check()
@@ -69,6 +69,7 @@ class StandIn:
         self.url = ""
         self._options = options
         self._faults = Faults(options)
+        self._script = None if options.script is None else script.load(options.script)
         self._seen = dict.fromkeys(options.models)
         self._log = RequestLog(options.log_file)
         self._uploads = Uploads("")
@@ -169,7 +170,10 @@ class StandIn:
         if fault and fault.kind.isdigit():
             return replies.failure(fault, model)
         try:
-            return 200, replies.content(model, asked, fault)
+            said = None
+            if self._script is not None and (fault is None or fault.kind in _ANSWERED):
+                said = self._script.answer(model, asked)
+            return 200, replies.content(model, asked, fault, said)
         except UnfillableSchema as error:
             message = f"[stand-in] The response schema can't be filled from the prompt: {error}"
             return 400, replies.error(400, message)
@@ -349,6 +353,8 @@ class StandIn:
 
 
 _CONTENT: Final = frozenset({"generateContent", "streamGenerateContent", "countTokens"})
+#: Faults that an answer comes with all the same.
+_ANSWERED: Final = frozenset({"slow", "pieces", "break"})
 #: The header that says which tier of service it was.
 _TIER: Final = "x-gemini-service-tier"
 

@@ -65,7 +65,14 @@ def explain(
             if whole and errors is not None:
                 fields["max_errors"] = errors
                 what = f"too many tasks of its flow have failed (max_errors {errors}): `release f{task.flow}`"
-            reasons.append({"code": "held", **fields, "message": f"{task.reason or 'held'}; {what} lets it go on"})
+            reasons.append(
+                {
+                    "code": "held",
+                    "why": task.reason,
+                    **fields,
+                    "message": f"{task.reason or 'held'}; {what} lets it go on",
+                }
+            )
     else:
         if not opened:
             reasons.append(_gate(db, task.flow))

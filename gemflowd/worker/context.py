@@ -148,6 +148,19 @@ class AsyncContext(BaseContext):
         """Batches of model calls."""
         return AsyncBatch(self._ask)
 
+    async def catalogue(self) -> dict[str, Any]:
+        """The task types and personas of the installation: `{handlers, agents}`, as docs/protocol.md has it."""
+        return await self._ask("handlers", {})
+
+    async def estimate(self, calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What calls of models would cost, each `{prompt_tokens, output_tokens, model?}`.
+
+        Returns:
+            `{tokens, money, currency, unpriced, budget}`: `money` None where one of the models, those in `unpriced`, has no price;
+            `budget` that of the task's flow, None: it has none.
+        """
+        return await self._ask("estimate", {"calls": [dict(call) for call in calls]})
+
     async def submit(self, tasks: Sequence[Mapping[str, Any]], step: str | None = None) -> dict[str, Any]:
         """As `Context.submit`."""
         return await self._ask("submit", _submission(tasks, step))

@@ -220,6 +220,8 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
                 record["instead"]["anew"] = False
             if error.instead.tasks:
                 record["instead"]["tasks"] = list(error.instead.tasks)
+            if error.instead.hold is not None:
+                record["instead"]["hold"] = error.instead.hold
             if len(msgpack.packb(record["instead"], unicode_errors="replace")) > MOST_NOTE:
                 del record["instead"]
         if error.usage and context is not None:

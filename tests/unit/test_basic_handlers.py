@@ -40,6 +40,8 @@ def test_the_catalogue() -> None:
     found = {name: handler.info for name, handler in discover([]).items()}
     assert {"echo", "sleep", "spin", "command", "gemini"} <= found.keys()
     assert [name for name, info in found.items() if info.kind is Kind.COROUTINE] == [
+        "agent.plan",
+        "agent",
         "sleep",
         "gemini",
         "gemini.batch",
