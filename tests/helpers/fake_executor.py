@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgpack
+
 from gemflowd.core.placement import HAND_OVER_MOST
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.facts import AttemptsEnded, Fact, SlotDown, SlotStopping, SlotUp, TakenBack
+
+#: What an attempt that ended as `again` has said: the daemon reads it.
+_AGAIN = msgpack.packb({"class": "Again", "code": "again", "message": "again"})
 
 
 @dataclass
@@ -98,7 +103,8 @@ class FakeExecutor:
         """The attempt is over; what is to be reported of it."""
         self.slots[order.slot].handed.remove(order)
         self.past.append((order.task, order.token))
-        payload = b"%d:%d" % (order.task, order.token) if payload is None else payload
+        if payload is None:
+            payload = _AGAIN if outcome is Outcome.AGAIN else b"%d:%d" % (order.task, order.token)
         return Ended(order.task, order.token, outcome, payload, seconds, retry_after)
 
     def take_back(self, name: str, keep: int = 1) -> list[Start]:
