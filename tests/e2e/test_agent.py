@@ -45,7 +45,9 @@ SCRIPT = [
     planned("GOAL-INNER", item("x"), item("y", "x")),
     planned("GOAL-NESTED", item("part", type="agent", description="GOAL-INNER"), item("end", "part")),
     planned("GOAL-FAILS", item("good"), BAD, item("never", "bad")),
-    planned("GOAL-NOTHING", BAD),
+    planned(
+        "GOAL-NOTHING", item("bad", type="tool", data='{"tool": "read_file", "path": "nothing", "workspace": "shared"}')
+    ),
     planned("GOAL-TWO", item("a", agent="critic", priority="critical"), item("b", "a", priority="low")),
     {"system": "You are a writer", "answer": "The answer."},
 ]
@@ -126,6 +128,18 @@ def test_a_plan_that_stays_wrong_is_given_up(ctl: Ctl, client: Raw) -> None:
     assert "too_many_tasks" in ctl("run", "--dry-run", "--max-tasks", "5", "GOAL-LONG", status=1).stderr
 
 
+def test_a_retried_flow_goes_on_where_it_failed(ctl: Ctl, client: Raw) -> None:
+    reply, failed = ctl.lines("run", "GOAL-NOTHING", status=1)
+    flow = f"f{reply['flow']}"
+    assert failed["error"]["code"] == "no_result"
+    client.run(
+        {"type": "tool", "data": {"tool": "write_file", "path": "nothing", "content": "y", "workspace": "shared"}}
+    )
+    ctl("retry", flow)
+    assert client.wait(flow)["tasks"] == {"succeeded": 5}
+    assert by_id(client, reply["flow"])["agent"]["result"]["steps"] == ["bad"]
+
+
 def test_a_plan_above_the_budget_is_refused(ctl: Ctl) -> None:
     assert (
         "over_budget"
@@ -146,7 +160,6 @@ def test_a_step_plans_its_own_part_and_others_wait_for_it(ctl: Ctl, client: Raw)
 def test_an_answer_without_what_failed(ctl: Ctl, client: Raw) -> None:
     done = ctl("run", "GOAL-FAILS")
     assert "without what these steps should have brought: bad, never" in done.stderr
-    assert "no_result" in ctl("run", "--json", "GOAL-NOTHING", status=1).stdout
 
 
 def test_a_plan_waits_for_approval(ctl: Ctl, client: Raw) -> None:

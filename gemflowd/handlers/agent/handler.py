@@ -1,7 +1,7 @@
 """The task types `agent.plan` and `agent`: a goal to a checked plan, and a goal to an answer.
 
-Neither waits for a task while it runs. Each attempt adds what comes next as a step and ends to wait for it, with a note of where it
-stands (`Wait`); the next one finds the results. A crash anywhere repeats no step: the daemon knows which were taken.
+Neither waits for a task while it runs. Each attempt adds what comes next as a step, and ends to wait for it (`Wait`) with a
+note of where it stands; the next one finds the results. A crash anywhere repeats no step: the daemon knows which were taken.
 
     agent       adds `X.plan`  →  adds the plan's tasks `X.ID`  →  adds `X.answer` (the writer)  →  its text is the result
     agent.plan  adds `X.plan.ask-1` (the planner)  →  checks its answer: the plan is the result, or it is asked again
@@ -53,7 +53,7 @@ async def plan(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
 
     Raises:
         Permanent: `bad_plan`, `no_plan` (the planner's call has failed), `unknown_agent`, `unknown_type`.
-        Again: the planner was asked.
+        Wait: the planner was asked.
     """
     catalogue = await context.catalogue()
     bounds, personas, types = _bounds(data, catalogue)
@@ -99,7 +99,7 @@ async def agent(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
 
     Raises:
         Permanent: `no_plan`, `no_result` (no step has succeeded), `no_answer` (the writer's call has failed), `refused`.
-        Again: what comes next was added.
+        Again, Wait: the plan waits for a person; what comes next was added.
     """
     name = _name(context)
     prefix = f"{name}."
@@ -152,24 +152,20 @@ async def _ask(data: Mapping[str, Any], context: AsyncContext, round_: int, ques
         "priority": PRIORITIES["high"],
         "data": {"agent": "planner", "schema": PLAN, **question, **tasks.of_model(data)},
     }
-    raise Wait(_numbers(await context.submit([call], step=f"ask-{round_}")), {"round": round_})
+    added = await context.submit([call], step=f"ask-{round_}")
+    raise Wait([added["first"]], {"round": round_})
 
 
 async def _go_on(context: AsyncContext, added: Sequence[dict[str, Any]], step: str, stage: str) -> Never:
     """Add what comes next, and await all of it."""
     try:
-        numbers = _numbers(await context.submit(added, step=step))
+        reply = await context.submit(added, step=step)
     except RequestRefused as refused:
         if refused.code in ("draining", "queue_full", "disk_full", "overloaded", "internal", "stale_attempt"):
             raise
         where = f" (at {refused.path})" if refused.path else ""
         raise Permanent(f"the daemon refuses what comes next: {refused.message}{where}", code=refused.code) from None
-    raise Wait(numbers, {"stage": stage})
-
-
-def _numbers(reply: Mapping[str, Any]) -> range:
-    """Of the tasks that were added."""
-    return range(reply["first"], reply["first"] + reply["count"])
+    raise Wait(range(reply["first"], reply["first"] + reply["count"]), {"stage": stage})
 
 
 def _name(context: AsyncContext) -> str:

@@ -14,7 +14,7 @@ from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.lane import Lane, LaneKey
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.model.task import AGAIN, KEYED, NOTED, Task, agains
+from gemflowd.model.task import AGAIN, KEYED, NOTED, Hold, Task, agains
 
 FIRST = LaneKey("default", "gemini:a", Kind.COROUTINE, resources="disk=1")
 
@@ -60,6 +60,16 @@ def test_again_without_a_note_is_one_more_attempt() -> None:
     turn = end(task, Outcome.AGAIN, {"class": "E", "code": "c", "message": "m"})
     assert task.state is State.READY
     assert another_way.note_of(turn.attempts[0].error) is None
+
+
+def test_again_may_be_held_for_a_person() -> None:
+    said = error()
+    said["instead"]["hold"] = "look at the plan"
+    task = running()
+    turn = end(task, Outcome.AGAIN, said)
+    assert (task.state, task.hold, task.reason) == (State.HELD, Hold.PERSON, "look at the plan")
+    assert machine.release(turn, task)
+    assert task.state is State.READY
 
 
 def test_what_is_cancelled_does_not_go_on() -> None:
