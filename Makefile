@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 ARGS   ?=
+JOBS   ?= 2
 DATA   ?=
 
 VENV := .venv
@@ -36,8 +37,8 @@ $(VENV)/.project: $(VENV)/.locked pyproject.toml
 
 # --- checks ---
 
-test: check ## lint, types, import boundaries and all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: check ## lint, types, import boundaries and all tests, JOBS files at a time
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: lint types boundaries
 

@@ -350,6 +350,8 @@ class App:
         if effects.ended:
             self._waiters.ended(effects.ended)
             self._rates.note(effects.ended, clock.wall())
+        if effects.closed or effects.gone:
+            self._waiters.flows([*effects.closed, *effects.gone])
         if effects.logs:
             self._publish_logs(effects)
         self._running = effects.running

@@ -34,6 +34,8 @@ def verdict_of(breaker: Breaker, outcome: Outcome, code: str | None) -> Verdict:
     """Whoever answers is there, also with a 429. To the one that tries a no about its request alone is an answer, too."""
     if outcome is Outcome.DONE or outcome is Outcome.RATE_LIMITED:
         return Verdict.GOOD
+    if outcome is Outcome.AGAIN and code not in STORM_CODES:
+        return Verdict.GOOD  # it has answered; that the answer did not do is another matter
     if outcome in (Outcome.ERROR, Outcome.PERMANENT) and code in STORM_CODES:
         return Verdict.BAD
     return Verdict.GOOD if outcome is Outcome.PERMANENT and breaker.until else Verdict.NEITHER

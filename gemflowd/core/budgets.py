@@ -247,7 +247,8 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
         if budget.action is Action.WARN and not _fits(budget, NOTHING):
             _warn(turn, budget)
         changed(turn, budget)
-    usage.pop("cost", None)
+    if cost is not None:  # else what the handler has told is all that is known, for limits of what may be spent
+        usage.pop("cost", None)
     usage["cost_nano"] = cost
     packed: bytes = msgpack.packb(usage, unicode_errors="surrogatepass")
     return packed

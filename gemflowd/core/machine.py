@@ -292,10 +292,12 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
             turn.move(task, State.FAILED, f"its handler asked for another attempt more than {another_way.MOST} times")
             return
         task.flags = (task.flags | NOTED) + AGAIN
+        task.expires = None  # it has started, and goes on
         way = _take_way(turn, task, ended)
         _again(turn, task, way.hold or way.reason, hold=way.hold is not None)
     elif kind is Outcome.PARKED:
         task.flags |= NOTED
+        task.expires = None
         _again(turn, task, _take_way(turn, task, ended).reason, after=another_way.parked_for(ended))
     elif kind is Outcome.CRASH:
         task.crashes += 1

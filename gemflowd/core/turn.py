@@ -166,6 +166,7 @@ class Turn:
     seconds: dict[int, float] = field(default_factory=dict)  # running time of attempts that ended in this turn
     log_lines: list[tuple[int, int, float, str, str]] = field(default_factory=list)  # as `logs`, for those who listen
     gone: list[int] = field(default_factory=list)  # flows that were removed
+    closed: list[int] = field(default_factory=list)  # flows that have ended
     started: list[Task] = field(default_factory=list)
     refused_outcomes: int = 0
     budget_news: list[tuple[str, Budget]] = field(default_factory=list)  # held, warned, …: for the log
@@ -259,6 +260,7 @@ class Turn:
         flow.finished = self.now if to.terminal else None
         if to.terminal:
             flow.touched = self.steady  # how long it is kept goes by this
+            self.closed.append(flow.number)
         self.changed_flows[flow.number] = flow
         self.events.append(Event(FLOW_TOPIC + to.word, {"flow": flow.number, "name": flow.name}))
         if to.terminal and flow.number in self.awaited:

@@ -206,7 +206,9 @@ def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
             item = table.item(outcome.task)
             batch = None if item is None else table.get(item.batch)
             if item is None or item.answered or batch is None or batch.state is BatchState.OVER:
-                _wake(rows.turn, rows.turn.tasks[outcome.task])  # that came before it was parked
+                task = rows.turn.tasks.get(outcome.task)
+                if task is not None:
+                    _wake(rows.turn, task)  # that came before it was parked
 
 
 def follow(rows: Rows) -> None:

@@ -82,6 +82,10 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
         return Asked([], NOTHING)
     ceiling = None if budgets.is_known(turn, model) else _ceiling(rows, task.number)
     wanted = budgets.estimate(turn, model, task.size, ceiling)
+    if not wanted.priced and any(_of_others_too(it) for it in its):
+        # One of a model that others fall under is not stopped for it: they have prices.
+        machine.hold(turn, task, Hold.BUDGET, f"the model {model} has no price; when it has one, release the task")
+        return None
     blocker = budgets.in_the_way(turn, its, wanted, model, lambda budget: _calls(rows, model, budget))
     if blocker is None:
         return Asked(its, wanted.amount)
@@ -114,6 +118,12 @@ def _ceiling(rows: Rows, number: int) -> int | None:
         return None
     most = config.get("max_output_tokens", config.get("maxOutputTokens"))
     return most if isinstance(most, int) and 0 < most <= MOST_TOKENS else None
+
+
+def _of_others_too(budget: Budget) -> bool:
+    return (
+        budget.money is not None and budget.action is not Action.WARN and budget.scope not in (Scope.TASK, Scope.FLOW)
+    )
 
 
 def _set_apart(turn: Turn, task: Task, lane: Lane) -> None:

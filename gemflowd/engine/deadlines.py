@@ -61,11 +61,13 @@ class Deadlines:
         """
         if turn.timed or any(flow.state == FlowState.OPEN for flow in turn.new_flows):
             memory.times_known = False
-            return
+
+    def keep(self, turn: Turn, memory: Memory) -> None:
+        """The same of what every turn with events adds to what is kept for so long: the events, and flows that have ended."""
         kept = [seconds for seconds in (turn.rules.keep_flows, turn.rules.keep_events) if seconds]
         if kept:
             first, wall = memory.next_times
-            memory.next_times = min(first or math.inf, turn.steady + min(kept)), wall
+            memory.next_times = min(math.inf if first is None else first, turn.steady + min(kept)), wall
 
     def _next(self, store: Store, memory: Memory, rules: Rules, *, draining: bool) -> tuple[float | None, float | None]:
         """The next deadlines of stored things, by the steady and by the wall clock."""

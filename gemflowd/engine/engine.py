@@ -280,6 +280,7 @@ class Engine:
 
     def _try(self, taken: Sequence[facts.Fact]) -> Effects:
         rules, slots, devices = self._rules, dict(self._memory.slots), self._memory.devices.copy()
+        in_batches = dict(self._memory.in_batches)
         self._steering.begin()
         self._memory.calls.begin()
         try:
@@ -287,6 +288,7 @@ class Engine:
         except Exception as error:
             if isinstance(error, StoreFull) or not isinstance(error, StoreError):
                 self._rules, self._memory.slots, self._memory.devices = rules, slots, devices
+                self._memory.in_batches = in_batches
                 self._forget()
             raise
 
@@ -312,6 +314,7 @@ class Engine:
             ended=[TaskEnded(t.number, t.flow, t.state, turn.seconds.get(t.number, 0.0)) for t in turn.settled],
             replies=turn.replies,
             gone=turn.gone,
+            closed=turn.closed,
             running=len(self._memory.running),
         )
 
@@ -365,6 +368,7 @@ class Engine:
             batch = EventBatch(memory.next_event, turn.now, turn.events, memory.ordinals)
             memory.next_event += len(turn.events)
             memory.ordinals = batch.ordinals_after()
+            self._deadlines.keep(turn, memory)
         meta: dict[str, float] = {}
         if batch is not None:
             meta.update(steady=turn.steady, wall=turn.now)
@@ -414,6 +418,7 @@ class Engine:
             case facts.DeleteValue():
                 self._answer(rows, fact.reply, lambda: values.delete_value(rows, fact))
             case facts.ChangeBudget():
+                self._write(turn)  # what this turn has recorded so far counts
                 self._answer(rows, fact.reply, lambda: budgets.change(rows, fact))
             case facts.RemoveBudget():
                 self._answer(rows, fact.reply, lambda: budgets.remove(rows, fact))
@@ -447,6 +452,9 @@ class Engine:
             case facts.Configure(reply, changes, rules):
                 turn.settings.update(changes)
                 before, self._rules, turn.rules = turn.rules, rules, rules
+                if rules.limits != before.limits:
+                    for bucket in self._memory.buckets.values():
+                        release(bucket)  # who waits for a figure waits for another one, perhaps
                 if rules.day_budget != before.day_budget or turn.accounts.active:
                     budgets.follow_settings(rows)
                     if rules.prices != before.prices:

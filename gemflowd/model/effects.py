@@ -28,6 +28,7 @@ class Effects:
     ended: list[TaskEnded] = field(default_factory=list)
     replies: list[tuple[Reply, dict[str, Any] | Refused]] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)  # flows that are not there any more: what they had elsewhere goes too
+    closed: list[int] = field(default_factory=list)  # flows that have ended, perhaps without the end of a task
     running: int = 0  # attempts in flight after this turn
     stopped: bool = False  # the engine's thread has ended
     failure: BaseException | None = None  # and why, if not asked to

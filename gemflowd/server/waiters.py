@@ -78,6 +78,12 @@ class Waiters:
                 if any(first <= ended.task <= last for first, last in spans):
                     event.set()
 
+    def flows(self, numbers: Iterable[int]) -> None:
+        """Flows have ended, or are gone."""
+        for number in numbers:
+            for event in self._by_flow.get(number, ()):
+                event.set()
+
     def _wake_any(self) -> None:
         for event in self._any_log:
             event.set()

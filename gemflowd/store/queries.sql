@@ -186,7 +186,8 @@ SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND number <= ?3 AND sta
 SELECT number FROM (SELECT number, state FROM task WHERE flow = ?1 AND number > ?2 ORDER BY number LIMIT ?3) WHERE state < 6 LIMIT 1;
 
 -- name: unended_in_range
-SELECT number FROM (SELECT number, state FROM task WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3) WHERE state < 6 LIMIT 1;
+SELECT number FROM (SELECT number, state FROM task WHERE number > ?1 AND number <= ?2
+    AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?3) WHERE state < 6 LIMIT 1;
 
 -- name: numbers_in_range
 SELECT count(*) FROM task WHERE number BETWEEN ?1 AND ?2;

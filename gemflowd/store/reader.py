@@ -318,7 +318,9 @@ class Questions:
             firsts.append(self._db.execute(self._queries["unended_in_range"], (begin, span.last, limit)).get)
         first = min((number for number in firsts if number is not None), default=None)
         page = self._lines(ranges, flows, after, limit, first)
-        more = first is not None or page["next"] is not None or any(flow.state == FlowState.OPEN for flow in flows)
+        more = (
+            first is not None or page["next"] is not None or any(not FlowState(flow.state).terminal for flow in flows)
+        )
         last = page["results"][-1]["number"] if page["results"] else after
         return {"results": page["results"], "next": last, "done": not more}
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from gemflowd.handlers.errors import HandlerError, Permanent
+from gemflowd.handlers.errors import Again, HandlerError, Instead, Permanent
 from gemflowd.handlers.gemini import batch, batched, cached, client, tiers, warm_up
 from gemflowd.handlers.gemini.before import Before, before, name_next_model, unfit
 from gemflowd.handlers.gemini.credentials import Connection, connection
@@ -81,6 +81,7 @@ async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]
     if (otherwise := tiers.without_room(call.failure, way, context.note, time.time())) is not None:
         raise otherwise
     name_next_model(call.failure, call.model, data)
+    _ask_again_itself(call.failure, call.model, context)
     # Outside of the block: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
     raise call.failure
 
@@ -100,7 +101,19 @@ async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, 
 
         return await cached.answer(data, context, answered, asked=True)
     name_next_model(call.failure, call.model, data)
+    _ask_again_itself(call.failure, call.model, context)
     raise call.failure
+
+
+def _ask_again_itself(failure: HandlerError, model: str, context: AsyncContext) -> None:
+    """An answer that did not do is asked for again under the limit of the model itself, also where it came from a batch, and at the
+    tier that the task had come down to."""
+    instead = failure.instead
+    if isinstance(failure, Again) and instead is not None and instead.bucket is None and isinstance(instead.note, dict):
+        note = dict(instead.note)
+        if isinstance(context.note, Mapping) and "tier" in context.note:
+            note.setdefault("tier", context.note["tier"])
+        failure.instead = Instead(note, f"gemini:{model}", anew=False)
 
 
 def _result(

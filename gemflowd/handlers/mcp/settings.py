@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from gemflowd.handlers.errors import Permanent
 
@@ -42,12 +43,16 @@ class Server:
 
     def scrub(self) -> Callable[[str], str]:
         """Takes what may be a secret out of a sentence."""
-        secrets = {*self.env.values()}
+        secrets = {*self.env.values(), *self.command[1:]}
+        if self.url is not None:
+            where = urlsplit(self.url)
+            secrets.update((where.query, where.username or "", where.password or ""))
         for read in (self.environment, self.headers):
             try:
                 secrets.update(read().values())
             except Permanent:
                 continue
+        secrets.update(part for secret in list(secrets) for part in secret.split())  # "Bearer TOKEN" is two words
         words = sorted((word for word in secrets if len(word) >= _SHORT), key=len, reverse=True)
 
         def scrubbed(text: str) -> str:

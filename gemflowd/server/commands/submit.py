@@ -360,7 +360,7 @@ _Known = dict[tuple[Any, ...], _Terms]
 def _terms(desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, bucket: str | None, known: _Known) -> _Terms:
     if shape.resources or shape.retry_on:
         return _new_terms(desk, shape, path, info, bucket)
-    said = (bucket, *_SAID(shape))
+    said = (info.type, bucket, *_SAID(shape))
     terms = known.get(said)
     if terms is None:
         terms = known[said] = _new_terms(desk, shape, path, info, bucket)

@@ -62,6 +62,14 @@ def test_again_without_a_note_is_one_more_attempt() -> None:
     assert another_way.note_of(turn.attempts[0].error) is None
 
 
+@pytest.mark.parametrize("outcome", [Outcome.AGAIN, Outcome.PARKED])
+def test_what_has_started_and_goes_on_does_not_expire(outcome: Outcome) -> None:
+    task = running(expires=NOW + 5)
+    turn = end(task, outcome, error("mismatch") | {"seconds": 60.0})
+    assert task.expires is None
+    assert task.number in turn.changed
+
+
 def test_again_may_be_held_for_a_person() -> None:
     said = error()
     said["instead"]["hold"] = "look at the plan"

@@ -255,6 +255,20 @@ def test_a_model_without_a_price_is_refused_under_a_budget_in_money():
     assert it.submit([call(model="other")], uuid="s3").code == "no_price"
 
 
+def test_a_model_without_a_price_does_not_stop_the_others_under_a_common_budget():
+    it = rig(slots=1)
+    assert change(it, "", Scope.DAY, money=9 * NANO).code is None
+    it.submit(calls(3))
+    way = {"class": "E", "code": "overloaded", "message": "full", "instead": {"note": None, "bucket": "gemini:other"}}
+    again: Ended = it.executor.ended(it.attempt(1), Outcome.AGAIN, payload=msgpack.packb(way))
+    it.post(AttemptsEnded([again]))
+    it.run()
+    assert work(it) == 2
+    held = it.contents().tasks[1]
+    assert (held.state, held.hold) == (State.HELD, Hold.BUDGET)
+    assert "no price" in (held.reason or "")
+
+
 def test_a_price_that_is_gone_holds_and_a_new_one_goes_on():
     it = rig(slots=1)
     it.submit(calls(3), budget=money(9))

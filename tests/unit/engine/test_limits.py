@@ -12,7 +12,7 @@ from helpers.tasks import Answer, many, new
 
 from gemflowd.core.quota import margin
 from gemflowd.model.attempt import Kind, Outcome
-from gemflowd.model.facts import AskLimits, AttemptsEnded, ClockSet, SetLimit
+from gemflowd.model.facts import AskLimits, AttemptsEnded, ClockSet, Configure, SetLimit
 from gemflowd.model.rules import Rules
 
 MODEL: dict[str, Any] = {"kind": Kind.COROUTINE, "bucket": "gemini:a"}
@@ -198,6 +198,15 @@ def test_the_day_turns_by_the_clock_that_people_set():
     rig.run()
     assert rig.running() == [1, 2], "it is another day"
     assert rig.engine._patience() == 24 * 3600
+
+
+def test_other_figures_in_the_settings_wake_who_waits():
+    rig = rig_with({"rpd": 1})
+    rig.submit(many(3, **MODEL))
+    assert rig.running() == [1]
+    rig.post(Configure(Answer(), {}, Rules(retries=0, limits={"gemini:a": {"rpd": 2}})))
+    rig.run()
+    assert rig.running() == [1, 2]
 
 
 def test_a_429_of_the_day_parks_when_it_is_said_again():

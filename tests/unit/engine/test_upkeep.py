@@ -276,6 +276,12 @@ def test_what_is_being_deleted_is_there_for_nobody(on_disk: OnDisk, monkeypatch:
     assert ask(lambda q: q.totals())["tasks"]["succeeded"] == 2
     assert [task["flow"] for task in ask(lambda q: q.page("", (), 0, 100))["tasks"]] == [kept, kept]
     assert ask(lambda q: q.queues())["queues"][0]["tasks"] == {"succeeded": 2}
+    assert ask(lambda q: q.results_in_order([TaskRange(1, 7)], 0, 1))["next"] == 6, "hidden ones leave no gap"
+    rig.store.inner._db.execute("UPDATE task SET state = 5 WHERE number = 7")
+    page = ask(lambda q: q.results_in_order([TaskRange(1, 7)], 0, 2))
+    assert [line["number"] for line in page["results"]] == [6]
+    assert not page["done"]
+    rig.store.inner._db.execute("UPDATE task SET state = 6 WHERE number = 7")
     hidden = [FlowRef(1), NamedTask(1, "x"), TaskRange(5, 5)]
     for ref in hidden:
         for question in ("items", "states"):
