@@ -81,7 +81,7 @@ async def _answer(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]
     if (otherwise := tiers.without_room(call.failure, way, context.note, time.time())) is not None:
         raise otherwise
     name_next_model(call.failure, call.model, data)
-    _ask_again_itself(call.failure, call.model, context)
+    _keep_tier(call.failure, context)
     # Outside of the block: chained to it, the SDK's exception would end up in the traceback, with whatever it quotes.
     raise call.failure
 
@@ -101,19 +101,22 @@ async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, 
 
         return await cached.answer(data, context, answered, asked=True)
     name_next_model(call.failure, call.model, data)
-    _ask_again_itself(call.failure, call.model, context)
+    _keep_tier(call.failure, context, f"gemini:{call.model}")
     raise call.failure
 
 
-def _ask_again_itself(failure: HandlerError, model: str, context: AsyncContext) -> None:
-    """An answer that did not do is asked for again under the limit of the model itself, also where it came from a batch, and at the
-    tier that the task had come down to."""
+def _keep_tier(failure: HandlerError, context: AsyncContext, bucket: str | None = None) -> None:
+    """An answer that did not do is asked for again at the tier that the task had come down to.
+
+    Args:
+        bucket: the limit for that, where this attempt was under another: one that comes from a batch is none of a model's.
+    """
     instead = failure.instead
     if isinstance(failure, Again) and instead is not None and instead.bucket is None and isinstance(instead.note, dict):
         note = dict(instead.note)
         if isinstance(context.note, Mapping) and "tier" in context.note:
             note.setdefault("tier", context.note["tier"])
-        failure.instead = Instead(note, f"gemini:{model}", anew=False)
+        failure.instead = Instead(note, bucket, anew=False)
 
 
 def _result(
