@@ -100,18 +100,14 @@ class Upkeep:
     # The log, and the file
 
     def checkpoint(self, store: Store, memory: Memory, now: float) -> None:
-        """Carry the log over, if it is long.
+        """Carry the log over, if it is long. What was kept free is not for this, which may take all of it, but for the outcomes of
+        what runs.
 
         Raises:
             StoreError: the disk can't be trusted any more.
         """
         try:
-            try:
-                store.upkeep.checkpoint()
-            except StoreFull:
-                if not store.upkeep.drop_ballast():
-                    raise
-                store.upkeep.checkpoint()
+            store.upkeep.checkpoint()
         except StoreFull as error:  # nothing is lost: all of it is in the log still
             self.disk_is_full(memory, now)
             log.error("the log can't be carried over into the database: %s", error)  # noqa: TRY400

@@ -50,6 +50,7 @@ class Upkeep:
         self._ballast = path.with_name("ballast")
         self._size = ballast
         self._kept = False
+        self._given = False  # in a need, and not made good yet
         self._frames = 0
         self._carried = 0  # of those frames, as far as we know
         self._checkpoint_at = LOG_FRAMES
@@ -115,6 +116,8 @@ class Upkeep:
             self._collect()
         if self._aside is not None or self._frames < self._checkpoint_at:
             return
+        if self._size and not self._kept and self._given:
+            return  # what was kept free is in use: the log of what runs goes there, and nothing else
         self._checkpoint_at = self._frames + _MORE_FRAMES  # where a question holds it back: not at every turn
         if self._frames - self._carried > _MANY_FRAMES:
             self._aside = _Aside(self._path, self._db.open_vfs)
@@ -210,11 +213,11 @@ class Upkeep:
             with suppress(OSError):
                 self._ballast.unlink()
             return False
-        self._kept = True
+        self._kept, self._given = True, False
         return True
 
     def drop_ballast(self) -> bool:
-        self._kept = False
+        self._kept, self._given = False, True
         if not self._size:
             return False
         try:
