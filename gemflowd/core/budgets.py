@@ -86,25 +86,38 @@ def _wide(turn: Turn, lane: Lane) -> list[Budget]:
     return [wide[key] for key in keys if key in wide]
 
 
-def shut(turn: Turn, lane: Lane) -> bool:
-    """Whether nothing of a lane may start, because what it falls under as a whole is used up or waits for what is in flight."""
-    if model_of(lane.key.bucket) is None:
+def shut(turn: Turn, lane: Lane, calling: Callable[[str, Budget], bool]) -> bool:
+    """Whether nothing of a lane may start, because what it falls under as a whole is used up or waits for what is in flight.
+
+    Args:
+        calling: as in `tried`.
+    """
+    model = model_of(lane.key.bucket)
+    if model is None:
         return False
-    if any(budget.state for budget in _wide(turn, lane)):
-        return True
+    its = _wide(turn, lane)
     flow = turn.accounts.flows.get(lane.key.gate) if lane.key.gate else None
-    return flow is not None and bool(flow.state)
+    if flow is not None:
+        its.append(flow)
+    return any(budget.state for budget in its) or tried(turn, its, model, calling) is not None
 
 
-def in_the_way(
-    turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str, calling: Callable[[Budget], bool]
-) -> Budget | None:
+def tried(turn: Turn, its: Sequence[Budget], model: str, calling: Callable[[str, Budget], bool]) -> Budget | None:
+    """The first budget under which a model of which nothing is known has to wait for its one call: that tells what its calls cost.
+    Only tasks of that model wait: others are known, or have a first call of their own.
+
+    Args:
+        calling: whether a call of a model is in flight under a budget.
+    """
+    if is_known(turn, model):
+        return None
+    return next((it for it in its if it.action is not Action.WARN and calling(model, it)), None)
+
+
+def in_the_way(turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str) -> Budget | None:
     """The first budget that does not let an attempt start now; its state says for how long.
 
     One that cancels is returned with state `open`: what is to be cancelled is the caller's to do.
-
-    Args:
-        calling: whether a call of that model is in flight under a budget; only asked where nothing is known of the model.
     """
     for budget in its:
         if budget.state is BudgetState.HELD:
@@ -115,8 +128,8 @@ def in_the_way(
         if budget.action is Action.WARN:
             if not _fits(budget, wanted.amount):
                 _warn(turn, budget)
-        elif _left(budget) and not calling(budget) if wanted.guess else _fits(budget, wanted.amount):
-            continue  # a guess is no reason to stop, nor to let many go: the first call of a model tells what its calls cost
+        elif _left(budget) if wanted.guess else _fits(budget, wanted.amount):
+            continue  # a guess is no reason to stop (nor to let many go, see `tried`)
         elif budget.reserved != NOTHING:
             _to(turn, budget, BudgetState.WAITING, None)
             return budget

@@ -288,11 +288,18 @@ def give_back(turn: Turn, lane: Lane, task: int) -> None:
         _unsend(turn, bucket, task)
 
 
-def _unsend(turn: Turn, bucket: Bucket, task: int) -> None:
-    for one, _, _ in _ledgers(turn, bucket):
-        if (sent := one.sent.pop(task, None)) is not None:
-            quota.unsend(one.ledger, sent)
+def _counted(turn: Turn, bucket: Bucket, task: int) -> Iterator[tuple[Bucket, Sent]]:
+    """What an attempt has counted for, which is over: also a limit that has had its figures taken away since."""
+    for name in (bucket.name, bucket.name.partition(":")[0]):
+        one = turn.buckets.get(name)
+        if one is not None and (sent := one.sent.pop(task, None)) is not None:
             changed(turn, one)
+            yield one, sent
+
+
+def _unsend(turn: Turn, bucket: Bucket, task: int) -> None:
+    for one, sent in _counted(turn, bucket, task):
+        quota.unsend(one.ledger, sent)
     breaker.back(bucket.ledger.breaker, task)
     look_again(turn, bucket)
 
@@ -310,16 +317,14 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
         return
     tokens, cost = _used(told)
     own = bucket.sent.get(ended.task)
-    for one, figures, _ in _ledgers(turn, bucket):
-        if (sent := one.sent.pop(ended.task, None)) is None:
-            continue
+    for one, sent in _counted(turn, bucket, ended.task):
         if refused:  # the other side has not counted it either; if it has, it says so again
             quota.unsend(one.ledger, sent)
         else:
+            figures = figures_of(turn, one)
             quota.settle(one.ledger, figures, sent, tokens, cost, turn.steady - ended.seconds, ended.seconds)
             if ended.outcome is Outcome.DONE:
                 quota.took(one.ledger, ended.seconds, turn.steady)
-        changed(turn, one)
     error = _error(ended)
     if refused:
         _refused(turn, bucket, ended, error, own)

@@ -86,19 +86,25 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
         # One of a model that others fall under is not stopped for it: they have prices.
         machine.hold(turn, task, Hold.BUDGET, f"the model {model} has no price; when it has one, release the task")
         return None
-    blocker = budgets.in_the_way(turn, its, wanted, model, lambda budget: _calls(rows, model, budget))
-    if blocker is None:
+    blocker = budgets.in_the_way(turn, its, wanted, model)
+    trying = None if blocker else budgets.tried(turn, its, model, lambda *about: _calls(rows, *about))
+    if blocker is None and trying is None:
         return Asked(its, wanted.amount)
-    if blocker.state is BudgetState.OPEN:
+    if blocker is not None and blocker.state is BudgetState.OPEN:
         assert blocker.action is Action.CANCEL, blocker
         _cancel(rows, task, blocker)
-    elif blocker.scope is Scope.TASK:
+    elif blocker is not None and blocker.scope is Scope.TASK:
         machine.hold(turn, task, Hold.BUDGET, blocker.reason or _USED_UP)
-    elif blocker.scope is Scope.FLOW and lane.key.gate != task.flow:
+    elif Scope.FLOW in (it.scope for it in (blocker, trying) if it) and lane.key.gate != task.flow:
         _set_apart(turn, task, lane)
     else:
         rows.memory.windows[lane.number].push(key)
     return None
+
+
+def shut(rows: Rows, lane: Lane) -> bool:
+    """Whether a budget keeps all of a lane from starting."""
+    return budgets.shut(rows.turn, lane, lambda *about: _calls(rows, *about))
 
 
 def _calls(rows: Rows, model: str, budget: Budget) -> bool:

@@ -12,7 +12,7 @@ from gemflowd.core.another_way import note_of
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
 from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
 from gemflowd.core.turn import Turn
-from gemflowd.engine.budgets import admit, need
+from gemflowd.engine.budgets import admit, need, shut
 from gemflowd.engine.inputs import begin_to_gather, gather, inputs_of, large, must_gather
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
@@ -76,7 +76,7 @@ def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
         if lane is None:
             live.discard(number)  # its flow was discarded
         elif lane.key.kind is kind and limits.may_start(turn, lane):
-            if turn.accounts.active and budgets.shut(turn, lane):
+            if turn.accounts.active and shut(rows, lane):
                 continue
             _refill(rows, number)
             window = rows.memory.windows[number]

@@ -280,7 +280,7 @@ class Engine:
 
     def _try(self, taken: Sequence[facts.Fact]) -> Effects:
         rules, slots, devices = self._rules, dict(self._memory.slots), self._memory.devices.copy()
-        in_batches = dict(self._memory.in_batches)
+        in_batches, in_flight = dict(self._memory.in_batches), self._memory.in_flight()
         self._steering.begin()
         self._memory.calls.begin()
         try:
@@ -290,6 +290,7 @@ class Engine:
                 self._rules, self._memory.slots, self._memory.devices = rules, slots, devices
                 self._memory.in_batches = in_batches
                 self._forget()
+                self._memory.still_in_flight(in_flight)
             raise
 
     def _decide_all(self, taken: Sequence[facts.Fact]) -> Effects:

@@ -18,10 +18,13 @@ from gemflowd.engine.calls import Cached, Calls
 from gemflowd.engine.critical_path import Progress
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue, amounts
+from gemflowd.model.limit import Sent
 from gemflowd.model.task import Flow, Task, runs_alone
 from gemflowd.store.base import Key, Snapshot, StoredAccounts
 
 _MOST_FLOWS: Final = 4096
+#: Of limits: what their running attempts have reserved, and the task that tries whether a breaker may close.
+InFlight = dict[str, tuple[dict[int, Sent], int | None]]
 
 
 class Memory:
@@ -118,6 +121,20 @@ class Memory:
             running_in = self.slots.get(task.slot or "")
             if running_in is not None:
                 running_in.put(task.number, self.expected(task))
+
+    def in_flight(self) -> InFlight:
+        """What is known of running attempts in no store, as it is before a turn."""
+        return {
+            name: (dict(bucket.sent), bucket.ledger.breaker.probe)
+            for name, bucket in self.buckets.items()
+            if bucket.sent or bucket.ledger.breaker.probe is not None
+        }
+
+    def still_in_flight(self, before: InFlight) -> None:
+        """Take that back, after `load`: the turn has failed, so what ran before it runs still."""
+        for name, (sent, probe) in before.items():
+            bucket = self.buckets.setdefault(name, Bucket(name))
+            bucket.sent, bucket.ledger.breaker.probe = sent, probe
 
     def _count(self, key: LaneKey) -> None:
         """A task of that lane runs."""

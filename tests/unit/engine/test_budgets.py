@@ -179,6 +179,24 @@ def test_the_first_call_of_a_model_tells_what_its_calls_cost_and_keeps_no_other_
     work(it)
 
 
+@pytest.mark.parametrize("of", ["total", "flow"])
+def test_a_model_that_waits_for_its_first_call_keeps_nobody_waiting_who_comes_later(of: str):
+    it = rig(prices=Prices({"*": PRICES.models[MODEL]}))
+    it.submit([call()], uuid="first")
+    work(it)
+    if of == "total":
+        change(it, "", Scope.TOTAL, money=100 * COST)
+    it.submit([call(model="b"), call(model="b"), call()], uuid="s2", budget=money(100) if of == "flow" else None)
+    assert it.running() == [2, 4]
+    end(it, 4)
+    it.submit([call()], uuid="s3")
+    assert it.running() == [2, 5]
+    assert {budget.state.word for budget in stored(it)} == {"open"}
+    end(it, 2)
+    assert sorted(it.running()) == [3, 5]
+    it.check()
+
+
 def test_warn_tells_once_and_goes_on():
     it = rig()
     it.submit(calls(4), budget=money(1, Action.WARN))

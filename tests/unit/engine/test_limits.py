@@ -334,3 +334,47 @@ def test_a_limit_that_nobody_knows():
     rig.post(AskLimits(answer, "nobody"))
     rig.run()
     assert answer.code == "not_found"
+
+
+@pytest.mark.parametrize("verb", ["write", "conclude", "commit"])
+def test_a_turn_that_fails_forgets_nothing_of_what_is_in_flight(verb: str):
+    rig = rig_with({"tpm": 1_000_000}, gemini={"rpm": 100})
+    rig.submit(many(3, **MODEL))
+    rig.store.fail = (verb, RuntimeError("once"))
+    finish(rig, 1, usage={"prompt_tokens": 500})  # decided, forgotten, and decided again
+    assert rig.store.fail is None
+    finish(rig, 2, usage={"prompt_tokens": 700})
+    assert shown(rig)["used"]["tpm"] == pytest.approx(1200, abs=2)
+    finish(rig, 3, Outcome.RATE_LIMITED, retry_after=30.0)
+    used = shown(rig)["used"]
+    assert used["rpm"] == 2, "what was answered 429 does not count"
+    assert used["tpm"] == pytest.approx(1200, abs=2)
+    assert shown(rig, "gemini")["used"]["rpm"] == 2
+    assert not any(bucket.sent for bucket in rig.engine._memory.buckets.values())
+    rig.check()
+
+
+def test_one_call_at_a_time_tries_whether_a_breaker_may_close_also_after_a_turn_that_fails():
+    rig = rig_with({"breaker": 2, "breaker_pause": 5})
+    rig.submit(many(5, **MODEL))
+    for number in (1, 2):
+        finish(rig, number, Outcome.ERROR, error={"code": "overloaded"})
+    for number in (3, 4, 5):
+        finish(rig, number, Outcome.LOST)
+    pass_time(rig)
+    assert len(rig.running()) == 1
+    rig.store.fail = ("commit", RuntimeError("once"))
+    rig.submit(many(1, **MODEL), uuid="later")
+    assert rig.store.fail is None
+    assert len(rig.running()) == 1
+
+
+def test_a_common_limit_that_is_taken_away_while_calls_run_keeps_nothing_of_them():
+    rig = rig_with({"rpm": 100})
+    change(rig, "gemini", rpm=100)
+    rig.submit(many(2, **MODEL))
+    change(rig, "gemini", reset=True)
+    finish(rig, 1)
+    finish(rig, 2, Outcome.RATE_LIMITED)
+    assert not rig.engine._memory.buckets["gemini"].sent
+    assert shown(rig, "gemini")["used"]["rpm"] == 1
