@@ -14,6 +14,7 @@ import msgpack
 
 from gemflowd.core.retry import retries_for
 from gemflowd.model.attempt import Ended, Outcome
+from gemflowd.model.limit import MAX_NAME
 from gemflowd.model.task import Task
 
 #: Seconds for which a handler may park its task.
@@ -42,10 +43,20 @@ class Way:
 def instead(task: Task, ended: Ended, default: int) -> Ended:
     """An error that names another way, as `again`, if the task has no other: its tries are used up, or don't count.
 
+    One that names what can be no limit is `permanent`, with code `bad_bucket`.
+
     Args:
         default: retries of a task that says nothing of them.
     """
-    if ended.outcome not in _FAILURES or task.cancelled or _way(ended) is None:
+    way = _way(ended)
+    if way is None or task.cancelled:
+        return ended
+    named: Any = way.bucket  # it comes from a handler
+    if named is not None and not (isinstance(named, str) and 0 < len(named) <= MAX_NAME):
+        message = f"`bucket` of its `Instead` must be the name of a limit, of 1 to {MAX_NAME} characters"
+        error = {"class": "Instead", "code": "bad_bucket", "message": message}
+        return replace(ended, outcome=Outcome.PERMANENT, payload=msgpack.packb(error))
+    if ended.outcome not in _FAILURES:
         return ended
     if ended.outcome is Outcome.ERROR and task.tries < retries_for(task, ended.payload, default):
         return ended

@@ -36,4 +36,4 @@ def goes_on(lane: Lane, ended: Ended) -> bool:
 
 def _joined(ended: Ended) -> bool:
     bucket = another_way.noted(ended).bucket
-    return bucket is not None and bucket.startswith(BUCKET)
+    return isinstance(bucket, str) and bucket.startswith(BUCKET)

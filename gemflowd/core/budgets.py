@@ -15,10 +15,12 @@ from gemflowd.core.batched import goes_on, is_in_batch
 from gemflowd.core.turn import Turn, UsageRow
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope
+from gemflowd.model.errors import Invalid
 from gemflowd.model.event import BUDGET_TOPIC, Event
 from gemflowd.model.lane import Lane
 from gemflowd.model.prices import STANDARD, Tokens, model_of, tier_of, tokens_of
 from gemflowd.model.task import Task
+from gemflowd.model.values import check_value
 
 _DAY: Final = 86_400.0
 #: Bytes of a task's body for a token, as long as nothing of its model is known.
@@ -224,11 +226,11 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     """An attempt ended: what it used takes the place of what was reserved for it.
 
     Returns:
-        Its usage with its cost, as it is stored.
+        Its usage with its cost, as it is stored; None: it has told nothing that could be.
     """
     lane = turn.lanes[task.lane]
     if task.number in turn.accounts.reservations and goes_on(lane, ended):
-        return ended.usage
+        return None
     reservation = _unreserve(turn, task.number)
     usage = _unpacked(ended.usage)
     if usage is None:
@@ -238,7 +240,7 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
                 _lift(turn, budget, reservation)
                 if budget.number in reservation.budgets:
                     budget.assumed = budget.assumed.plus(assumed)
-        return ended.usage
+        return None
     if usage.get("cached") is True:  # a stored answer: nothing was asked for, and nothing is to be paid
         if reservation is not None:
             for budget in those_of(turn, task, lane):
@@ -268,9 +270,14 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
 
 
 def _unpacked(usage: bytes | None) -> dict[str, Any] | None:
+    """What an attempt says that it used. Whoever asks for it must be able to read it: what is no map that can be sent says nothing."""
     if usage is None:
         return None
-    found = msgpack.unpackb(usage, strict_map_key=False, unicode_errors="surrogatepass")
+    try:
+        found = msgpack.unpackb(usage, strict_map_key=False, unicode_errors="surrogatepass")
+        check_value(found, "usage")
+    except (ValueError, Invalid):
+        return None
     return found if isinstance(found, dict) else None
 
 

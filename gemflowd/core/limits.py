@@ -438,6 +438,12 @@ def stopped_until(bucket: Bucket, steady: float, now: float) -> float:
     return max(now, now + sleeps, parked)
 
 
+def is_asleep(turn: Turn, lane: Lane) -> bool:
+    """Whether the limit of a lane was put to sleep by the other side."""
+    bucket = turn.buckets.get(lane.key.bucket or "")
+    return bucket is not None and bucket.asleep_until > turn.steady
+
+
 def event(turn: Turn, bucket: Bucket, what: str, **fields: Any) -> Event:
     """`until`: when anything of it may start again, for whatever reason it may not; now, where it may."""
     until = stopped_until(bucket, turn.steady, turn.now)

@@ -284,8 +284,8 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
             alone(turn, task)
             _again(turn, task, f"over its memory cap, runs again alone: {ended.cause or 'memory'}")
     elif kind is Outcome.RATE_LIMITED:
-        # Where there is no limit to put to sleep the task itself waits.
-        asleep = turn.lanes[task.lane].key.bucket is not None
+        # Where no limit sleeps for it the task itself waits: there is none, or it is a batch's, under which nothing is asked.
+        asleep = limits.is_asleep(turn, turn.lanes[task.lane])
         _again(turn, task, "rate limited", after=None if asleep else limits.sleep_of(ended))
     elif kind is Outcome.AGAIN:
         if agains(task) >= another_way.MOST:

@@ -11,7 +11,7 @@ import apsw
 import msgpack
 
 from gemflowd.model.budget import Action, Budget, BudgetState, Scope, Target
-from gemflowd.model.prices import model_of, money_of
+from gemflowd.model.prices import MOST_TOKENS, model_of, money_of
 from gemflowd.model.task import Task
 from gemflowd.store.parts.budgets import COLUMNS, budget_from
 
@@ -68,10 +68,16 @@ def attempt_usage(packed: bytes | None) -> Body | None:
     """An attempt's usage as it is shown: its cost as an amount, None where it is not known."""
     if packed is None:
         return None
-    found: Body = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="replace")
+    found = _map(packed)
     if "cost_nano" in found:
         found["cost"] = money_of(found.pop("cost_nano"))
     return found
+
+
+def _map(packed: bytes) -> Body:
+    """Earlier versions have stored whatever a handler had put together."""
+    found = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="replace")
+    return {name: value for name, value in found.items() if type(name) is str} if isinstance(found, dict) else {}
 
 
 class TaskUsage:
@@ -83,9 +89,9 @@ class TaskUsage:
         self.last: Body | None = None
 
     def add(self, packed: bytes) -> None:
-        found = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="replace")
+        found = _map(packed)
         for name, value in found.items():
-            if name.endswith("_tokens") and isinstance(value, int):
+            if name.endswith("_tokens") and isinstance(value, int) and 0 <= value <= MOST_TOKENS:
                 self.tokens[name] = self.tokens.get(name, 0) + value
         nano = found.get("cost_nano")
         self.nano = None if nano is None or self.nano is None else self.nano + nano

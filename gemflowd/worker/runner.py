@@ -36,8 +36,10 @@ from gemflowd.worker.streams import Streams
 
 #: Characters of a traceback that are kept: its end says most.
 _TRACEBACK: Final = 8_000
-#: Bytes of what an attempt notes for the next one. More is left out.
+#: Bytes of what an attempt notes for the next one. More is left out, and so is what nobody could be shown.
 MOST_NOTE: Final = 64 * 1024
+#: The same of what it says that it used.
+MOST_USAGE: Final = 64 * 1024
 
 
 @dataclass(slots=True, frozen=True)
@@ -222,7 +224,7 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
                 record["instead"]["tasks"] = list(error.instead.tasks)
             if error.instead.hold is not None:
                 record["instead"]["hold"] = error.instead.hold
-            if len(msgpack.packb(record["instead"], unicode_errors="replace")) > MOST_NOTE:
+            if not _can_be_noted(record["instead"]):
                 del record["instead"]
         if error.usage and context is not None:
             with suppress(Exception):  # what can't be added up is left out
@@ -256,6 +258,14 @@ def _outcome_of(order: Order, error: BaseException, begin: float, context: AnyCo
     return ended(order, outcome, msgpack.packb(record, unicode_errors="replace"), begin, context, retry_after)
 
 
+def _can_be_noted(instead: dict[str, Any]) -> bool:
+    try:
+        check_value(instead, "instead")
+        return len(msgpack.packb(instead, unicode_errors="replace")) <= MOST_NOTE
+    except Exception:  # noqa: BLE001 - a handler may have put anything there
+        return False
+
+
 def _text_of(error: BaseException) -> str:
     """What an exception says, whatever it does when it is asked."""
     try:
@@ -283,9 +293,39 @@ def ended(
     context: AnyContext | None,
     retry_after: float | None = None,
 ) -> list[Any]:
-    usage = None
-    if context is not None and context.usage:
-        with suppress(Exception):  # what can't be stored is left out
-            usage = msgpack.packb(context.usage, default=str, unicode_errors="replace")
+    usage = None if context is None else _usage(context)
     seconds = time.perf_counter() - begin
     return [wire.ENDED, order.task, order.token, int(outcome), payload, seconds, retry_after, usage, None]
+
+
+def _usage(context: AnyContext) -> bytes | None:
+    """What a handler says that it used. What can't be stored is left out, and the log says so: it must not cost the result."""
+    if not context.usage:
+        return None
+    kept: dict[str, Any] = {}
+    left: list[str] = []
+    packed = b""
+    try:
+        for name, value in context.usage.items():
+            try:
+                kept |= _stored({name: value})
+            except Exception as error:  # noqa: BLE001 - a handler may have put anything there
+                left.append(_text_of(error)[:200])
+        packed = msgpack.packb(kept)
+        if len(packed) > MOST_USAGE:
+            left, kept = [f"it has {len(packed)} bytes, and may have {MOST_USAGE}"], {}
+    except Exception as error:  # noqa: BLE001 - it is no map
+        left = [_text_of(error)[:200]]
+    if left:
+        with suppress(Exception):
+            context.log(f"[left out of what this attempt has used: {'; '.join(left[:3])}]")
+    return packed if kept else None
+
+
+def _stored(part: dict[Any, Any]) -> dict[str, Any]:
+    """A part of it in plain values. Raises: whatever is wrong with it."""
+    plain: dict[str, Any] = msgpack.unpackb(
+        msgpack.packb(part, default=str, unicode_errors="replace"), strict_map_key=False
+    )
+    check_value(plain, "usage")
+    return plain

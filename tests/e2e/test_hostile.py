@@ -65,6 +65,36 @@ def test_an_odd_end_is_an_outcome_and_spares_the_neighbours(client: Raw, how: st
         assert lines["o"]["error"]["code"] == "bad_result"
 
 
+@pytest.mark.parametrize(
+    ("how", "usage"),
+    [("used-list", None), ("used-keys", {"prompt_tokens": 7, "cost": None}), ("used-much", None)],
+)
+def test_an_odd_usage_costs_neither_the_result_nor_who_asks_for_it(
+    client: Raw, how: str, usage: dict[str, object] | None
+) -> None:
+    (line,) = client.run({"type": "odd-end", "data": {"how": how}, "retries": 0})
+    assert line["ok"] == (how != "used-much")
+    assert line.get("usage") == usage
+    (attempt,) = client.show(line["number"])["attempts_log"]
+    assert attempt["usage"] == usage
+    log = client("logs", ref=str(line["number"]))
+    assert any("left out" in entry["text"] for entry in log["lines"]), log
+
+
+def test_an_odd_note_is_left_out(client: Raw) -> None:
+    (line,) = client.run({"type": "odd-end", "data": {"how": "note"}, "retries": 0})
+    assert line["ok"], line
+    errors = [attempt["error"] for attempt in client.show(line["number"])["attempts_log"]]
+    assert [error["message"] for error in errors[:2]] == ["once more"] * 2
+    assert not any("instead" in error for error in errors[:2])
+
+
+def test_a_limit_that_is_none_is_no_way(client: Raw) -> None:
+    (line,) = client.run({"type": "odd-end", "data": {"how": "bucket"}, "retries": 0})
+    assert line["error"]["code"] == "bad_bucket"
+    assert client.show(line["number"])["state"] == "failed"
+
+
 def test_many_dependents_of_a_result_that_is_too_large_all_end(client: Raw) -> None:
     parent = {"type": "echo", "id": "p", "data": {"x": "y" * 1_500_000}}
     children = [{"type": "echo", "deps": ["p"]} for _ in range(600)]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemflowd.handlers.errors import Permanent, RateLimited
+from gemflowd.handlers.errors import Again, Instead, Permanent, RateLimited
 from gemflowd.handlers.registry import task
 
 if TYPE_CHECKING:
@@ -150,6 +150,21 @@ async def odd_end(data: dict[str, Any], context: Context) -> Any:
         case "usage":
             context.usage["x"] = "\ud800"
             raise Permanent("with usage")
+        case "used-list":
+            context.usage = [1, 2]  # type: ignore[assignment]
+            return "fine"
+        case "used-keys":
+            context.usage.update({1: 2, "prompt_tokens": 7, "deep": {b"x": 1}, "cost": float("nan"), "y_tokens": 2**63})  # type: ignore[dict-item]
+            return {"usage": {"prompt_tokens": 7}}
+        case "used-much":
+            context.usage["x"] = "y" * 100_000
+            raise Permanent("with much usage")
+        case "note":
+            if context.attempt < 3:
+                raise Again("once more", Instead({1: float("nan")} if context.attempt == 1 else object()))
+            return "fine"
+        case "bucket":
+            raise Again("elsewhere", Instead(None, bucket=["x"]))  # type: ignore[arg-type]
         case "nan":
             return {"x": float("nan")}
         case "deep":

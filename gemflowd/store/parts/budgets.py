@@ -114,6 +114,8 @@ class Budgets:
         sql = "SELECT usage FROM attempt WHERE task = ? AND usage IS NOT NULL"
         for (packed,) in self._db.execute(sql, (task,)):
             usage = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="surrogatepass")
+            if not isinstance(usage, dict):  # an earlier version has stored it
+                continue
             cost = usage.get("cost_nano")
             used = used.plus(Amount(cost or 0, tokens_of(usage).total))
             unpriced += cost is None

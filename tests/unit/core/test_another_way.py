@@ -36,13 +36,15 @@ def error(code: str = "overloaded", note: Any = "n", bucket: str | None = None) 
 
 def test_again_is_at_once_and_costs_no_try() -> None:
     task = running(tries=1, flags=KEYED)
-    turn = end(task, Outcome.AGAIN, error("schema_mismatch", {"answer": "x"}), usage=b"u")
+    turn = end(task, Outcome.AGAIN, error("schema_mismatch", {"answer": "x"}), usage=msgpack.packb({"n": 1}))
     assert (task.state, task.tries, task.attempts, task.lane) == (State.READY, 1, 1, 2)
     assert task.flags == KEYED | NOTED | AGAIN
     assert agains(task) == 1
     assert task.reason == "schema_mismatch: why"
     (record,) = turn.attempts
-    assert (record.outcome, record.usage) == (Outcome.AGAIN, b"u")
+    assert record.outcome is Outcome.AGAIN
+    assert record.usage is not None
+    assert msgpack.unpackb(record.usage) == {"n": 1, "cost_nano": None}
     note = another_way.note_of(record.error)
     assert note is not None
     assert msgpack.unpackb(note) == {"answer": "x"}
@@ -182,3 +184,34 @@ def test_what_joins_a_batch_has_asked_nobody_and_keeps_its_reservation() -> None
     ):
         assert batched.asked_nobody(batch, ended(outcome))
         assert batched.goes_on(batch, ended(outcome)) is goes_on
+
+
+@pytest.mark.parametrize("bucket", [7, ["x"], "", "x" * 401, b"gemini:a"])
+@pytest.mark.parametrize("outcome", [Outcome.AGAIN, Outcome.PARKED, Outcome.ERROR, Outcome.RATE_LIMITED])
+def test_what_can_be_no_limit_is_refused(bucket: Any, outcome: Outcome) -> None:
+    task = running(tries=1)
+    turn = end(task, outcome, error(bucket=bucket), retry_after=1.0)
+    assert (task.state, task.reason) == (State.FAILED, "permanent")
+    (record,) = turn.attempts
+    assert record.error is not None
+    assert msgpack.unpackb(record.error)["code"] == "bad_bucket"
+
+
+def test_too_many_in_a_batch_is_waited_out_by_the_task() -> None:
+    lanes = [Lane(1, LaneKey("default", "gemini.batch:a", Kind.COROUTINE))]
+    task = make_task(1, State.RUNNING, token=3, slot="c1", started=NOW - 2)
+    turn = hold(make_turn(lanes=lanes), task)
+    machine.outcome(turn, task, Ended(1, 3, Outcome.RATE_LIMITED, b"", retry_after=30.0))
+    assert (task.state, task.due) == (State.SCHEDULED, NOW + 30)
+    assert turn.buckets["gemini.batch:a"].asleep_until == 0
+
+
+@pytest.mark.parametrize(
+    "usage", [b"\xc1", msgpack.packb([1]), msgpack.packb({1: 2}), msgpack.packb({"x": float("nan")}), b"\xd9"]
+)
+def test_a_usage_that_nobody_could_read_is_not_stored(usage: bytes) -> None:
+    task = running()
+    turn = end(task, Outcome.DONE, {}, usage=usage)
+    assert task.state is State.SUCCEEDED
+    assert turn.attempts[0].usage is None
+    assert not turn.usage

@@ -40,13 +40,18 @@ def end(task: Task, outcome: Outcome, *, rules: Rules | None = None, unclean: bo
 
 def test_done():
     task = running()
-    turn = end(task, Outcome.DONE, usage=b"u", peak_kb=7)
+    turn = end(task, Outcome.DONE, usage=msgpack.packb({"n": 1}), peak_kb=7)
     assert task.state is State.SUCCEEDED
     assert (task.tries, task.attempts, task.finished) == (0, 1, NOW)
     assert turn.results == [(1, b"payload")]
     (record,) = turn.attempts
     assert (record.number, record.slot, record.started, record.finished) == (1, "b1", NOW - 2, NOW)
-    assert (record.error, record.usage, record.peak_kb, record.seconds) == (None, b"u", 7, 1.5)
+    assert (record.error, record.usage, record.peak_kb, record.seconds) == (
+        None,
+        msgpack.packb({"n": 1, "cost_nano": None}),
+        7,
+        1.5,
+    )
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ERROR, Outcome.TIMEOUT])
