@@ -63,6 +63,11 @@ def instead(task: Task, ended: Ended, default: int) -> Ended:
     return replace(ended, outcome=Outcome.AGAIN)
 
 
+def names_one(ended: Ended) -> bool:
+    """Whether an attempt that has ended names another way."""
+    return _way(ended) is not None
+
+
 def noted(ended: Ended) -> Way:
     """What an attempt that ended as `again` or `parked` says. Without a note the next one is as this one was."""
     return _way(ended) or Way(msgpack.packb(None), None, "again")

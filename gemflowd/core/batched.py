@@ -12,8 +12,9 @@ from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.batch import BUCKET
 from gemflowd.model.lane import Lane
 
-#: How an attempt may end without having done anything with an answer.
-_BROKEN_OFF: Final = frozenset({Outcome.LOST, Outcome.CRASH, Outcome.SUSPECT, Outcome.MEMORY, Outcome.TIMEOUT})
+#: How an attempt ends that has done with an answer what there was to do; with one of the others if it names another way.
+_JUDGED: Final = frozenset({Outcome.DONE, Outcome.PERMANENT, Outcome.AGAIN})
+_FAILED: Final = frozenset({Outcome.ERROR, Outcome.RATE_LIMITED})
 
 
 def is_in_batch(lane: Lane) -> bool:
@@ -26,11 +27,17 @@ def asked_nobody(lane: Lane, ended: Ended) -> bool:
     return is_in_batch(lane) or (ended.outcome is Outcome.PARKED and _joined(ended))
 
 
+def is_judged(ended: Ended) -> bool:
+    """Whether an attempt that took what came of its question has done with it. An error that names no other way says nothing of the
+    answer: something else went wrong, and the next attempt takes it again."""
+    return ended.outcome in _JUDGED or (ended.outcome in _FAILED and another_way.names_one(ended))
+
+
 def goes_on(lane: Lane, ended: Ended) -> bool:
     """Whether what was reserved for an attempt stays so: its question is in a batch, and the answer is to be paid for, whenever it is
-    taken."""
+    taken and judged."""
     if is_in_batch(lane):
-        return ended.outcome is Outcome.PARKED or ended.outcome in _BROKEN_OFF
+        return not is_judged(ended)
     return ended.outcome is Outcome.PARKED and _joined(ended)
 
 

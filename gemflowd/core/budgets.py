@@ -198,12 +198,37 @@ def reserve(turn: Turn, task: Task, its: Sequence[Budget], amount: Amount) -> No
 
 def give_back(turn: Turn, task: Task) -> None:
     """What was handed over has not started."""
-    if is_in_batch(turn.lanes[task.lane]):
-        return
+    if not is_in_batch(turn.lanes[task.lane]):
+        let_go(turn, task)
+
+
+def let_go(turn: Turn, task: Task, *, assume: bool = False) -> Reservation | None:
+    """What was reserved for a task is free again.
+
+    Args:
+        assume: it counts as used from now on, since it may have to be paid for.
+
+    Returns:
+        What it was.
+    """
     reservation = _unreserve(turn, task.number)
     if reservation is not None:
         for budget in those_of(turn, task, turn.lanes[task.lane]):
             _lift(turn, budget, reservation)
+            if assume and budget.number in reservation.budgets:
+                budget.assumed = budget.assumed.plus(reservation.amount)
+    return reservation
+
+
+def take_up(turn: Turn, task: Task, assumed: Reservation) -> None:
+    """A task that had been given up asks for its answer after all: what was assumed for it is reserved again, unless something is."""
+    its = [it for it in those_of(turn, task, turn.lanes[task.lane]) if it.number in assumed.budgets]
+    for budget in its:  # that of the day may have begun anew since
+        left = budget.assumed.minus(assumed.amount)
+        budget.assumed = Amount(max(0, left.money), max(0, left.tokens))
+        changed(turn, budget)
+    if task.number not in turn.accounts.reservations:
+        reserve(turn, task, its, assumed.amount)
 
 
 def _unreserve(turn: Turn, task: int) -> Reservation | None:
@@ -228,28 +253,21 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     Returns:
         Its usage with its cost, as it is stored; None: it has told nothing that could be.
     """
-    lane = turn.lanes[task.lane]
-    if task.number in turn.accounts.reservations and goes_on(lane, ended):
-        return None
-    reservation = _unreserve(turn, task.number)
+    lane, joined = turn.lanes[task.lane], task.number in turn.joined
+    if goes_on(lane, ended) or (joined and (task.cancelled or ended.outcome is Outcome.CANCELLED)):
+        return None  # if the task ends with that, it is looked at then (`engine.batches`)
     usage = _unpacked(ended.usage)
     if usage is None:
-        if reservation is not None:
-            assumed = reservation.amount if _may_cost(ended) else NOTHING
-            for budget in those_of(turn, task, lane):
-                _lift(turn, budget, reservation)
-                if budget.number in reservation.budgets:
-                    budget.assumed = budget.assumed.plus(assumed)
+        let_go(turn, task, assume=_may_cost(ended) and not joined)
         return None
     if usage.get("cached") is True:  # a stored answer: nothing was asked for, and nothing is to be paid
-        if reservation is not None:
-            for budget in those_of(turn, task, lane):
-                _lift(turn, budget, reservation)
+        let_go(turn, task)
         return msgpack.packb({**usage, "cost_nano": 0}, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
     model = model_of(lane.key.bucket) or _named(usage)
     used = tokens_of(usage)
     tier = tier_of(usage)
     cost = turn.rules.prices.cost(model, used, tier) if model else None
+    reservation = _unreserve(turn, task.number)
     _record(turn, task, model, tier, used, cost)
     for budget in those_of(turn, task, lane):
         if reservation is not None:

@@ -312,7 +312,8 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
         return
     refused = ended.outcome is Outcome.RATE_LIMITED
     told = _told(ended.usage)
-    if told.get("cached") is True or asked_nobody(lane, ended):  # a stored answer, or a batch's: nothing was sent
+    if told.get("cached") is True or asked_nobody(lane, ended) or ended.task in turn.joined:
+        # A stored answer, or a batch's: nothing was sent.
         _unsend(turn, bucket, ended.task)
         return
     tokens, cost = _used(told)

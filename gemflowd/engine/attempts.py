@@ -29,6 +29,8 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
     if turn.accounts.active:
         begin_day(turn)
         need(rows, found.values())
+    if memory.carriers or memory.in_batches:
+        turn.joined = batches.joined(rows, ended)
     for outcome in ended:
         task = turn.tasks.get(outcome.task)
         before = turn.refused_outcomes

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.core import budgets, machine
+from gemflowd.core.batched import is_judged
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine.budgets import need
 from gemflowd.engine.rows import Rows
@@ -37,9 +38,8 @@ from gemflowd.model.facts import BatchCall, NewTask, Speaker, Submit
 from gemflowd.model.lane import LaneKey
 from gemflowd.model.states import State
 from gemflowd.model.task import Task
+from gemflowd.store.base import BatchItem
 
-#: How an attempt may end that has done with its answer what there was to do.
-_DONE_WITH: Final = frozenset({Outcome.DONE, Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED, Outcome.AGAIN})
 _PRIORITY: Final = 9
 _TIMEOUT: Final = 600.0
 _RETRIES: Final = 1000
@@ -80,6 +80,7 @@ def _join(rows: Rows, task: Task, wish: Join) -> dict[str, Any]:
     if item is not None:
         batch = table.get(item.batch)
         if batch is not None and (item.answered or batch.state is not BatchState.OVER):
+            _take_up(rows, task, item)
             return {}  # an attempt that was lost has put it there
         table.remove([task.number])
     batch = table.open_for(wish.model, wish.until)
@@ -145,11 +146,20 @@ def _take(rows: Rows, task: Task) -> dict[str, Any]:
     item = rows.store.batches.item(task.number)
     if item is None:
         return {}
+    _take_up(rows, task, item)
     batch = rows.store.batches.get(item.batch)
     if not item.answered and batch is not None and batch.state is not BatchState.OVER:
         return {"waits": True}
     rows.memory.in_batches[task.number, task.token] = True
     return {"ready": True} if item.answered else {"over": (batch and batch.reason) or "unanswered"}
+
+
+def _take_up(rows: Rows, task: Task, item: BatchItem) -> None:
+    """It was given up with its question in the batch, and somebody has retried it."""
+    if item.assumed is not None:
+        need(rows, [task])
+        budgets.take_up(rows.turn, task, item.assumed)
+        rows.store.batches.assume(task.number, None)
 
 
 def _carried(rows: Rows, task: Task) -> Batch:
@@ -195,12 +205,21 @@ def release(rows: Rows, batch: int, after: int, limit: int) -> tuple[int, int]:
     return len(waiting), waiting[-1] if waiting else after
 
 
+def joined(rows: Rows, ended: Sequence[Ended]) -> frozenset[int]:
+    """Those tasks whose attempts have put a question into a batch, whatever became of the attempts after that. Of what ran at the end
+    of an earlier daemon the store knows."""
+    known = rows.memory.in_batches
+    found = [one.task for one in ended if known.get((one.task, one.token)) is False]
+    lost = [one.task for one in ended if one.outcome is Outcome.LOST and (one.task, one.token) not in known]
+    return frozenset(found + (rows.store.batches.those_in(lost) if lost else []))
+
+
 def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
     """Attempts have ended, and some had to do with batches. Their rows are decided already."""
     known, table = rows.memory.in_batches, rows.store.batches
     for outcome in ended:
         took = known.pop((outcome.task, outcome.token), None)
-        if took and outcome.outcome in _DONE_WITH:
+        if took and is_judged(outcome):
             table.remove([outcome.task])
         elif took is False and outcome.outcome is Outcome.PARKED:
             item = table.item(outcome.task)
@@ -218,13 +237,26 @@ def follow(rows: Rows) -> None:
     if reserved:
         need(rows, reserved)
         for task in reserved:
-            # It is gone from its batch, which may have to be paid for all the same.
-            budgets.settle(turn, task, Ended(task.number, task.token, Outcome.CANCELLED, b""))
+            _given_up(rows, task)
     for task in turn.settled:
         if task.number in carriers:
             batch = rows.store.batches.get(task.number)
             if batch is not None:
                 _end(rows, batch, f"batch_{task.state.word}")
+
+
+def _given_up(rows: Rows, task: Task) -> None:
+    """Its question stays in the batch, which may have to be paid for all the same. What was not sent is not."""
+    table = rows.store.batches
+    item = table.item(task.number)
+    batch = None if item is None else table.get(item.batch)
+    if batch is not None and batch.state < BatchState.SENDING:
+        table.remove([task.number])
+        budgets.let_go(rows.turn, task)
+        return
+    reservation = budgets.let_go(rows.turn, task, assume=True)
+    if item is not None:
+        table.assume(task.number, reservation)
 
 
 def _wake(turn: Turn, task: Task) -> None:

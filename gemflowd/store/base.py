@@ -375,6 +375,7 @@ class BatchItem(NamedTuple):
 
     batch: int
     answered: bool
+    assumed: Reservation | None = None  # what counts as used, since its task was given up
 
 
 class BatchTable(Protocol):
@@ -398,6 +399,14 @@ class BatchTable(Protocol):
 
     def waited_for(self, batch: int) -> bool:
         """Whether one of those has not ended."""
+        ...
+
+    def those_in(self, tasks: Sequence[int]) -> list[int]:
+        """Those of the tasks that have a question in a batch."""
+        ...
+
+    def assume(self, task: int, reservation: Reservation | None) -> None:
+        """What counts as used for a question; None: nothing any more."""
         ...
 
     def remove(self, tasks: Sequence[int]) -> None:

@@ -87,28 +87,39 @@ async def take(context: AsyncContext) -> types.GenerateContentResponse:
     from google.genai import types
 
     found = await context.batch.take()
-    said = _said(context.note)
-    model = str(said.pop("parked"))
-    back = f"gemini:{model}"
-    standard = Instead({**said, "tier": "standard"}, back, anew=False)
+    otherwise = standard(context.note)
     if "waits" in found:
         raise Parked("waits for its batch", seconds=_GRACE / 2, instead=Instead(context.note))
     if "over" in found:
         reason = str(found["over"])
         if reason in (DEADLINE, EXPIRED):
-            raise Again("its batch has no answer in time: the standard tier is asked", standard, code=reason)
+            raise Again("its batch has no answer in time: the standard tier is asked", otherwise, code=reason)
         failure = Transient(f"its batch has come to nothing: {reason}", code=reason)
-        failure.instead = standard
+        failure.instead = otherwise
         raise failure
     if not found:
-        raise Again("goes into another batch", Instead(said, back, anew=False))
-    answer = types.InlinedResponse.model_validate_json(found["answer"])
+        said = _said(context.note)
+        del said["parked"]
+        raise Again("goes into another batch", Instead(said, otherwise.bucket, anew=False))
+    try:
+        answer = types.InlinedResponse.model_validate_json(found["answer"])
+    except ValueError:
+        failed = Transient("its answer in the batch can't be read", code="bad_response")
+        failed.instead = otherwise
+        raise failed from None
     if answer.response is not None:
         return answer.response
-    failed = _failure(answer.error)
-    if isinstance(failed, Transient):
-        failed.instead = standard
-    raise failed
+    refused = _failure(answer.error)
+    if isinstance(refused, Transient):
+        refused.instead = otherwise
+    raise refused
+
+
+def standard(note: Any) -> Instead:
+    """The way from a batch to the standard tier."""
+    said = _said(note)
+    model = said.pop("parked")
+    return Instead({**said, "tier": "standard"}, f"gemini:{model}", anew=False)
 
 
 def _failure(error: types.JobError | None) -> HandlerError:

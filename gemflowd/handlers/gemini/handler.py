@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from gemflowd.handlers.errors import Again, HandlerError, Instead, Permanent
+from gemflowd.handlers.errors import Again, HandlerError, Instead, Permanent, Transient
 from gemflowd.handlers.gemini import batch, batched, cached, client, tiers, warm_up
 from gemflowd.handlers.gemini.before import Before, before, name_next_model, unfit
 from gemflowd.handlers.gemini.credentials import Connection, connection
@@ -94,10 +94,14 @@ async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, 
         call.model = request.model
         response = await batched.take(context)
         usage = {**usage_of(response), "service_tier": "batch"}
-        context.usage["model"] = request.model  # the limit that it is under now is no model's
 
         async def answered(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
-            return _result(response, request, earlier, data, context, usage)
+            context.usage["model"] = request.model  # the limit that it is under now is no model's
+            try:
+                return _result(response, request, earlier, data, context, usage)
+            except Transient as failed:
+                failed.instead = batched.standard(context.note)  # it was the answer: it is not to be taken again
+                raise
 
         return await cached.answer(data, context, answered, asked=True)
     name_next_model(call.failure, call.model, data)

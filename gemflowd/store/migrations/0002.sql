@@ -154,7 +154,8 @@ CREATE TABLE batch_item (
     task    INTEGER PRIMARY KEY,
     batch   INTEGER NOT NULL,
     request BLOB NOT NULL,
-    answer  BLOB
+    answer  BLOB,
+    assumed TEXT                                    -- JSON: money, tokens, budgets: counts as used, the task was given up
 ) STRICT;
 CREATE INDEX batch_item_batch ON batch_item (batch, task);
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 
 from gemflowd.model.batch import Batch, BatchState
+from gemflowd.model.budget import Amount, Reservation
 from gemflowd.store.base import BatchItem
 from gemflowd.store.guard import guarded
 
@@ -23,6 +24,13 @@ def _batch(row: Sequence[Any] | None) -> Batch | None:
         return None
     number, name, model, until, state, *rest = row
     return Batch(number, name, model, until, BatchState(state), *rest)
+
+
+def _reservation(packed: str | None) -> Reservation | None:
+    if packed is None:
+        return None
+    money, tokens, *numbers = json.loads(packed)
+    return Reservation(Amount(money, tokens), tuple(numbers))
 
 
 class Batches:
@@ -50,8 +58,19 @@ class Batches:
 
     @guarded
     def item(self, task: int) -> BatchItem | None:
-        row = self._db.execute("SELECT batch, answer IS NOT NULL FROM batch_item WHERE task = ?", (task,)).fetchone()
-        return None if row is None else BatchItem(row[0], bool(row[1]))
+        sql = "SELECT batch, answer IS NOT NULL, assumed FROM batch_item WHERE task = ?"
+        row = self._db.execute(sql, (task,)).fetchone()
+        return None if row is None else BatchItem(row[0], bool(row[1]), _reservation(row[2]))
+
+    @guarded
+    def those_in(self, tasks: Sequence[int]) -> list[int]:
+        sql = "SELECT task FROM batch_item WHERE task IN (SELECT value FROM json_each(?))"
+        return [task for (task,) in self._db.execute(sql, (json.dumps(tasks),))]
+
+    @guarded
+    def assume(self, task: int, reservation: Reservation | None) -> None:
+        packed = None if reservation is None else json.dumps([*reservation.amount, *reservation.budgets])
+        self._db.execute("UPDATE batch_item SET assumed = ? WHERE task = ?", (packed, task))
 
     @guarded
     def add(self, task: int, batch: int, request: bytes) -> None:

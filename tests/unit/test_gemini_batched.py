@@ -1,0 +1,69 @@
+"""What the `gemini` handler makes of an answer that comes from a batch, and how it tells the daemon that it has judged it: an error
+that names another way is about the answer, any other one is not, and the answer is taken again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gemflowd.handlers.errors import HandlerError, RequestRefused, Transient
+from gemflowd.handlers.gemini.handler import gemini
+from gemflowd.worker.context import AsyncContext
+
+NOTE = {"parked": "m", "waits": 2}
+USAGE = {"promptTokenCount": 2, "candidatesTokenCount": 1, "totalTokenCount": 3}
+GOOD = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}], "usageMetadata": USAGE}
+
+
+def take(found: dict[str, Any], cache: str = "off", **data: Any) -> tuple[Any, dict[str, Any]]:
+    """What the attempt comes to, and its usage."""
+
+    async def ask(op: str, body: dict[str, Any]) -> dict[str, Any]:
+        if op == "batch_take":
+            return found
+        raise RequestRefused("internal", "a defect")
+
+    context = AsyncContext(1, 1, None, "gemini", 1, 30.0, {}, {}, lambda *_: None, _ask=ask)
+    context.note = NOTE
+    try:
+        result = asyncio.run(gemini({"model": "m", "prompt": "Why?", "cache": cache, **data}, context))
+    except HandlerError as failed:
+        return failed, context.usage
+    return result, context.usage
+
+
+def answer(**response: Any) -> dict[str, Any]:
+    return {"answer": json.dumps({"response": {**GOOD, **response}}).encode()}
+
+
+def test_an_answer_is_the_result() -> None:
+    result, usage = take(answer())
+    assert result["text"] == "hi"
+    assert (usage["model"], usage["total_tokens"], usage["service_tier"]) == ("m", 3, "batch")
+
+
+def test_what_fails_beside_the_answer_says_nothing_of_it() -> None:
+    failed, usage = take(answer(), cache="write")
+    assert (failed.code, failed.instead) == ("internal", None)
+    assert usage == {}, "the attempt that has judged it tells what it has cost"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        answer(candidates=[]),
+        {"answer": b"{"},
+        {"answer": b'{"error": {"code": 14, "message": "full"}}'},
+        {"over": "failed"},
+    ],
+)
+def test_an_answer_that_does_not_do_is_not_to_be_taken_again(found: dict[str, Any]) -> None:
+    failed, usage = take(found)
+    assert isinstance(failed, Transient)
+    assert failed.instead is not None
+    assert failed.instead.bucket == "gemini:m"
+    assert failed.instead.note == {"waits": 2, "tier": "standard"}
+    assert bool(usage) == (b"candidates" in found.get("answer", b""))
