@@ -57,12 +57,17 @@ def estimate(turn: Turn, model: str, size: int, ceiling: int | None) -> Estimate
         prompt = size // _BYTES_PER_TOKEN
         answered = turn.rules.budget_output_tokens if ceiling is None else ceiling
     else:
-        prompt = size * known.prompt // known.size if known.size else known.prompt // known.calls
-        answered = known.answered // known.calls
+        prompt = _up(size * known.prompt, known.size) if known.size else _up(known.prompt, known.calls)
+        answered = _up(known.answered, known.calls)
     prompt = max(1, prompt)  # something is in flight, however small
     used = Tokens(prompt, 0, answered, 0, prompt + answered)
     money = turn.rules.prices.cost(model, used)
     return Estimate(Amount(money or 0, used.total), money is not None, known is None or not known.calls)
+
+
+def _up(amount: int, parts: int) -> int:
+    """Rounded up: too little is the worse mistake."""
+    return -(-amount // parts)
 
 
 def is_known(turn: Turn, model: str) -> bool:
