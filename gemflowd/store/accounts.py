@@ -159,13 +159,29 @@ def in_the_way(db: apsw.Connection, task: Task, lane: Mapping[str, Any]) -> list
     Args:
         lane: its `queue` and `bucket`.
     """
-    if model_of(lane["bucket"]) is None:
+    model = model_of(lane["bucket"])
+    if model is None:
         return []
     keys: list[tuple[Scope, Target]] = [
         (Scope.FLOW, task.flow), (Scope.QUEUE, lane["queue"]), (Scope.DAY, 0), (Scope.TOTAL, 0),
     ]  # fmt: skip
     found = [budget for scope, target in keys if (budget := budget_of(db, scope, target)) is not None]
-    return [reason(budget) for budget in found if budget.state and budget.action is not Action.WARN]
+    found = [budget for budget in found if budget.action is not Action.WARN]
+    return [reason(budget) for budget in found if budget.state] or _first_call(db, model, lane["bucket"], found)
+
+
+def _first_call(db: apsw.Connection, model: str, bucket: str, its: Sequence[Budget]) -> list[Body]:
+    """The call of a model of which nothing is known yet that others wait for under the same budget."""
+    if not its or db.execute("SELECT calls FROM model_use WHERE model = ?", (model,)).get:
+        return []
+    sql = """SELECT t.number, r.budgets FROM reservation r JOIN task t ON t.number = r.task JOIN lane l ON l.number = t.lane
+        WHERE t.state = 5 AND l.bucket = ?"""
+    for number, numbers in db.execute(sql, (bucket,)):
+        for budget in its:
+            if budget.number in json.loads(numbers):
+                message = f"task {number} makes the first call of {model}, which tells the budget of {budget.name} what they cost"
+                return [{"code": "budget", "message": message, "budget": budget.body()}]
+    return []
 
 
 def reason(budget: Budget) -> Body:

@@ -17,6 +17,8 @@ from gemflowd.model.refs import parse
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 from gemflowd.model.task import Hold
+from gemflowd.store.explain import explain
+from gemflowd.store.sql import queries
 
 MODEL = "gemini-x"
 #: One input token is a billionth of the unit, one of output ten.
@@ -195,6 +197,16 @@ def test_a_model_that_waits_for_its_first_call_keeps_nobody_waiting_who_comes_la
     end(it, 2)
     assert sorted(it.running()) == [3, 5]
     it.check()
+
+
+def test_explain_names_the_first_call_of_a_model_that_others_wait_for():
+    it = rig(prices=Prices({"*": PRICES.models[MODEL]}))
+    it.submit(calls(2), budget=money(100))
+    (reason, *_) = explain(it.store.inner._db, queries(), it.task(2), {}, ())["reasons"]
+    assert (reason["code"], reason["budget"]["of"], reason["budget"]["state"]) == ("budget", "f1", "open")
+    assert reason["message"].startswith(f"task 1 makes the first call of {MODEL}")
+    end(it, 1)
+    assert it.running() == [2]
 
 
 def test_warn_tells_once_and_goes_on():
