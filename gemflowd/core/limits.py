@@ -33,6 +33,9 @@ MIN_SLEEP: Final = 0.05
 #: A server's word is believed up to a day: quotas per day turn at midnight.
 MAX_SLEEP: Final = 86_400.0
 _MOST_DOUBLED: Final = 6
+_MUCH: Final = 1e9
+#: Sleeping for more than these is long for a task that could go elsewhere.
+LONG: Final = 600.0
 #: Names of quotas that one 429 is asked for.
 _MOST_QUOTAS: Final = 16
 #: What is left of a resource when fractions were added and taken away again.
@@ -185,6 +188,15 @@ def why(turn: Turn, bucket: Bucket, priority: int, size: int) -> tuple[Bucket, q
     return longest
 
 
+def is_away(turn: Turn, name: str, priority: int) -> bool:
+    """Whether a limit lets nothing of that priority start for long: its day is used up, or the other side has said so."""
+    bucket = turn.buckets.get(name) or turn.buckets.setdefault(name, Bucket(name))
+    return bucket.asleep_until > turn.steady + LONG or any(
+        quota.day_is_over(one.ledger, figures, high=priority >= figures.reserve_from, wall=turn.now)
+        for one, figures, _ in _ledgers(turn, bucket)
+    )
+
+
 def _later(one: quota.Wait, other: quota.Wait) -> bool:
     if one.wall is not None or other.wall is not None:
         return other.wall is None
@@ -194,6 +206,18 @@ def _later(one: quota.Wait, other: quota.Wait) -> bool:
 def waking(bucket: Bucket) -> tuple[float, ...]:
     """The moments, by the steady clock, at which something of the bucket may start that may not now; some are over."""
     return (bucket.asleep_until, bucket.ledger.breaker.until, bucket.wakes if bucket.wakes < math.inf else 0.0)
+
+
+def room(turn: Turn, name: str) -> int:
+    """How many of a limit may start now at most, whatever their priority."""
+    bucket = turn.buckets.get(name) or turn.buckets.setdefault(name, Bucket(name))
+    left = 1.0 if _awake(turn, bucket) else 0.0
+    if left and breaker.closed(bucket.ledger.breaker):
+        left = min(
+            quota.room(one.ledger, figures, in_flight, now=turn.steady, wall=turn.now)
+            for one, figures, in_flight in _ledgers(turn, bucket)
+        )
+    return int(min(left, _MUCH) + _DUST)
 
 
 class Room:
@@ -239,12 +263,7 @@ class Room:
         """How many of it may still be taken. At least one: why it may not start is found out where the task is known (`admit`)."""
         left = self._buckets.get(name)
         if left is None:
-            turn = self._turn
-            bucket = turn.buckets.get(name) or turn.buckets.setdefault(name, Bucket(name))
-            left = math.inf if breaker.closed(bucket.ledger.breaker) else 1.0
-            for one, figures, in_flight in _ledgers(turn, bucket):
-                left = min(left, quota.room(one.ledger, figures, in_flight, now=turn.steady, wall=turn.now))
-            left = self._buckets[name] = max(1.0, left)
+            left = self._buckets[name] = max(1.0, room(self._turn, name))
         return left
 
 

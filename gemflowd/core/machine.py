@@ -328,6 +328,21 @@ def _take_way(turn: Turn, task: Task, ended: Ended) -> another_way.Way:
     return way
 
 
+def go_elsewhere(turn: Turn, task: Task, error: bytes, bucket: str, reason: str) -> None:
+    """A ready task goes on under another limit, with an attempt on its record that has asked nobody.
+
+    Args:
+        error: of that attempt, with its note for the next one.
+    """
+    task.attempts += 1
+    turn.attempts.append(AttemptRecord(task.number, task.attempts, "", turn.now, turn.now, Outcome.AGAIN, 0.0, error))
+    task.flags |= NOTED
+    task.tries = 0
+    task.reason = reason
+    _move(turn, task, replace(turn.lanes[task.lane].key, bucket=bucket))
+    turn.became_ready.append(task)
+
+
 def alone(turn: Turn, task: Task) -> None:
     """From now on the task gets a blocking worker for itself, so that a crash has one culprit.
 

@@ -230,12 +230,17 @@ def _count(limit: float, figures: Figures, *, high: bool) -> float:
     return float(math.floor(share(limit, figures, high=high) + _DUST))
 
 
+def day_is_over(ledger: Ledger, figures: Figures, *, high: bool, wall: float) -> bool:
+    """Whether the requests of the day are used up."""
+    roll(ledger, figures, wall)
+    return ledger.parked or (figures.rpd is not None and ledger.day_count >= _count(figures.rpd, figures, high=high))
+
+
 def wait(
     ledger: Ledger, figures: Figures, needed: Need, in_flight: int, *, high: bool, now: float, wall: float
 ) -> Wait | None:
     """What an attempt would have to wait for, for the longest; None: nothing."""
-    roll(ledger, figures, wall)
-    if ledger.parked or (figures.rpd is not None and ledger.day_count >= _count(figures.rpd, figures, high=high)):
+    if day_is_over(ledger, figures, high=high, wall=wall):
         return Wait("rpd", None, ledger.day[1])
     longest: Wait | None = None
     for window in limits_of(figures):

@@ -37,6 +37,8 @@ def enqueue(turn: Turn, memory: Memory) -> None:
             window = memory.windows.get(task.lane)
             if window is None:
                 window = memory.windows[task.lane] = Window()
+            if turn.lanes[task.lane].key.others:
+                memory.elsewhere.add(task.lane)
             window.push(key_of(task, turn.lanes[task.lane]))
             memory.live.add(task.lane)
 
@@ -78,7 +80,7 @@ def _startable(rows: Rows, kind: Kind) -> dict[int, Lane]:
         elif lane.key.kind is kind and limits.may_start(turn, lane):
             if turn.accounts.active and shut(rows, lane):
                 continue
-            _refill(rows, number)
+            refill(rows, number)
             window = rows.memory.windows[number]
             head = window.head()
             if head is not None:
@@ -131,7 +133,7 @@ def _coroutines_left(memory: Memory, most: int) -> int:
     return most - sum(len(slot.tasks) for slot in slots if slot.kind is Kind.COROUTINE)
 
 
-def _refill(rows: Rows, lane: int) -> None:
+def refill(rows: Rows, lane: int) -> None:
     """Fill an empty window from the store, which has all of this turn but what was started just now."""
     memory = rows.memory
     window = memory.windows.setdefault(lane, Window())
@@ -145,12 +147,13 @@ def _refill(rows: Rows, lane: int) -> None:
         keys = [
             key
             for key in stored
-            if key[2] not in memory.running and (key[2] not in known or _is_ready(known[key[2]], lane))
+            if key[2] not in memory.running and (key[2] not in known or is_ready(known[key[2]], lane))
         ]
         window.fill(keys, None if complete else stored[-1])
 
 
-def _is_ready(task: Task, lane: int) -> bool:
+def is_ready(task: Task, lane: int) -> bool:
+    """Whether a task is where the window of a lane has it."""
     return task.state is _READY and task.lane == lane
 
 
@@ -168,7 +171,7 @@ def _start(
     full = False
     for index, (lane, key) in enumerate(taken):
         task = found.get(key[2])
-        if task is None or not _is_ready(task, lane) or key != key_of(task, turn.lanes[lane]):
+        if task is None or not is_ready(task, lane) or key != key_of(task, turn.lanes[lane]):
             memory.gathered.pop(key[2], None)
             continue  # ended, moved or edited since the window was filled
         if not _may_run(rows, task):

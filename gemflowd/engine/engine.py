@@ -24,6 +24,7 @@ from gemflowd.engine.asleep import sleep_limit
 from gemflowd.engine.attempts import change_slot, end_attempts, take_back
 from gemflowd.engine.clocks import Clocks
 from gemflowd.engine.deadlines import Deadlines
+from gemflowd.engine.detours import detour
 from gemflowd.engine.dispatch import dispatch, enqueue
 from gemflowd.engine.errors import stop_failing
 from gemflowd.engine.limits import ask_limits, forget_empty, set_limit
@@ -363,6 +364,8 @@ class Engine:
             self._write(turn)
         memory.again = False
         starts = dispatch(rows, TURN_ROWS) if self._starting and not self._draining else []
+        if memory.elsewhere:
+            detour(rows)
         self._write(turn)
         batch = None
         if turn.events:

@@ -44,6 +44,7 @@ class Memory:
         self.accounts = Accounts()
         self.windows: dict[int, Window] = {}
         self.live: set[int] = set()  # lanes that may have something ready: the others aren't looked at
+        self.elsewhere: set[int] = set()  # those whose tasks may fall under another limit
         self.cursors: dict[tuple[CursorKind, int], Cursor] = {}
         self.running: dict[int, Task] = {}
         self.flows: dict[int, Flow] = {}
@@ -89,6 +90,7 @@ class Memory:
         self.accounts = _accounts_from(snapshot.accounts)
         self.windows = {number: Window() for number in snapshot.lanes}
         self.live = set(snapshot.lanes)
+        self.elsewhere = {number for number, lane in snapshot.lanes.items() if lane.key.others}
         self.cursors = {(cursor.kind, cursor.target): cursor for cursor in snapshot.cursors}
         for cursor in snapshot.cursors:
             cursor.stored = True

@@ -280,6 +280,7 @@ def pack_task(task: NewTask) -> bytes:
         "bucket": task.lane.bucket,
         "kind": int(task.lane.kind),
         "resources": task.lane.resources,
+        "others": task.lane.others,
     }
     return msgpack.packb({"version": _VERSION, **packed, "lane": lane})  # type: ignore[no-any-return]
 

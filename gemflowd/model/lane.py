@@ -20,6 +20,7 @@ class LaneKey:
     kind: Kind
     gate: int = 0
     resources: str = ""  # named amounts that each of its tasks needs: "disk=2,gpu=1", by name
+    others: str = ""  # limits that its tasks may fall under, one after the other, a line each; the first is their own
 
 
 @dataclass(slots=True)
@@ -59,6 +60,12 @@ def amounts(resources: str) -> tuple[tuple[str, float], ...]:
 def resource_key(needs: dict[str, float]) -> str:
     """The same amounts in the same words, whatever their order."""
     return ",".join(f"{name}={amount:g}" for name, amount in sorted(needs.items()) if amount)
+
+
+def other_limits(key: LaneKey) -> list[str]:
+    """Those that come after the one that the lane is under."""
+    names = key.others.split("\n") if key.others else []
+    return names[names.index(key.bucket) + 1 :] if key.bucket in names else []
 
 
 @dataclass(slots=True)

@@ -206,9 +206,9 @@ class SqliteStore:
     def load(self) -> Snapshot:
         db = self._db
         lanes = {
-            number: Lane(number, LaneKey(queue, bucket, Kind(kind), gate, resources), bool(opened), shift)
-            for number, queue, bucket, kind, gate, opened, resources, shift in db.execute(
-                "SELECT number, queue, bucket, kind, gate, open, resources, shift FROM lane"
+            number: Lane(number, LaneKey(queue, bucket, Kind(kind), gate, resources, others), bool(opened), shift)
+            for number, queue, bucket, kind, gate, opened, resources, shift, others in db.execute(
+                "SELECT number, queue, bucket, kind, gate, open, resources, shift, others FROM lane"
             )
         }
         buckets = {name: Bucket(name, until) for name, until in db.execute("SELECT name, asleep_until FROM bucket")}
@@ -404,7 +404,7 @@ class SqliteStore:
     def write(self, turn: Turn) -> None:
         run, named = self._db.execute, self._queries
         if turn.new_lanes:
-            self._insert("lane", 8, [_lane_row(lane) for lane in turn.new_lanes])
+            self._insert("lane", 9, [_lane_row(lane) for lane in turn.new_lanes])
         for lane in turn.changed_lanes.values():
             run("UPDATE lane SET open = ?, shift = ? WHERE number = ?", (lane.open, lane.shift, lane.number))
         self._write_flows(turn)
@@ -598,7 +598,7 @@ def _handler_from(value: bytes) -> HandlerInfo:
 
 def _lane_row(lane: Lane) -> tuple[Any, ...]:
     key = lane.key
-    return (lane.number, key.queue, key.bucket, key.kind, key.gate, lane.open, key.resources, lane.shift)
+    return (lane.number, key.queue, key.bucket, key.kind, key.gate, lane.open, key.resources, lane.shift, key.others)
 
 
 def _attempt_row(record: AttemptRecord) -> tuple[Any, ...]:

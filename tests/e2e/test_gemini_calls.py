@@ -103,6 +103,10 @@ def test_another_model_when_the_day_is_used_up(client: Raw) -> None:
     (after,) = client.run(ask(TEXT, "night"))
     assert after["ok"]
     assert client.show(other)["state"] == "ready", "who names no other model waits"
+    (late,) = client.run(ask(TEXT, "day", fallback=["night"]))
+    assert late["result"]["model"] == "night-stand-in", "who comes later does not ask first"
+    log = attempts(client, late["number"])
+    assert [(attempt["outcome"], attempt["worker"]) for attempt in log[:1]] == [("again", "")]
     client("cancel", refs=[str(other)])
 
 

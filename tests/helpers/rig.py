@@ -153,7 +153,7 @@ class Rig:
 
     def would_sleep(self) -> bool:
         engine = self.engine
-        busy = engine._left or not engine._inbox.empty() or engine._memory.cursors
+        busy = engine._left or not engine._inbox.empty() or engine._memory.cursors or engine._memory.again
         return not busy and engine._patience() != 0.0
 
     def turn(self) -> Effects:

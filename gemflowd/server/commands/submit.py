@@ -357,24 +357,28 @@ _SAID: Final = attrgetter(
 _Known = dict[tuple[Any, ...], _Terms]
 
 
-def _terms(desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, bucket: str | None, known: _Known) -> _Terms:
+def _terms(
+    desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, limits: tuple[str | None, str], known: _Known
+) -> _Terms:
     if shape.resources or shape.retry_on:
-        return _new_terms(desk, shape, path, info, bucket)
-    said = (info.type, bucket, *_SAID(shape))
+        return _new_terms(desk, shape, path, info, limits)
+    said = (info.type, limits, *_SAID(shape))
     terms = known.get(said)
     if terms is None:
-        terms = known[said] = _new_terms(desk, shape, path, info, bucket)
+        terms = known[said] = _new_terms(desk, shape, path, info, limits)
     return terms
 
 
-def _new_terms(desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, bucket: str | None) -> _Terms:
+def _new_terms(
+    desk: Desk, shape: messages.Task, path: str, info: HandlerInfo, limits: tuple[str | None, str]
+) -> _Terms:
     _check_numbers(shape, path)
     if shape.memory_mb is not None:
         desk.configuration.check_cap(shape.memory_mb, f"{path}.memory_mb")
     # With a cap or a GPU of its own nobody else is in its worker: memory and CUDA_VISIBLE_DEVICES are a process's.
     kind = info.kind if shape.memory_mb is None and GPU not in shape.resources else Kind.BLOCKING
     return _Terms(
-        LaneKey(shape.queue, bucket, kind, resources=_resources(desk, shape, path)),
+        LaneKey(shape.queue, limits[0], kind, resources=_resources(desk, shape, path), others=limits[1]),
         _moment(shape.run_at, f"{path}.run_at"),
         _moment(shape.expires, f"{path}.expires"),
         _rules(info, shape, path),
@@ -396,7 +400,7 @@ def _task(
         data = tiers.write_out(data, shape.priority, desk.now(), f"{path}.data", many=many)
     template = shape.template and bool(deps)
     info = desk.validator.check(task_type, data, path, templates=template)
-    terms = _terms(desk, shape, path, info, None if info.bucket is None else _bucket(info.bucket, data), known)
+    terms = _terms(desk, shape, path, info, _limits(info, data), known)
     if template:
         _check_templates(data, f"{path}.data")
     body: Body = {"data": data}
@@ -627,6 +631,17 @@ def _no_repeats(deps: list[NewDependency]) -> None:
         if dep.target in seen:
             raise Invalid("invalid_value", "this dependency is there twice", dep.path)
         seen.add(dep.target)
+
+
+def _limits(info: HandlerInfo, data: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The limit that the task falls under; and all that it may, where it names other models, a line each."""
+    if info.bucket is None:
+        return None, ""
+    models = data.get("fallback") if info.type == "gemini" else None
+    if not models:
+        return _bucket(info.bucket, data), ""
+    names = [_bucket(info.bucket, {**data, "model": model}) for model in [data.get("model"), *models]]
+    return names[0], "" if any("{{" in name or "\n" in name for name in names) else "\n".join(names)
 
 
 def _bucket(name: str, data: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ CREATE INDEX task_unhandled ON task (type, number) WHERE state = 4 AND hold = 2;
 
 ALTER TABLE lane ADD COLUMN resources TEXT NOT NULL DEFAULT '';
 ALTER TABLE lane ADD COLUMN shift     REAL NOT NULL DEFAULT 0;
+ALTER TABLE lane ADD COLUMN others    TEXT NOT NULL DEFAULT '';
 
 ALTER TABLE cursor ADD COLUMN value INTEGER;
 

@@ -1,0 +1,135 @@
+"""Tasks that name other models, while their own model's limit lets nothing start for long."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+import pytest
+from helpers.rig import Rig
+from helpers.tasks import Answer, new
+
+from gemflowd.model.attempt import Kind, Outcome
+from gemflowd.model.facts import AttemptsEnded, NewTask, SetLimit
+from gemflowd.model.rules import Rules
+from gemflowd.model.states import State
+
+
+def rig_with(slots: int = 100, **limits: dict[str, Any]) -> Rig:
+    rig = Rig(rules=Rules(limits={f"gemini:{name}": figures for name, figures in limits.items()}))
+    rig.slots(1, Kind.COROUTINE, slots)
+    return rig
+
+
+def call(*models: str, **fields: Any) -> NewTask:
+    task = new(bucket=f"gemini:{models[0]}", kind=Kind.COROUTINE, **fields)
+    others = "\n".join(f"gemini:{model}" for model in models) if len(models) > 1 else ""
+    return replace(task, lane=replace(task.lane, others=others))
+
+
+def refuse(rig: Rig, number: int, seconds: float) -> None:
+    payload = msgpack.packb({"class": "X", "code": "daily_quota", "message": ""})
+    rig.post(AttemptsEnded([rig.executor.ended(rig.attempt(number), Outcome.RATE_LIMITED, 0.5, payload, seconds)]))
+    rig.run()
+
+
+def limit(rig: Rig, number: int) -> str | None:
+    return rig.engine._memory.lanes[rig.task(number).lane].key.bucket
+
+
+def test_who_has_another_model_goes_on_with_it_when_the_day_is_used_up():
+    rig = rig_with(a={"rpd": 1})
+    rig.submit([call("a"), call("a"), call("a", "b"), call("a", "b", "c")])
+    assert sorted(rig.running()) == [1, 3, 4]
+    start = rig.attempt(3)
+    assert (start.attempt, start.note) == (2, (0, msgpack.packb({"model": "b"})))
+    assert [limit(rig, number) for number in (2, 3, 4)] == ["gemini:a", "gemini:b", "gemini:b"]
+    rows = list(rig.store.inner._db.execute("SELECT outcome, error, seconds FROM attempt WHERE task = 3"))
+    ((outcome, error, seconds),) = rows
+    assert (outcome, seconds) == (Outcome.AGAIN, 0)
+    assert msgpack.unpackb(error)["code"] == "daily_quota"
+    rig.submit([call("a", "b")], uuid="later")
+    assert sorted(rig.running()) == [1, 3, 4, 5]
+    rig.crash()
+    rig.slots(1, Kind.COROUTINE, 100)
+    assert sorted(rig.running()) == [3, 4, 5]
+    assert rig.attempt(3).note == (0, msgpack.packb({"model": "b"}))
+    rig.check()
+
+
+def test_the_next_one_that_can_be_had_is_asked_and_none_where_there_is_none():
+    rig = rig_with(a={"rpd": 1}, b={"rpd": 1}, c={"rpd": 2})
+    rig.submit([call("a"), call("b")], uuid="first")
+    rig.submit([call("a", "b", "c") for _ in range(4)])
+    assert sorted(limit(rig, number) or "" for number in rig.running()) == [
+        "gemini:a",
+        "gemini:b",
+        "gemini:c",
+        "gemini:c",
+    ]
+    waiting = [number for number in range(3, 7) if rig.state(number) is State.READY]
+    assert len(waiting) == 2
+    answer = Answer()
+    rig.post(SetLimit(answer, "gemini:a", {"rpd": 100}, False))
+    rig.run()
+    assert set(waiting) <= set(rig.running())
+    rig.check()
+
+
+def test_what_is_waited_for_a_little_is_waited_for():
+    rig = rig_with(a={"rpm": 1})
+    rig.submit([call("a", "b"), call("a", "b")])
+    assert rig.running() == [1]
+    refuse(rig, 1, 60.0)
+    assert rig.running() == []
+    assert [limit(rig, number) for number in (1, 2)] == ["gemini:a"] * 2
+
+
+@pytest.mark.parametrize("how", ["parked", "asleep"])
+def test_the_other_side_says_that_it_is_for_long(how: str):
+    rig = rig_with(slots=1)
+    rig.submit([call("a"), call("a", "b")])
+    refuse(rig, 1, 3_600.0 if how == "asleep" else 1.0)
+    if how == "parked":
+        assert rig.running() == []
+        rig.clock.now += 2
+        rig.run()
+        refuse(rig, 1, 1.0)
+    assert rig.running() == [2]
+    assert limit(rig, 2) == "gemini:b"
+    rig.check()
+
+
+def test_what_is_kept_for_the_urgent_ones_is_kept_and_they_stay():
+    rig = rig_with(slots=1, a={"rpd": 10, "reserve": 0.9})
+    rig.submit([call("a"), call("a", "b", priority=5), call("a", "b", priority=9)])
+    while running := rig.running():
+        rig.end(running[0])
+    assert [limit(rig, number) for number in (1, 2, 3)] == ["gemini:a", "gemini:b", "gemini:a"]
+
+
+def test_no_more_go_than_may_start_there_and_the_rest_follows_in_its_order():
+    rig = rig_with(slots=10, a={"rpd": 1}, b={"rpm": 50})
+    rig.submit([call("a", "b") for _ in range(120)])
+    order = []
+    while running := rig.running():
+        order.append(running[0])
+        rig.end(running[0])
+    assert order == list(range(1, 52))
+    assert [number for number in range(2, 121) if limit(rig, number) == "gemini:b"] == list(range(2, 53))
+    patience = rig.engine._patience()
+    assert patience is not None, "the one that waits there is woken"
+    rig.clock.now += patience
+    rig.run()
+    assert rig.running()[0] == 52
+    rig.check()
+
+
+def test_a_flow_that_is_cancelled_meanwhile_is_cancelled():
+    rig = rig_with(slots=1, a={"rpd": 1})
+    rig.submit([call("a", "b") for _ in range(5)])
+    rig.cancel("f1")
+    rig.end(rig.running()[0], Outcome.CANCELLED)
+    assert {rig.state(number) for number in range(1, 6)} == {State.CANCELLED}
+    rig.check()
