@@ -465,7 +465,7 @@ class SqliteStore:
             last = events.first + len(events.events) - 1
             run(
                 named["event_put"],
-                (events.first, last, events.at, msgpack.packb(events.events), msgpack.packb(events.ordinals_after())),
+                (events.first, last, events.at, msgpack.packb(events.events), msgpack.packb(events.ordinals_after)),
             )
 
     def _write_flows(self, turn: Turn) -> None:

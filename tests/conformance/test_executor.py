@@ -183,7 +183,11 @@ def test_no_more_run_at_a_time_than_asked_for_while_a_slot_that_leaves_is_busy(r
             await pool.ended(order)
         await pool.up(count=2)
         facts = [fact for fact in pool.facts if isinstance(fact, SlotUp | AttemptsEnded | SlotDown)]
-        third = next(index for index, fact in enumerate(facts) if isinstance(fact, SlotUp) and fact.name > "b2")
+        third = next(
+            index
+            for index, fact in enumerate(facts)
+            if isinstance(fact, SlotUp) and fact.kind is Kind.BLOCKING and fact.name > "b2"
+        )
         assert any(isinstance(fact, AttemptsEnded) for fact in facts[:third]), "it came while two were running"
 
     run(scenario, workers=2)
