@@ -39,9 +39,9 @@ def processor(tasks: int) -> list[float]:
     return each
 
 
-def idle_memory() -> tuple[float, float]:
-    """MB of daemon, nursery and warm workers, and of the daemon alone."""
-    with Box(workers=WORKERS) as box, Client(box.endpoint) as gemflow:
+def idle_memory(key: str = "") -> tuple[float, float]:
+    """MB of daemon, nursery and warm workers, and of the daemon alone. With a key for models their SDK is loaded."""
+    with Box({"GEMINI_API_KEY": key}, workers=WORKERS) as box, Client(box.endpoint) as gemflow:
         gemflow.submit_batch([{"type": "spin", "data": {"seconds": 0.05}}] * WORKERS * 4).wait()
         while len([w for w in gemflow.workers()["workers"] if w["kind"] == "blocking" and w["pid"]]) < WORKERS:
             time.sleep(0.05)
@@ -58,13 +58,19 @@ def measure(short: bool = False) -> list[Figure]:
     memory = [idle_memory() for _ in range(ROUNDS)]
     say(f"idle: {', '.join(f'{whole:.0f} MB' for whole, _ in memory)}")
     whole, alone = [value[0] for value in memory], [value[1] for value in memory]
+    loaded = [idle_memory("no-key")[0] for _ in range(ROUNDS)]
     return [
         Figure(
             "daemon's CPU time for a no-op task", each, "µs", most=30.0, settings=f"{tasks:,} in one flow, 2 workers"
         ),
         Figure(
-            f"memory (PSS) idle, {WORKERS} warm workers", whole, "MB", most=120.0, settings="daemon, nursery, workers"
+            f"memory (PSS) idle, {WORKERS} warm workers",
+            whole,
+            "MB",
+            most=120.0,
+            settings="daemon, nursery, workers; no key for models",
         ),
+        Figure("the same with a key for models", loaded, "MB", settings="their SDK is loaded ahead, once for all"),
         Figure("memory (PSS) of the daemon alone", alone, "MB"),
     ]
 

@@ -368,7 +368,7 @@ class App:
     def _note_events(self, effects: Effects) -> None:
         batch = effects.events
         assert batch is not None
-        self._position = {"next": batch.first + len(batch.events), "topics": batch.ordinals_after()}
+        self._position = {"next": batch.first + len(batch.events), "topics": batch.ordinals_after}
         for event in batch.events:
             if event.topic == LIMIT_TOPIC:
                 self._paused[event.fields["bucket"]] = event.fields["until"]

@@ -51,6 +51,10 @@ class Window:
                 self._heap = heapq.nsmallest(WINDOW, self._heap)
                 self._bound = self._heap[-1]
 
+    def __len__(self) -> int:
+        """How many it knows; the store may have more."""
+        return len(self._heap)
+
     def head(self) -> Key | None:
         return self._heap[0] if self._heap else None
 

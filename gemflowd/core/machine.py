@@ -181,14 +181,6 @@ def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None, h
         turn.move(task, State.READY if after is None else State.SCHEDULED, reason)
 
 
-def start(turn: Turn, task: Task, slot: str) -> None:
-    """Give the task a fresh token; from now on only that token's outcome counts."""
-    turn.begin(task, slot)
-    lane = turn.lanes[task.lane]
-    if lane.shares or turn.queues:
-        limits.reserve(turn, lane, task.number, task.size)
-
-
 def take_back(turn: Turn, task: Task, token: int) -> bool:
     """What was handed over but has not started comes back, at its old place and without an attempt on its record.
 
@@ -210,15 +202,27 @@ def take_back(turn: Turn, task: Task, token: int) -> bool:
 
 
 def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = False) -> None:
-    """An attempt ended.
+    """One attempt ended, as `record` says; where it is a success its task has ended, too. What is not live changes nothing."""
+    if task is None or not is_live(task, ended):
+        turn.refused_outcomes += 1
+    elif record(turn, task, ended, unclean=unclean):
+        turn.succeed((task,))
+
+
+def is_live(task: Task, ended: Ended) -> bool:
+    """Whether that is the attempt whose outcome counts."""
+    return task.state is _RUNNING and task.token == ended.token
+
+
+def record(turn: Turn, task: Task, ended: Ended, *, unclean: bool = False) -> bool:
+    """The live attempt of a task ended: what it had is free, it is on the record, and what comes next is decided.
 
     Args:
-        task: its row, None where it exists no more.
         unclean: a `lost` that says something about the task: the daemon itself died while it ran.
+
+    Returns:
+        Whether it was a success. Then the task is to be told with `Turn.succeed`, together with others for which that is so.
     """
-    if task is None or task.state is not _RUNNING or task.token != ended.token:
-        turn.refused_outcomes += 1
-        return
     if ended.usage is not None or turn.accounts.reservations:
         ended = replace(ended, usage=budgets.settle(turn, task, ended))  # with its cost
     lane = turn.lanes[task.lane]
@@ -243,12 +247,12 @@ def outcome(turn: Turn, task: Task | None, ended: Ended, *, unclean: bool = Fals
     )
     if done:
         turn.results.append((task.number, ended.payload))
-        turn.succeed(task)
-        return
+        return True
     task.attempts += 1
     if ended.outcome in _BROKEN_OFF:
         _say_so(turn, task, ended)
     _without_success(turn, task, ended, unclean)
+    return False
 
 
 def _say_so(turn: Turn, task: Task, ended: Ended) -> None:

@@ -1,7 +1,8 @@
 """Which slot takes a task: where there is room, and how many very short tasks go over at a time.
 
 A blocking worker runs one task at a time. While tasks are very short, several are handed over, as many as fill about
-20 ms by their type's measured mean, so that the way there and back is paid once for all of them.
+20 ms by their type's measured mean, so that the way there and back is paid once for all of them. Behind one that is short
+the next one waits in the worker, where enough others are left for every slot: so a worker need not wait for its next one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from gemflowd.model.attempt import Kind
 #: Seconds of very short work that are handed over at a time, and the most tasks (docs/architecture.md).
 HAND_OVER_SECONDS: Final = 0.02
 HAND_OVER_MOST: Final = 256
+#: Up to which mean of both a task waits in the worker behind another one: for so long a more urgent one may be behind it, too.
+AHEAD_SECONDS: Final = 0.1
+#: What counts as seconds of a task that must have a slot for itself, and of one of which nothing is known.
+WHOLE_SLOT: Final = 1.0
 #: What the way there and back costs at least, seconds; keeps a type that takes nothing from being free.
 _FLOOR: Final = 50e-6
 _WEIGHT: Final = 0.1
@@ -35,9 +40,9 @@ class Means:
         self._means[task_type] = seconds if mean is None else mean + weight * (seconds - mean)
 
     def of(self, task_type: str) -> float:
-        """Expected seconds, `HAND_OVER_SECONDS` (a whole slot) where nothing is known."""
+        """Expected seconds, `WHOLE_SLOT` where nothing is known."""
         mean = self._means.get(task_type)
-        return HAND_OVER_SECONDS if mean is None else max(mean, _FLOOR)
+        return WHOLE_SLOT if mean is None else max(mean, _FLOOR)
 
 
 @dataclass(slots=True)
@@ -51,23 +56,29 @@ class Slot:
     load: float = 0.0  # sum of the above
     stopping: bool = False
 
-    def room(self, mean: float) -> int:
-        """How many tasks of that mean it takes now."""
+    def room(self, mean: float, *, ahead: bool = False) -> int:
+        """How many tasks of that mean it takes now. `ahead`: also one that waits behind a short one."""
         if self.stopping:
             return 0
         if self.kind is Kind.COROUTINE:
             return max(0, self.size - len(self.tasks))
         if not self.tasks:
-            return max(1, min(HAND_OVER_MOST, int(HAND_OVER_SECONDS / mean)))
-        return max(0, min(HAND_OVER_MOST - len(self.tasks), int((HAND_OVER_SECONDS - self.load) / mean)))
+            least = 2 if ahead and mean <= AHEAD_SECONDS else 1
+            return max(least, min(HAND_OVER_MOST, int(HAND_OVER_SECONDS / mean)))
+        room = min(HAND_OVER_MOST - len(self.tasks), int((HAND_OVER_SECONDS - self.load) / mean))
+        return room if room > 0 else int(self.has_room(mean, ahead=ahead))
 
-    def has_room(self, mean: float) -> bool:
+    def has_room(self, mean: float, *, ahead: bool = False) -> bool:
         """Whether it takes one more of that mean now."""
         if self.kind is _COROUTINE:
             return not self.stopping and len(self.tasks) < self.size
         if not self.tasks:
             return not self.stopping
-        return not self.stopping and len(self.tasks) < HAND_OVER_MOST and self.load + mean <= HAND_OVER_SECONDS
+        if self.stopping or len(self.tasks) >= HAND_OVER_MOST:
+            return False
+        if self.load + mean <= HAND_OVER_SECONDS:
+            return True
+        return ahead and len(self.tasks) == 1 and self.load <= AHEAD_SECONDS and mean <= AHEAD_SECONDS
 
     def put(self, number: int, mean: float) -> None:
         self.tasks[number] = mean
@@ -86,11 +97,11 @@ class Placing:
         self._heap = [(slot.load if slot.kind is Kind.BLOCKING else len(slot.tasks), slot.name, slot) for slot in slots]
         heapq.heapify(self._heap)
 
-    def place(self, number: int, mean: float) -> Slot | None:
+    def place(self, number: int, mean: float, *, ahead: bool = False) -> Slot | None:
         """The slot that takes the task, None when none has room."""
         while self._heap:
             _, name, slot = self._heap[0]
-            if slot.has_room(mean):
+            if slot.has_room(mean, ahead=ahead):
                 slot.put(number, mean)
                 load = len(slot.tasks) if slot.kind is _COROUTINE else slot.load
                 heapq.heapreplace(self._heap, (load, name, slot))

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from gemflowd.core.accounts import Accounts
 from gemflowd.core.devices import Devices
@@ -25,7 +28,11 @@ from gemflowd.model.states import TRANSITIONS, FlowState, State
 from gemflowd.model.task import CLAIMING, KEYED, Dependency, Flow, Hold, Task, shown_id
 
 #: Members of an enumeration by their names cost ten times as much before Python 3.12, and these are looked at for every event.
-_SCHEDULED, _READY, _RUNNING = State.SCHEDULED, State.READY, State.RUNNING
+_SCHEDULED, _READY, _RUNNING, _SUCCEEDED = State.SCHEDULED, State.READY, State.RUNNING, State.SUCCEEDED
+_NO_HOLD: Final = Hold.NONE
+_FREED_AT_END: Final = KEYED | CLAIMING
+#: What tasks have in common that are counted together.
+_PLACE: Final = attrgetter("flow", "lane", "state")
 
 
 class IllegalTransition(Exception):
@@ -175,14 +182,16 @@ class Turn:
     awaited: dict[int, str] = field(default_factory=dict)  # flow -> schedule
     unblocked: set[str] = field(default_factory=set)  # schedules whose flow has ended
 
-    def add_task(self, task: Task, body: bytes) -> None:
-        """A task of a submission, in its first state."""
-        if task.state not in TRANSITIONS[None]:
-            raise IllegalTransition(f"a task can't begin as {task.state.word}")
-        self.tasks[task.number] = task
-        self.new_tasks.append((task, body))
-        self.queued_bytes += task.size
-        self._entered(task, self.flows[task.flow])
+    def add_tasks(self, new: Sequence[tuple[Task, bytes]]) -> None:
+        """Tasks of a submission with their bodies, each in its first state."""
+        tasks = [task for task, _ in new]
+        self.tasks.update((task.number, task) for task in tasks)
+        self.new_tasks += new
+        self.queued_bytes += sum(task.size for task in tasks)
+        for (flow, lane, state), same in groupby(tasks, _PLACE):
+            if state not in TRANSITIONS[None]:
+                raise IllegalTransition(f"a task can't begin as {state.word}")
+            self._enter(self.flows[flow], lane, state, list(same))
 
     def move(self, task: Task, to: State, reason: str | None = None) -> None:
         """A task's state changes, in this way or one of the next two.
@@ -190,61 +199,64 @@ class Turn:
         Raises:
             IllegalTransition: the table doesn't allow it.
         """
-        self._step(task, to, reason)
+        self._step((task,), to, reason)
         self.changed[task.number] = task
 
-    def begin(self, task: Task, slot: str) -> None:
-        """An attempt of it starts there, with a fresh token."""
-        task.token += 1
-        task.started = self.now
-        task.slot = slot
-        self._step(task, State.RUNNING, None)
-        self.begun.setdefault(slot, []).append(task)
+    def begin(self, tasks: Sequence[Task], slot: str) -> None:
+        """An attempt of each starts there, with a fresh token."""
+        for task in tasks:
+            task.token += 1
+            task.started = self.now
+            task.slot = slot
+        self._step(tasks, _RUNNING, None)
+        self.begun.setdefault(slot, []).extend(tasks)
 
-    def succeed(self, task: Task) -> None:
-        """Its attempt, which is counted among the others now, was the last."""
-        task.attempts += 1
-        self._step(task, State.SUCCEEDED, None)
-        self.succeeded.append(task)
+    def succeed(self, tasks: Sequence[Task]) -> None:
+        """Their attempts, which are counted among the others now, were the last."""
+        for task in tasks:
+            task.attempts += 1
+        self._step(tasks, _SUCCEEDED, None)
+        self.succeeded += tasks
 
-    def _step(self, task: Task, to: State, reason: str | None) -> None:
-        state = task.state
-        if to not in TRANSITIONS[state]:
-            raise IllegalTransition(f"task {task.number}: {state.word} -> {to.word}")
-        flow = self.flows[task.flow]
-        flow.counts[state] -= 1
-        self.counts[self.lanes[task.lane].key.queue, state] -= 1
-        if state.terminal:
-            self.queued_bytes += task.size
-        task.state = to
-        task.reason = reason
-        self._entered(task, flow)
+    def _step(self, tasks: Iterable[Task], to: State, reason: str | None) -> None:
+        """The same step for some tasks, each of them once. What neighbours of a flow have in common is counted once for all."""
+        for (number, lane, state), group in groupby(tasks, _PLACE):
+            same = list(group)
+            if to not in TRANSITIONS[state]:
+                raise IllegalTransition(f"task {same[0].number}: {state.word} -> {to.word}")
+            flow = self.flows[number]
+            flow.counts[state] -= len(same)
+            self.counts[self.lanes[lane].key.queue, state] -= len(same)
+            if state.terminal:
+                self.queued_bytes += sum(task.size for task in same)
+            for task in same:
+                task.state = to
+                task.reason = reason
+            self._enter(flow, lane, to, same)
 
-    def _entered(self, task: Task, flow: Flow) -> None:
-        state = task.state
-        counts = flow.counts
-        counts[state] = counts.get(state, 0) + 1
+    def _enter(self, flow: Flow, lane: int, state: State, tasks: list[Task]) -> None:
+        """Tasks of one flow and lane are in that state now."""
+        flow.counts[state] = flow.counts.get(state, 0) + len(tasks)
         self.changed_flows[flow.number] = flow
-        self.counts[self.lanes[task.lane].key.queue, state] += 1
-        name = task.id if task.id is None else shown_id(task.id, task.flags)
-        fields: dict[str, Any] = {"task": task.number, "flow": task.flow, "id": name, "type": task.type}
-        if task.reason is not None:
-            fields["reason"] = task.reason
-        if task.expires is not None:
-            self.timed = True
-        self.events.append(Event(_TASK_TOPICS[state], fields))
+        self.counts[self.lanes[lane].key.queue, state] += len(tasks)
+        topic = _TASK_TOPICS[state]
+        self.events += [Event(topic, _fields(task)) for task in tasks]
+        if not self.timed:
+            self.timed = state is _SCHEDULED or any(task.expires is not None for task in tasks)
         if state is _READY:
-            self.became_ready.append(task)
+            self.became_ready += tasks
         elif state is _RUNNING:
-            self.started.append(task)
-        elif state is _SCHEDULED:
-            self.timed = True
+            self.started += tasks
         elif state.terminal:
+            self._end(tasks)
+
+    def _end(self, tasks: list[Task]) -> None:
+        self.settled += tasks
+        for task in tasks:
             task.finished = self.now
-            task.hold = Hold.NONE
+            task.hold = _NO_HOLD
             self.queued_bytes -= task.size
-            self.settled.append(task)
-            if task.flags & (KEYED | CLAIMING):
+            if task.flags & _FREED_AT_END:
                 self.freed.append(task.number)
             if task.dependents:
                 self.cursor(CursorKind.SETTLE, task.number)
@@ -300,6 +312,15 @@ class Turn:
                     self.move_flow(flow, FlowState.ACTIVE)
             elif flow.state == FlowState.ACTIVE:
                 self.move_flow(flow, _verdict(flow))
+
+
+def _fields(task: Task) -> dict[str, Any]:
+    """What an event says of a task."""
+    name = task.id if task.id is None else shown_id(task.id, task.flags)
+    fields: dict[str, Any] = {"task": task.number, "flow": task.flow, "id": name, "type": task.type}
+    if task.reason is not None:
+        fields["reason"] = task.reason
+    return fields
 
 
 _TASK_TOPICS = {state: TASK_TOPIC + state.word for state in State}

@@ -16,7 +16,7 @@ from gemflowd.engine.waiting import wait_for_added
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.event import WORKER_TOPIC, Event
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
-from gemflowd.model.states import State
+from gemflowd.model.task import Task
 
 log = logging.getLogger("gemflow.queue")
 _AGAIN = Outcome.AGAIN  # a member by its name costs much before Python 3.12
@@ -31,21 +31,23 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
         need(rows, found.values())
     if memory.carriers or memory.in_batches:
         turn.joined = batches.joined(rows, ended)
+    done: dict[int, Task] = {}
     for outcome in ended:
-        task = turn.tasks.get(outcome.task)
-        before = turn.refused_outcomes
-        if outcome.outcome is _AGAIN and task is not None:
-            outcome = wait_for_added(rows, task, outcome)
-        machine.outcome(turn, task, outcome, unclean=unclean)
-        if turn.refused_outcomes > before:
+        task = found.get(outcome.task)
+        if task is None or not machine.is_live(task, outcome) or task.number in done:
+            turn.refused_outcomes += 1
             log.warning(
                 "outcome %s of task %d refused: its attempt is not the live one", outcome.outcome.word, outcome.task
             )
-        elif task is not None:
-            _left_slot(memory, task.number, task.state)
-            turn.seconds[task.number] = outcome.seconds
-            if outcome.outcome is Outcome.DONE:
-                memory.means.note(task.type, outcome.seconds)
+            continue
+        if outcome.outcome is _AGAIN:
+            outcome = wait_for_added(rows, task, outcome)
+        if machine.record(turn, task, outcome, unclean=unclean):
+            done[task.number] = task
+            memory.means.note(task.type, outcome.seconds)
+        turn.seconds[task.number] = outcome.seconds
+        _leave_slot(memory, task)
+    turn.succeed(list(done.values()))
     if memory.calls.attempts:
         cache.attempts_ended(rows, ended)
     if memory.in_batches:
@@ -59,16 +61,16 @@ def take_back(rows: Rows, attempts: Sequence[tuple[int, int]]) -> None:
     for number, token in attempts:
         task = rows.tasks([number]).get(number)
         if task is not None and machine.take_back(rows.turn, task, token):
-            _left_slot(rows.memory, task.number, task.state)
+            _leave_slot(rows.memory, task)
             rows.memory.slow_down(task.slot)
 
 
-def _left_slot(memory: Memory, number: int, state: State) -> None:
-    if state is not State.RUNNING:
-        task = memory.running.pop(number, None)
-        slot = memory.slots.get(task.slot or "") if task is not None else None
-        if slot is not None:
-            slot.remove(number)
+def _leave_slot(memory: Memory, task: Task) -> None:
+    """Its attempt runs no more."""
+    memory.running.pop(task.number, None)
+    slot = memory.slots.get(task.slot or "")
+    if slot is not None:
+        slot.remove(task.number)
 
 
 def change_slot(rows: Rows, fact: SlotUp | SlotStopping | SlotDown) -> None:

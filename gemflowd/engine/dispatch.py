@@ -10,13 +10,13 @@ import msgpack
 from gemflowd.core import budgets, limits, machine
 from gemflowd.core.another_way import note_of
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
-from gemflowd.core.placement import HAND_OVER_SECONDS, Placing, Slot
+from gemflowd.core.placement import AHEAD_SECONDS, WHOLE_SLOT, Placing, Slot
 from gemflowd.core.turn import Turn
 from gemflowd.engine.budgets import admit, need, shut
 from gemflowd.engine.inputs import begin_to_gather, gather, inputs_of, large, must_gather
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows
-from gemflowd.model.attempt import Ended, Kind, Outcome, Start
+from gemflowd.model.attempt import TAKE_BACK_AFTER, Ended, Kind, Outcome, Start
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
 from gemflowd.model.task import NOTED, Hold, Task, agains, shown_id
@@ -110,8 +110,13 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
         if looked >= budget:  # most of what was taken may not run: the rest in the next turn
             memory.again = True
             return
-        mean = min((memory.lane_means.get(number, HAND_OVER_SECONDS) for number in lanes), default=HAND_OVER_SECONDS)
-        room = min(sum(slot.room(mean) for slot in slots), _MOST, budget - len(starts))
+        mean = min((memory.lane_means.get(number, WHOLE_SLOT) for number in lanes), default=WHOLE_SLOT)
+        room = sum(slot.room(mean) for slot in slots)
+        if kind is Kind.BLOCKING and mean <= AHEAD_SECONDS:
+            # Nothing waits behind another task that a slot might take soon: of the last ones each goes to a free slot.
+            left = sum(len(memory.windows[number]) for number in lanes) - len(slots)
+            room = max(room, min(left, sum(slot.room(mean, ahead=True) for slot in slots)))
+        room = min(room, _MOST, budget - len(starts))
         if kind is Kind.COROUTINE:
             room = min(room, _coroutines_left(memory, turn.rules.coroutines))
         if not turn.rules.enabled:
@@ -165,44 +170,48 @@ def _start(
     found = rows.tasks([key[2] for _, key in taken])
     bulky = large(rows, found.values())
     placed: list[tuple[Task, Slot]] = []
+    by_slot: dict[str, list[Task]] = {}
     budgeted = turn.accounts.active
     if budgeted:
         need(rows, found.values())
     full = False
-    for index, (lane, key) in enumerate(taken):
-        task = found.get(key[2])
-        if task is None or not is_ready(task, lane) or key != key_of(task, turn.lanes[lane]):
+    for index, (number, key) in enumerate(taken):
+        task, lane = found.get(key[2]), turn.lanes[number]
+        if task is None or not is_ready(task, number) or key != key_of(task, lane):
             memory.gathered.pop(key[2], None)
             continue  # ended, moved or edited since the window was filled
         if not _may_run(rows, task):
             continue
         if task.inputs and must_gather(memory, task):
-            begin_to_gather(memory, task, lane, key)
+            begin_to_gather(memory, task, number, key)
             continue
-        if turn.lanes[lane].shares and not limits.devices_fit(turn, turn.lanes[lane]):
-            _put_back(memory, [(lane, key)])  # who was taken before it and may not run had made room for it
-            continue
-        if lanes[lane].key.bucket is not None and not limits.admit(turn, lanes[lane], task, key):
-            _put_back(memory, [(lane, key)])  # and who comes after it waits, too
+        if lane.shares and not (limits.devices_fit(turn, lane) and limits.admit(turn, lane, task, key)):
+            # Who was taken before it and may not run had made room for it; or its limit has none for this very one.
+            _put_back(memory, [(number, key)])
             continue
         asked = None
-        if budgeted and (asked := admit(rows, task, turn.lanes[lane], key)) is None:
+        if budgeted and (asked := admit(rows, task, lane, key)) is None:
             continue
         mean = memory.expected(task)
         if task.number in bulky:
-            mean = max(mean, HAND_OVER_SECONDS)
-        memory.lane_means[lane] = mean
-        slot = placing.place(task.number, mean)
+            mean = WHOLE_SLOT
+        memory.lane_means[number] = mean
+        plain = not lane.shares and not turn.queues  # else it would hold what others need while it only waits
+        slot = placing.place(task.number, mean, ahead=plain)
         if slot is None:
             _put_back(memory, taken[index:])
             full = True
             break
-        machine.start(turn, task, slot.name)
+        if not plain:
+            limits.reserve(turn, lane, task.number, task.size)
         if asked is not None and asked.budgets:
             budgets.reserve(turn, task, asked.budgets, asked.amount)
         memory.running[task.number] = task
         memory.virtual_time = max(memory.virtual_time, key[1])
         placed.append((task, slot))
+        by_slot.setdefault(slot.name, []).append(task)
+    for name, tasks in by_slot.items():
+        turn.begin(tasks, name)
     if placed:
         _orders(rows, placed, starts)
     return not full
@@ -261,6 +270,7 @@ def _orders(rows: Rows, placed: list[tuple[Task, Slot]], starts: list[Start]) ->
                 memory_mb=task.memory_mb,
                 devices=rows.turn.devices.given(task.number),
                 note=_note(rows, task) if task.flags & NOTED else None,
+                patience=max(TAKE_BACK_AFTER, 2 * slot.tasks[task.number]),
             )
         )
 

@@ -371,7 +371,7 @@ class Engine:
         if turn.events:
             batch = EventBatch(memory.next_event, turn.now, turn.events, memory.ordinals)
             memory.next_event += len(turn.events)
-            memory.ordinals = batch.ordinals_after()
+            memory.ordinals = batch.ordinals_after
             self._deadlines.keep(turn, memory)
         meta: dict[str, float] = {}
         if batch is not None:

@@ -12,7 +12,7 @@ from gemflowd.core.devices import Devices
 from gemflowd.core.inputs import Gathering, Inputs
 from gemflowd.core.lanes import Window
 from gemflowd.core.limits import gpus
-from gemflowd.core.placement import HAND_OVER_SECONDS, Means, Slot
+from gemflowd.core.placement import WHOLE_SLOT, Means, Slot
 from gemflowd.core.turn import Cursor, CursorKind
 from gemflowd.engine.calls import Cached, Calls
 from gemflowd.engine.critical_path import Progress
@@ -155,15 +155,15 @@ class Memory:
         mean = self.means.of(task.type)
         lane = self.lanes[task.lane]
         alone = runs_alone(task) or (lane.shares and self.devices.known and gpus(lane) > 0)
-        return max(mean, HAND_OVER_SECONDS) if alone else mean
+        return max(mean, WHOLE_SLOT) if alone else mean
 
     def slow_down(self, slot_name: str | None) -> None:
         """Things were taken back from behind a task that takes longer than expected: the slot is full until it ends."""
         slot = self.slots.get(slot_name or "")
         if slot is not None and slot.tasks and slot.kind is Kind.BLOCKING:
             number = next(iter(slot.tasks))
-            slot.load += HAND_OVER_SECONDS - slot.tasks[number]
-            slot.tasks[number] = HAND_OVER_SECONDS
+            slot.load += WHOLE_SLOT - slot.tasks[number]
+            slot.tasks[number] = WHOLE_SLOT
 
     def timeout_of(self, task_type: str) -> float | None:
         """Seconds that the handler asks for one attempt, if it does."""

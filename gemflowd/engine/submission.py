@@ -181,8 +181,7 @@ def store_tasks(
     keys.take(rows, tasks, fact.tasks)
     if fact.task_budgets:
         budgets.with_tasks(rows, tasks, fact.tasks)
-    for index, (task, new) in enumerate(zip(tasks, fact.tasks, strict=True)):
-        _enter(turn, task, new, impossible.get(index))
+    _enter(turn, tasks, fact.tasks, impossible)
     flow.first = flow.first or (first if tasks else 0)
     flow.received += len(tasks)
     flow.touched = turn.steady
@@ -464,23 +463,30 @@ def _connect(rows: Rows, tasks: list[Task], new: list[NewTask], parents: dict[tu
     return impossible
 
 
-def _enter(turn: Turn, task: Task, new: NewTask, impossible: str | None) -> None:
-    """The first state. What never waited for anything begins where it goes; the rest goes on from `blocked`."""
-    if new.when is not None:
-        turn.conditions.append((task.number, new.when))
-    held = turn.flows[task.flow].on_hold
-    if held:
-        task.state, task.hold, task.reason = State.HELD, Hold.PERSON, "its flow is held"
-    elif impossible or task.waiting or task.flags & CONDITIONAL:
-        task.state = State.BLOCKED
-    elif task.due is None or machine.is_due(turn, task):
-        task.state, task.due = _READY, None
-    else:
-        task.state = State.SCHEDULED
-    turn.add_task(task, new.body)
-    if task.state is _READY:
-        return
-    if impossible:
-        turn.move(task, State.SKIPPED, impossible)
-    elif task.state is State.BLOCKED:
-        machine.proceed(turn, task)
+def _enter(turn: Turn, tasks: list[Task], new: list[NewTask], impossible: dict[int, str]) -> None:
+    """The first states. What never waited for anything begins where it goes; the rest goes on from `blocked`.
+
+    Args:
+        impossible: why a task can never run, by its index.
+    """
+    held = turn.flows[tasks[0].flow].on_hold if tasks else False
+    for index, (task, its) in enumerate(zip(tasks, new, strict=True)):
+        if its.when is not None:
+            turn.conditions.append((task.number, its.when))
+        if held:
+            task.state, task.hold, task.reason = State.HELD, Hold.PERSON, "its flow is held"
+        elif task.waiting or task.flags & CONDITIONAL or index in impossible:
+            task.state = State.BLOCKED
+        elif task.due is not None:
+            if machine.is_due(turn, task):
+                task.due = None
+            else:
+                task.state = State.SCHEDULED
+    turn.add_tasks([(task, its.body) for task, its in zip(tasks, new, strict=True)])
+    for index, task in enumerate(tasks):
+        if task.state is _READY:
+            continue
+        if index in impossible:
+            turn.move(task, State.SKIPPED, impossible[index])
+        elif task.state is State.BLOCKED:
+            machine.proceed(turn, task)

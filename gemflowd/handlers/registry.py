@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Final, TypeVar
@@ -44,13 +44,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 Warn = Callable[[str], object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handler:
     """A task type with the function that carries it out."""
 
     info: HandlerInfo
     function: Callable[..., Any]
     model: type | None = None  # what its data is converted to; None: it gets the map
+    is_coroutine: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_coroutine = inspect.iscoroutinefunction(self.function)
 
 
 def task(

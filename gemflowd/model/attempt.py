@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final, NamedTuple
 
 
 class Outcome(IntEnum):
@@ -38,6 +39,10 @@ class Kind(IntEnum):
         return self.name.lower()
 
 
+#: Seconds that a very short task may run before what was handed over behind it is taken back.
+TAKE_BACK_AFTER: Final = 0.03
+
+
 @dataclass(slots=True)
 class Start:
     """One attempt handed to an executor. `body` and `inputs` are MessagePack, passed on as they are stored.
@@ -60,6 +65,7 @@ class Start:
     note: tuple[int, bytes] | None = (
         None  # after `again` and `parked`: how often `again` since it was submitted or retried, and what was noted
     )
+    patience: float = TAKE_BACK_AFTER  # seconds that it may run before what is behind it is taken back
 
 
 @dataclass(slots=True)
@@ -80,9 +86,8 @@ class Ended:
     cause: str | None = None  # of a worker's death
 
 
-@dataclass(slots=True)
-class AttemptRecord:
-    """What is kept of an attempt for `show`."""
+class AttemptRecord(NamedTuple):
+    """What is kept of an attempt for `show`, in the order of its table's columns."""
 
     task: int
     number: int

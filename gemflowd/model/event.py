@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 TASK_TOPIC = "task."
@@ -24,20 +27,23 @@ class Event(NamedTuple):
     fields: dict[str, Any]
 
 
-class EventBatch(NamedTuple):
+_TOPIC = attrgetter("topic")
+
+
+@dataclass(slots=True)
+class EventBatch:
     """The events of one turn, in order: event i has the number `first + i`."""
 
     first: int
     at: float
     events: list[Event]
     ordinals: dict[str, int]  # per topic: how many events it had before this batch
+    ordinals_after: dict[str, int] = field(init=False)  # and once these have happened
 
-    def ordinals_after(self) -> dict[str, int]:
-        """The ordinals of all topics once these events have happened."""
-        ordinals = dict(self.ordinals)
-        for event in self.events:
-            ordinals[event.topic] = ordinals.get(event.topic, 0) + 1
-        return ordinals
+    def __post_init__(self) -> None:
+        after = Counter(self.ordinals)
+        after.update(map(_TOPIC, self.events))
+        self.ordinals_after = dict(after)
 
     def on_wire(self, index: int) -> dict[str, Any]:
         event = self.events[index]

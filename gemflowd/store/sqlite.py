@@ -18,7 +18,7 @@ import apsw
 import msgpack
 
 from gemflowd.core.turn import Chunk, Cursor, CursorKind, Turn
-from gemflowd.model.attempt import AttemptRecord, HandlerInfo, Kind, Outcome
+from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
 from gemflowd.model.errors import StoreError, StoreFull
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, LaneKey, Queue
@@ -423,7 +423,7 @@ class SqliteStore:
         if turn.freed:
             self.keys.free(turn.freed)
         if turn.attempts:
-            self._insert("attempt", 10, [_attempt_row(record) for record in turn.attempts])
+            self._insert("attempt", 10, turn.attempts)
         if turn.dropped_results:
             run(
                 "DELETE FROM result WHERE task IN (SELECT value FROM json_each(?))", (json.dumps(turn.dropped_results),)
@@ -465,7 +465,7 @@ class SqliteStore:
             last = events.first + len(events.events) - 1
             run(
                 named["event_put"],
-                (events.first, last, events.at, msgpack.packb(events.events), msgpack.packb(events.ordinals_after())),
+                (events.first, last, events.at, msgpack.packb(events.events), msgpack.packb(events.ordinals_after)),
             )
 
     def _write_flows(self, turn: Turn) -> None:
@@ -599,10 +599,3 @@ def _handler_from(value: bytes) -> HandlerInfo:
 def _lane_row(lane: Lane) -> tuple[Any, ...]:
     key = lane.key
     return (lane.number, key.queue, key.bucket, key.kind, key.gate, lane.open, key.resources, lane.shift, key.others)
-
-
-def _attempt_row(record: AttemptRecord) -> tuple[Any, ...]:
-    return (
-        record.task, record.number, record.slot, record.started, record.finished, record.outcome, record.seconds,
-        record.error, record.usage, record.peak_kb,
-    )  # fmt: skip

@@ -44,6 +44,8 @@ log = logging.getLogger("gemflow.worker")
 
 _READ: Final = 256 * 1024
 _MAX_MESSAGE: Final = 256 * 1024 * 1024
+#: Tasks after which a worker that has others waiting looks for orphans; one that has none looks at once.
+_LOOK_EVERY: Final = 16
 VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
 
 
@@ -177,6 +179,7 @@ class BlockingWorker:
         signal.signal(signal.SIGUSR1, self._interrupt)
         threading.Thread(target=self._read, name="channel", daemon=True).start()
         self._send([wire.UP])
+        through = 0
         while (order := self._orders.get()) is not None:
             if take_ticket(self._tickets):
                 self._current = order
@@ -188,7 +191,9 @@ class BlockingWorker:
             else:
                 self._send([wire.DROPPED, 1])
             self._asked.pop((order.task, order.token), None)
-            reap_orphans()
+            through += 1
+            if through % _LOOK_EVERY == 0 or self._orders.empty():
+                reap_orphans()
 
     def _running(self, context: AnyContext | None) -> None:
         self._context = context

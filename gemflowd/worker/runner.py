@@ -120,7 +120,7 @@ def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> t
     if order.note is not None:
         fields["agains"], fields["note"] = order.note[0], msgpack.unpackb(order.note[1], strict_map_key=False)
     context: AnyContext
-    if asyncio.iscoroutinefunction(handler.function):
+    if handler.is_coroutine:
         context = AsyncContext(**fields, _ask=AsyncAsker(around.requests, order.task, order.token))
     else:
         context = Context(**fields, _ask=Asker(around.requests, order.task, order.token))
@@ -147,7 +147,7 @@ def run_sync(
         data, context = prepare(order, around, handler, log)
         running(context)
         try:
-            if asyncio.iscoroutinefunction(handler.function):
+            if handler.is_coroutine:
                 result = asyncio.run(handler.function(data, context))
             else:
                 result = handler.function(data, context)

@@ -170,6 +170,22 @@ def test_shrinking_lets_workers_finish_and_growing_adds_at_once(run: Callable[..
     run(scenario, workers=2)
 
 
+@pytest.mark.parametrize(("patience", "taken_back"), [(30.0, False), (0.05, True)])
+def test_what_is_behind_a_task_comes_back_when_that_takes_too_long(
+    run: Callable[..., None], patience: float, taken_back: bool
+) -> None:
+    async def scenario(pool: Pool) -> None:
+        (slot,) = await pool.up()
+        first, second = (pool.order("whoami", slot, {"seconds": 0.5}, patience=patience) for _ in range(2))
+        pool.pool.start([first, second])
+        await pool.ended(first)
+        assert (second.task in pool.taken_back()) is taken_back
+        if not taken_back:
+            await pool.ended(second)
+
+    run(scenario)
+
+
 def test_no_more_run_at_a_time_than_asked_for_while_a_slot_that_leaves_is_busy(run: Callable[..., None]) -> None:
     async def scenario(pool: Pool) -> None:
         first, second = await pool.up(count=2)
@@ -183,7 +199,11 @@ def test_no_more_run_at_a_time_than_asked_for_while_a_slot_that_leaves_is_busy(r
             await pool.ended(order)
         await pool.up(count=2)
         facts = [fact for fact in pool.facts if isinstance(fact, SlotUp | AttemptsEnded | SlotDown)]
-        third = next(index for index, fact in enumerate(facts) if isinstance(fact, SlotUp) and fact.name > "b2")
+        third = next(
+            index
+            for index, fact in enumerate(facts)
+            if isinstance(fact, SlotUp) and fact.kind is Kind.BLOCKING and fact.name > "b2"
+        )
         assert any(isinstance(fact, AttemptsEnded) for fact in facts[:third]), "it came while two were running"
 
     run(scenario, workers=2)

@@ -60,7 +60,7 @@ def events(store: Any, *times: float, each: int = 2) -> None:
         store.begin()
         store.conclude(make_turn(), batch, {})
         store.commit()
-        first, ordinals = first + each, batch.ordinals_after()
+        first, ordinals = first + each, batch.ordinals_after
 
 
 def ended(store: Any, until: float = NOW, after: tuple[float, int] = (-1.0, 0), limit: int = 10) -> list[int]:

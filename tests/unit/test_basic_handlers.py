@@ -55,6 +55,15 @@ def test_the_catalogue() -> None:
     assert all(info.doc for info in found.values())
 
 
+def test_without_a_key_the_sdk_is_not_loaded_ahead() -> None:
+    code = (
+        "import sys; from gemflowd.handlers.gemini.handler import preload; preload({}); print('google.genai' in sys.modules);"
+        "preload({'gemini_offline': True}); print('google.genai' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"HOME": "/"})
+    assert done.stdout == "False\nTrue\n"
+
+
 def test_the_catalogue_does_not_load_the_sdk() -> None:
     code = (
         "import sys; from gemflowd.handlers.registry import discover; discover([]);"

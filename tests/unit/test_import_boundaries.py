@@ -61,6 +61,10 @@ def test_the_package_itself_is_empty():
     assert brought_by("gemflowd") == {"gemflowd"}
 
 
+def test_the_daemon_loads_nothing_heavy_that_nobody_has_asked_for():
+    assert under(brought_by("gemflowd.app"), "cel", "duckdb", "google", "jinja2", "mcp", "pydantic", "rich") == []
+
+
 @pytest.mark.parametrize("module", modules_of(gemflowd.model))
 def test_model_is_standard_library_only(module: str):
     foreign = {name for name in brought_by(module) if name.partition(".")[0] not in sys.stdlib_module_names}

@@ -24,8 +24,6 @@ from gemflowd.worker import wire
 
 log = logging.getLogger("gemflow.pool")
 
-#: Seconds that the first of several handed-over tasks may run before what is behind it is taken back.
-TAKE_BACK_AFTER: Final = 0.03
 #: Log lines of one worker that are not stored yet, before it is no longer listened to.
 LOG_CREDIT: Final = 2_000
 #: Bytes of answers that a worker has not read, before its attempts get no more.
@@ -103,11 +101,12 @@ class Attempts:
                 continue
             if not worker.handed or worker.kind is Kind.COROUTINE:
                 self._wake_at(now + min(order.timeout for order in new))
-            if worker.kind is Kind.BLOCKING and len(worker.handed) + len(new) > 1:
-                self._wake_at(now + TAKE_BACK_AFTER)
             for order in new:
                 before = max(0, (worker.rss() or 0) - worker.baseline) if order.memory_mb is not None else 0
                 worker.handed[order.task, order.token] = Handed(order, now, before=before)
+            if worker.kind is Kind.BLOCKING and len(worker.handed) > 1:
+                head = next(iter(worker.handed.values()))
+                self._wake_at(head.began + head.order.patience)
             os.eventfd_write(worker.tickets, len(new))  # before the orders: an order without a ticket was taken back
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("worker %s is handed tasks %s", name, _numbers(order.task for order in new))
@@ -179,7 +178,7 @@ class Attempts:
             if worker.handed and worker.kind is Kind.BLOCKING:
                 head = next(iter(worker.handed.values()))
                 head.began = time.monotonic()
-                self._wake_at(head.began + min(head.order.timeout, TAKE_BACK_AFTER))
+                self._wake_at(head.began + min(head.order.timeout, head.order.patience))
             if log.isEnabledFor(logging.DEBUG):
                 for one in ended:
                     log.debug("task %d in %s: %s, %.3f s", one.task, worker.name, one.outcome.word, one.seconds)
@@ -319,12 +318,12 @@ class Attempts:
             return
         head = next(iter(worker.handed.values()))
         if len(worker.handed) > 1:
-            if now >= head.began + TAKE_BACK_AFTER:
+            if now >= head.began + head.order.patience:
                 self.retract(worker)
                 if not worker.handed:
                     return
             else:
-                self._wake_at(head.began + TAKE_BACK_AFTER)
+                self._wake_at(head.began + head.order.patience)
         self._attempt_deadline(worker, head, now)
 
     def _attempt_deadline(self, worker: Worker, handed: Handed, now: float) -> None:

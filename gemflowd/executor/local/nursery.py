@@ -22,7 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import msgpack
+
 from gemflowd import templates
+from gemflowd.executor.base import HandlerSettings
 from gemflowd.handlers.registry import Handler, discover
 from gemflowd.host.process import become_subreaper, die_with_parent
 from gemflowd.model.attempt import Kind
@@ -58,23 +61,32 @@ def main() -> None:
     # a program that waits to be run needs nothing of it.
     blocking = {handler.info.module for handler in handlers.values() if handler.info.kind is Kind.BLOCKING}
     modules = list(dict.fromkeys(handler.info.module for handler in handlers.values()))
+    settings = _settings(options["settings"])
     nursery = Nursery(control, handlers, lease=options["lease"])
-    _preload(control, [name for name in modules if name in blocking])
+    _preload(control, [name for name in modules if name in blocking], settings)
     nursery.serve_blocking()
-    _preload(control, [name for name in modules if name not in blocking])
+    _preload(control, [name for name in modules if name not in blocking], settings)
     gc.collect()
     gc.freeze()  # what is here now is shared by all children; the collector must not touch the pages
     nursery.serve()
 
 
-def _preload(control: socket.socket, modules: Sequence[str]) -> None:
+def _settings(descriptor: int) -> HandlerSettings:
+    """Those of the handlers, as workers get them."""
+    with open(descriptor, "rb") as file:
+        file.seek(0)
+        settings: HandlerSettings = msgpack.unpackb(file.read())
+    return settings
+
+
+def _preload(control: socket.socket, modules: Sequence[str], settings: HandlerSettings) -> None:
     """Import what is heavy, once for all workers that are forked from now on."""
     threads = _threads()
     for name in modules:
         preload = getattr(importlib.import_module(name), "preload", None)
         if preload is not None:
             try:
-                preload()
+                preload(settings)
             except Exception as error:  # noqa: BLE001 - the handler reports it again where it counts: in the task
                 wire.send_packet(control, [wire.NOTE, f"{name}.preload() failed: {error}"])
         if _threads() > threads:

@@ -15,6 +15,9 @@ import sys
 from collections import deque
 from typing import Any, Final, Protocol
 
+import msgpack
+
+from gemflowd.executor.base import HandlerSettings
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.output import Output
@@ -71,13 +74,14 @@ class NurseryProcess:
             "handler_path": list(options.handler_path),
             "lease": lease.descriptor,
             "log": logs.style(),
+            "settings": (settings := _in_memory(options.settings)),
         }
         # -P: nothing is imported from the directory in which somebody happened to start the daemon.
         module = "gemflowd.executor.local.nursery"
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno()), json.dumps(arguments)],
-                pass_fds=(theirs.fileno(), lease.descriptor),
+                pass_fds=(theirs.fileno(), lease.descriptor, settings),
                 env={**os.environ, **_SINGLE_THREAD, VARIABLE: lease.marker},
                 stdin=subprocess.DEVNULL,
             )
@@ -86,6 +90,7 @@ class NurseryProcess:
             raise
         finally:
             theirs.close()
+            os.close(settings)
         self._control: socket.socket | None = ours
         loop.add_reader(ours.fileno(), self._readable)
 
@@ -185,3 +190,11 @@ class NurseryProcess:
         self._drop_control()
         self._process.kill()
         self._loop.run_in_executor(None, self._process.wait)
+
+
+def _in_memory(settings: HandlerSettings) -> int:
+    """The descriptor of a file without a name that has them: they may be secret, and a command line is not."""
+    descriptor = os.memfd_create("gemflow-settings", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(msgpack.packb(settings))
+    return descriptor

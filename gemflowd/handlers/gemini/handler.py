@@ -12,6 +12,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -213,12 +214,14 @@ async def count(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     raise call.failure
 
 
-def preload() -> None:
+def preload(settings: Mapping[str, Any]) -> None:
     """Import the SDK and make one call against nothing, for forked workers to share what that builds.
 
-    No network, no thread, and nothing is left open.
+    No network, no thread, and nothing is left open. Where there is no key no call can be made, and nobody shall pay 40 MB for it.
     """
-    warm_up.one_call()
+    with suppress(Permanent):
+        connection(settings, os.environ)
+        warm_up.one_call()
 
 
 async def shutdown() -> None:

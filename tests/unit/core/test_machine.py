@@ -259,9 +259,8 @@ def test_taken_back_after_a_cancel_is_cancelled():
 def test_each_start_has_a_token_of_its_own():
     task = make_task(1, token=6, lane=2)
     turn = hold(make_turn(lanes=[COROUTINE]), task)
-    machine.start(turn, task, "c1")
+    turn.begin([task], "c1")
     assert (task.state, task.token, task.slot, task.started) == (State.RUNNING, 7, "c1", NOW)
-    assert turn.buckets["model"].in_flight == 1
     assert turn.started == [task]
 
 
@@ -446,4 +445,4 @@ def test_a_step_that_the_table_does_not_know_is_a_defect():
     with pytest.raises(IllegalTransition, match="task 1: blocked -> running"):
         turn.move(task, State.RUNNING)
     with pytest.raises(IllegalTransition, match="can't begin as running"):
-        turn.add_task(make_task(2, State.RUNNING), b"")
+        turn.add_tasks([(make_task(2, State.RUNNING), b"")])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemflowd.core.placement import HAND_OVER_MOST, HAND_OVER_SECONDS, Means, Placing, Slot
+from gemflowd.core.placement import AHEAD_SECONDS, HAND_OVER_MOST, HAND_OVER_SECONDS, WHOLE_SLOT, Means, Placing, Slot
 from gemflowd.model.attempt import Kind
 
 
@@ -12,7 +12,7 @@ def blocking(name: str = "b1") -> Slot:
 
 def test_a_type_that_is_not_known_counts_as_a_whole_slot():
     means = Means()
-    assert means.of("new") == HAND_OVER_SECONDS
+    assert means.of("new") == WHOLE_SLOT
     assert blocking().room(means.of("new")) == 1
 
 
@@ -110,6 +110,25 @@ def test_coroutines_are_spread_by_number_not_by_time():
     second.put(92, 50.0)
     placing = Placing([first, second])
     assert [placing.place(number, 1.0).name for number in range(3)] == ["c1", "c1", "c2"]
+
+
+def test_one_waits_behind_a_short_one_and_no_more():
+    first, second = blocking("b1"), blocking("b2")
+    placing = Placing([first, second])
+    assert first.room(0.05) == 1
+    assert first.room(0.05, ahead=True) == 2
+    assert [placing.place(number, 0.05, ahead=True).name for number in range(4)] == ["b1", "b2", "b1", "b2"]
+    assert placing.place(4, 0.05, ahead=True) is None
+    assert first.room(0.05, ahead=True) == 0
+
+
+@pytest.mark.parametrize(("running", "next_one"), [(0.05, 0.2), (0.2, 0.05), (WHOLE_SLOT, 0.05), (0.05, WHOLE_SLOT)])
+def test_nothing_waits_behind_a_long_one_nor_a_long_one_behind_another(running: float, next_one: float):
+    slot = blocking()
+    slot.put(1, running)
+    assert max(running, next_one) > AHEAD_SECONDS
+    assert not slot.has_room(next_one, ahead=True)
+    assert slot.room(next_one, ahead=True) == 0
 
 
 def test_no_room_is_no_slot():

@@ -25,12 +25,25 @@ def test_a_new_task_is_counted_and_told():
     turn = make_turn()
     turn.flows[1] = make_flow(1)
     task = make_task(1)
-    turn.add_task(task, b"body")
+    turn.add_tasks([(task, b"body")])
     assert turn.new_tasks == [(task, b"body")]
     assert turn.counts == {("default", State.READY): 1}
     assert [event.topic for event in turn.events] == ["task.ready"]
     assert turn.became_ready == [task]
     assert not turn.changed
+
+
+def test_neighbours_are_counted_together_and_told_one_by_one():
+    tasks = [make_task(1), make_task(2), make_task(3, flow=2), make_task(4)]
+    turn = hold(make_turn(), *tasks)
+    turn.begin(tasks, "b1")
+    assert turn.flows[1].counts == {State.READY: 0, State.RUNNING: 3}
+    assert turn.flows[2].counts == {State.READY: 0, State.RUNNING: 1}
+    assert turn.counts == {("default", State.READY): -4, ("default", State.RUNNING): 4}
+    assert [event.fields["task"] for event in turn.events] == [1, 2, 3, 4]
+    turn.succeed(tasks[:2])
+    assert turn.flows[1].counts == {State.READY: 0, State.RUNNING: 1, State.SUCCEEDED: 2}
+    assert turn.settled == turn.succeeded == tasks[:2]
 
 
 def test_only_what_has_dependents_tells_them():

@@ -162,6 +162,36 @@ def test_a_long_task_is_not_put_behind_short_ones(rig: Rig):
     assert rig.running() == [5, 6, 7]
 
 
+def test_behind_a_short_task_the_next_one_waits_in_its_worker(rig: Rig):
+    measured(rig, 0.05)
+    rig.slots(2)
+    rig.submit(many(7))
+    assert sorted(rig.running()) == [1, 2, 3, 4]
+    assert [len(slot.handed) for slot in rig.executor.slots.values()] == [2, 2]
+    rig.end(1, seconds=0.05)
+    assert sorted(rig.running()) == [2, 3, 4, 5]
+    assert all(start.patience == pytest.approx(0.1) for start in rig.executor.handed())
+
+
+def test_of_the_last_ones_each_goes_to_a_free_slot(rig: Rig):
+    measured(rig, 0.05)
+    rig.slots(2)
+    rig.submit(many(3))
+    assert sorted(rig.running()) == [1, 2]
+    rig.end(2, seconds=0.05)
+    assert sorted(rig.running()) == [1, 3]
+    assert [len(slot.handed) for slot in rig.executor.slots.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("fields", [{"bucket": "model"}, {"resources": "disk=1"}, {"memory_mb": 100}])
+def test_what_shares_something_does_not_wait_in_a_worker(rig: Rig, fields: dict[str, object]):
+    measured(rig, 0.05)
+    rig.post(Configure(Answer(), {}, Rules(resources={"disk": 100.0})))
+    rig.slots(2)
+    rig.submit(many(7, **fields))
+    assert sorted(rig.running()) == [1, 2]
+
+
 def test_what_is_taken_back_waits_until_the_slots_head_has_ended(rig: Rig):
     measured(rig)
     rig.slots()
