@@ -202,14 +202,14 @@ class Turn:
         self._step((task,), to, reason)
         self.changed[task.number] = task
 
-    def begin(self, tasks: Sequence[Task], slot: str) -> None:
-        """An attempt of each starts there, with a fresh token."""
-        for task in tasks:
+    def begin(self, placed: Sequence[tuple[Task, str]]) -> None:
+        """An attempt of each starts in the slot beside it, with a fresh token."""
+        for task, slot in placed:
             task.token += 1
             task.started = self.now
             task.slot = slot
-        self._step(tasks, _RUNNING, None)
-        self.begun.setdefault(slot, []).extend(tasks)
+            self.begun.setdefault(slot, []).append(task)
+        self._step([task for task, _ in placed], _RUNNING, None)
 
     def succeed(self, tasks: Sequence[Task]) -> None:
         """Their attempts, which are counted among the others now, were the last."""

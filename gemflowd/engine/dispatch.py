@@ -170,7 +170,6 @@ def _start(
     found = rows.tasks([key[2] for _, key in taken])
     bulky = large(rows, found.values())
     placed: list[tuple[Task, Slot]] = []
-    by_slot: dict[str, list[Task]] = {}
     budgeted = turn.accounts.active
     if budgeted:
         need(rows, found.values())
@@ -209,10 +208,8 @@ def _start(
         memory.running[task.number] = task
         memory.virtual_time = max(memory.virtual_time, key[1])
         placed.append((task, slot))
-        by_slot.setdefault(slot.name, []).append(task)
-    for name, tasks in by_slot.items():
-        turn.begin(tasks, name)
     if placed:
+        turn.begin([(task, slot.name) for task, slot in placed])
         _orders(rows, placed, starts)
     return not full
 

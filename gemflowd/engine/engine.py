@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
@@ -57,6 +58,8 @@ _LEAST_SHARE: Final = 4
 _MANY_CURSORS: Final = 100
 #: Seconds of a turn that are worth a line in the log: nothing may hold the daemon for longer (docs/architecture.md, 6).
 SLOW_TURN: Final = 0.1
+#: Seconds without a fact after which nothing seems to be on its way.
+_MOMENT: Final = 0.01
 #: Seconds between two tries while the disk is full.
 _FULL_PAUSE: Final = 1.0
 
@@ -220,13 +223,10 @@ class Engine:
         taken = self._left
         self._left = []
         if not taken and not self._memory.cursors and not self._memory.again:
-            patience = self._patience()
-            while patience != 0.0 and self._inbox.empty() and self._upkeep.tidy(self._store):
-                patience = self._patience()
-            try:
-                taken.append(self._inbox.get(timeout=patience))
-            except queue.Empty:
+            first = self._wait()
+            if first is None:
                 return taken
+            taken.append(first)
         rows = sum(_size(fact) for fact in taken)
         # When much is to be told of ends, more ends would make it more still: what is told comes first.
         most = TURN_ROWS if len(self._memory.cursors) < _MANY_CURSORS else TURN_ROWS // _LEAST_SHARE
@@ -238,6 +238,18 @@ class Engine:
             taken.append(fact)
             rows += _size(fact)
         return taken
+
+    def _wait(self) -> facts.Fact | None:
+        """The next fact; None when something comes by itself. The house is tidied when none has come for a moment."""
+        patience = self._patience()
+        with suppress(queue.Empty):
+            return self._inbox.get(timeout=_MOMENT if patience is None else min(patience, _MOMENT))
+        patience = self._patience()
+        while patience != 0.0 and self._inbox.empty() and self._upkeep.tidy(self._store):
+            patience = self._patience()
+        with suppress(queue.Empty):
+            return self._inbox.get(timeout=patience)
+        return None
 
     def _patience(self) -> float | None:
         """Seconds until something comes by itself."""

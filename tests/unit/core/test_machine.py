@@ -259,7 +259,7 @@ def test_taken_back_after_a_cancel_is_cancelled():
 def test_each_start_has_a_token_of_its_own():
     task = make_task(1, token=6, lane=2)
     turn = hold(make_turn(lanes=[COROUTINE]), task)
-    turn.begin([task], "c1")
+    turn.begin([(task, "c1")])
     assert (task.state, task.token, task.slot, task.started) == (State.RUNNING, 7, "c1", NOW)
     assert turn.started == [task]
 

@@ -36,7 +36,7 @@ def test_a_new_task_is_counted_and_told():
 def test_neighbours_are_counted_together_and_told_one_by_one():
     tasks = [make_task(1), make_task(2), make_task(3, flow=2), make_task(4)]
     turn = hold(make_turn(), *tasks)
-    turn.begin(tasks, "b1")
+    turn.begin([(task, f"b{task.number % 2}") for task in tasks])
     assert turn.flows[1].counts == {State.READY: 0, State.RUNNING: 3}
     assert turn.flows[2].counts == {State.READY: 0, State.RUNNING: 1}
     assert turn.counts == {("default", State.READY): -4, ("default", State.RUNNING): 4}
