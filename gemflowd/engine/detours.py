@@ -55,7 +55,7 @@ def _some(rows: Rows, lane: Lane, other: str) -> None:
     window = memory.windows[lane.number]
     most = min(
         _MOST, max(1, limits.room(turn, other))
-    )  # one that waits there is woken when it may start, and the next ones follow
+    )  # one that waits there is woken in time, and the next ones follow
     keys: list[Key] = []
     while len(keys) < most and window.head() is not None:
         keys.append(window.pop())
