@@ -225,6 +225,15 @@ def test_a_budget_counts_what_is_in_a_batch_and_a_limit_does_not(client: Raw) ->
     assert (budget["spent"]["tokens"], budget["reserved"]["tokens"], budget["assumed"]["tokens"]) == (used, 0, 0)
 
 
+def test_each_question_of_a_conversation_goes_into_a_batch(client: Raw, model: StandInProcess) -> None:
+    task = ask("[[stand-in:call name=list_files]]", "talks", tier="batch", deadline=600, tools=["list_files"])
+    first = client.submit(task)["first"]
+    client.wait(first)
+    result = client.results(first)[0]["result"]
+    assert (result["hops"], len(result["calls"])) == (2, 1)
+    assert tiers(model, "talks") == [("answered", "batch")] * 2
+
+
 def test_an_answer_of_a_batch_is_cached(client: Raw, model: StandInProcess) -> None:
     question = ask("Known?", "batch-c", tier="batch", cache="on")
     (first,) = client.run(question)

@@ -31,7 +31,7 @@ from gemflowd.protocol import messages
 from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
-from gemflowd.server import tiers
+from gemflowd.server import model_calls
 from gemflowd.server.desk import Body, Desk, Upload
 from gemflowd.server.wishes import read_budget
 
@@ -392,8 +392,9 @@ def _task(
     many: bool,
 ) -> NewTask:
     task_type, data = _type_and_data(desk, shape, path)
-    if task_type == "gemini" and ("tier" in data or "deadline" in data):
-        data = tiers.write_out(data, shape.priority, desk.now(), f"{path}.data", many=many)
+    if task_type in model_calls.TYPES:
+        vertex = desk.configuration.vertex()
+        data = model_calls.written_out(data, shape.priority, desk.now(), f"{path}.data", many=many, vertex=vertex)
     template = shape.template and bool(deps)
     info = desk.validator.check(task_type, data, path, templates=template)
     terms = _terms(desk, shape, path, info, None if info.bucket is None else _bucket(info.bucket, data), known)
