@@ -64,8 +64,19 @@ _MOST_NAME: Final = 60
     help="A task type that it may use; if not given gemini, tool, analysis, memory and agent. `command` has to be named.",
 )
 @click.option(
-    "--tool", "tools", multiple=True, metavar="NAME", help="A tool that it may use; all but shell if not given."
+    "--tool",
+    "tools",
+    multiple=True,
+    metavar="NAME",
+    help="A tool that it may use, as `prompt --tool`; if not given those for files and pages, memory, and what personas have; never shell.",
 )
+@click.option(
+    "--max-hops",
+    type=click.IntRange(1, 40),
+    metavar="N",
+    help="Questions to the model of a step with tools; 10 if not given.",
+)
+@click.option("--workspace", metavar="NAME", help="A workspace for its files, which stays; else that of the flow.")
 @click.option(
     "--memory", metavar="NAMESPACE", help="Of the shared memory: the planner is told it, the answer is kept in it."
 )
@@ -98,7 +109,7 @@ def command(
     goal = (read_text("GOAL", "-") if words == ("-",) else " ".join(words)).strip()
     if not goal:
         raise click.UsageError("the goal is empty")
-    names = ("model", "max_tasks", "max_depth", "nesting", "memory")
+    names = ("model", "max_tasks", "max_depth", "nesting", "max_hops", "memory", "workspace")
     data = {"goal": goal, **{name: options[name] for name in names if options[name] is not None}}
     data |= {name: list(options[name]) for name in ("fallback", "agents", "types", "tools") if options[name]}
     if approve:
@@ -150,13 +161,14 @@ def show_plan(console: Console, plan: Body) -> None:
             task["id"],
             task["type"],
             task["agent"],
+            ", ".join(task.get("tools") or ()) or None,
             task["priority"],
             ", ".join(task["dependencies"]) or None,
             task["description"],
         ]
         for task in plan["tasks"]
     ]
-    console.table(["id", "type", "agent", "priority", "after", "description"], rows)
+    console.table(["id", "type", "agent", "tools", "priority", "after", "description"], rows)
     estimate = plan["estimate"]
     money = "of unknown cost" if estimate["money"] is None else f"{estimate['money']:g} {estimate['currency']}"
     console.note(

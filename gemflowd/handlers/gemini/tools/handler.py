@@ -37,7 +37,7 @@ _MOST_NOTE: Final = 60 * 1024
 _OF_TASK: Final = re.compile(r"tasks\[(\d+)\]\.?(.*)")
 #: Of a question, what is about the form of its answer.
 _OF_FORM: Final = ("schema", "max_reasks")
-_NOT_FOR_A_HOP: Final = ("tools", "max_hops", "hop", "prompt", "contents", "template", "agent")
+_NOT_FOR_A_HOP: Final = ("tools", "workspace", "max_hops", "hop", "prompt", "contents", "template", "agent")
 _NOT_OF_A_RESULT: Final = ("content", "function_calls", "usage", "cached")
 
 
@@ -56,7 +56,7 @@ async def gemini_tools(data: dict[str, Any], context: AsyncContext) -> dict[str,
     """
     if (wrong := misfit(data, vertex=None)) is not None:  # as it is rendered
         raise Permanent(f"`{wrong.field}`: {wrong.message}", code=wrong.code)
-    offered = await functions(data["tools"], context.settings)
+    offered = await functions(data["tools"], context.settings, data.get("workspace"))
     conversation = _Conversation(data, offered, context)
     last = await conversation.through()
     if data.get("stream"):  # its own log has the final answer; the pieces came in those of the hops

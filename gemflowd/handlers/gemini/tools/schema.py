@@ -24,7 +24,7 @@ HOP: Final = {
 SCHEMA: Final[dict[str, Any]] = {
     **QUESTION,
     "properties": {
-        **{name: rule for name, rule in QUESTION["properties"].items() if name not in ("files", "workspace")},
+        **{name: rule for name, rule in QUESTION["properties"].items() if name != "files"},
         "tools": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST, "uniqueItems": True},
         "max_hops": {"type": "integer", "minimum": 1, "maximum": 40},
         "hop": HOP,
