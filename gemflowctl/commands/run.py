@@ -188,9 +188,11 @@ class _Following:
 
     def to_the_end(self, start: int) -> int:
         """Tell of each step as it ends; the exit code."""
-        topics = ("task", "flow")
+        topics = ("task", "flow", "budget")
         with closing(self._client.events(topics, start=start)) as events:  # type: ignore[type-var]
             for event in events:
+                if event["topic"] == "budget":
+                    self._held(event)
                 if event.get("flow") != self._flow.number:
                     continue
                 topic = event["topic"]
@@ -204,6 +206,15 @@ class _Following:
         result = next(self._client.results(str(self._agent)))
         self._answer(result)
         return 0 if result.ok else 1
+
+    def _held(self, event: Body) -> None:
+        """Nothing goes on by itself where a budget has no room."""
+        of = event["of"]
+        if event["what"] == "held" and (of == self._flow.ref or event["scope"] not in ("task", "flow")):
+            self._console.note(
+                f"the budget of {of} has no room for the next call: `gemflowctl budget raise {of}` lets it go on,"
+                f" `gemflowctl cancel {self._flow.ref}` ends it"
+            )
 
     def _step(self, event: Body, state: str) -> None:
         name = plain.line(str(event.get("id") or event["task"]).removeprefix(f"{_AGENT}."))

@@ -7,11 +7,11 @@ next start, by the schedule's `misfire`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import math
 import uuid
-from dataclasses import fields
 from typing import Any, Final
 
 import msgpack
@@ -22,6 +22,7 @@ from gemflowd.core.turn import CursorKind
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.submission import submit
 from gemflowd.model.attempt import Kind
+from gemflowd.model.budget import Action, NewBudget
 from gemflowd.model.errors import Refused, echo
 from gemflowd.model.event import SCHEDULE_TOPIC, Event
 from gemflowd.model.facts import AddSchedule, NewTask, PauseSchedule, RemoveSchedule, Submit
@@ -198,6 +199,7 @@ def _fire(rows: Rows, schedule: Schedule, run: float, *, replace: bool = False) 
     packed = rows.store.schedules.task(schedule.name)
     name = f"{schedule.name}/{schedule.created!r}/{run!r}"
     try:
+        task = unpack_task(packed)
         fact = Submit(
             reply=lambda _: None,
             submission=str(uuid.uuid5(_NAMESPACE, name)),
@@ -207,7 +209,8 @@ def _fire(rows: Rows, schedule: Schedule, run: float, *, replace: bool = False) 
             offset=0,
             complete=True,
             digest=hashlib.blake2b(packed, digest_size=16).digest(),
-            tasks=[unpack_task(packed)],
+            tasks=[dataclasses.replace(task, budget=None)],
+            budget=task.budget,
         )
         body = submit(rows, fact)
     except Refused as refused:
@@ -267,7 +270,7 @@ def _look_again(rows: Rows) -> None:
 
 _PLAIN: Final = tuple(
     field.name
-    for field in fields(NewTask)
+    for field in dataclasses.fields(NewTask)
     if field.name not in ("lane", "deps", "delay", "run_at", "expires", "when", "key", "budget")
 )
 
@@ -281,7 +284,8 @@ def pack_task(task: NewTask) -> bytes:
         "kind": int(task.lane.kind),
         "resources": task.lane.resources,
     }
-    return msgpack.packb({"version": _VERSION, **packed, "lane": lane})  # type: ignore[no-any-return]
+    more = {} if task.budget is None else {"budget": [*task.budget]}
+    return msgpack.packb({"version": _VERSION, **packed, "lane": lane, **more})  # type: ignore[no-any-return]
 
 
 def unpack_task(packed: bytes) -> NewTask:
@@ -294,4 +298,7 @@ def unpack_task(packed: bytes) -> NewTask:
     if version != _VERSION:
         raise Refused("internal", f"its task is stored in version {version}, which this daemon can't read")
     lane = values.pop("lane")
+    if (budget := values.pop("budget", None)) is not None:  # of the flow of each run
+        money, tokens, action = budget
+        values["budget"] = NewBudget(money, tokens, Action(action))
     return NewTask(**values, lane=LaneKey(**{**lane, "kind": Kind(lane["kind"])}))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers.ctl import Ctl
 from helpers.daemon import Daemon, environment, running
-from helpers.raw import Raw, Refusal
+from helpers.raw import PATIENCE, Raw, Refusal
 from helpers.standin import StandInProcess, stand_in
 
 from gemflowd.handlers.agent.schema import PRIORITIES
@@ -163,6 +163,25 @@ def test_a_plan_above_the_budget_is_refused(ctl: Ctl) -> None:
         "over_budget"
         in ctl("run", "--dry-run", "--budget-tokens", "20000", "GOAL-LONG", "--max-depth", "20", status=1).stderr
     )
+
+
+def test_a_budget_that_has_no_room_is_told_and_raised(daemon: Daemon, client: Raw) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "gemflowctl",
+        "--endpoint",
+        daemon.endpoint,
+        "run",
+        "--budget-tokens",
+        "1",
+        "GOAL-TWO",
+    ]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert running.stderr is not None
+    said = next(line for line in running.stderr if "has no room" in line)
+    client("budget_raise", of=said.partition("budget raise ")[2].partition("`")[0], tokens=1_000_000)
+    assert running.communicate(timeout=PATIENCE)[0] == "The answer.\n"
 
 
 def test_a_step_plans_its_own_part_and_others_wait_for_it(ctl: Ctl, client: Raw) -> None:

@@ -430,7 +430,7 @@ def _task(
 
 
 def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> NewTask:
-    """A task that is no part of a submission, checked as one that is.
+    """A task that is no part of a submission, checked as one that is. Its budget is that of the flow of each run.
 
     Args:
         without: fields that make no sense for it.
@@ -448,7 +448,9 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
     if "deadline" in shape.data:
         message = "of several runs each would have the deadline of the first"
         raise Invalid("not_supported", message, f"{path}.data.deadline")
-    return _task(desk, shape, path, (), {}, alone=True, many=False)
+    budget = None if shape.budget is None else read_budget(shape.budget, f"{path}.budget")
+    shape.budget = None  # a task with tools may have none of its own
+    return replace(_task(desk, shape, path, (), {}, alone=True, many=False), budget=budget)
 
 
 def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Body]:
