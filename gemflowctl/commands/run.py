@@ -116,10 +116,11 @@ def command(
         data["approve"] = True
     task: Body = {"id": "plan", "type": "agent.plan"} if dry_run else {"id": _AGENT, "type": "agent"}
     console = session.console
+    budget = budget_of(options)
     with session.client() as client:
         start = client.next_event()
         name = options["name"] or " ".join(goal.split())[:_MOST_NAME]
-        flow = client.submit_batch([{**task, "data": data}], name=name, budget=budget_of(options))
+        flow = client.submit_batch([{**task, "data": data}], name=name, budget=budget)
         _tell(console, flow, wait)
         if not wait:
             return 0

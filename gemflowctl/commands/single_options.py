@@ -69,5 +69,6 @@ def only_for(context: click.Context, names: tuple[str, ...], why: str) -> None:
         click.UsageError: the first of them, and `why`.
     """
     for parameter in context.command.params:
-        if parameter.name in names and context.params.get(parameter.name) not in (None, (), False):
+        value = context.params.get(parameter.name or "")
+        if parameter.name in names and not (value is None or value is False or value == ()):  # 0 is something to say
             raise click.UsageError(f"{parameter.opts[0]} {why}")

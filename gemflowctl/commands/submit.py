@@ -71,7 +71,11 @@ _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "max_e
 @call_options
 @click.option("--name", metavar="NAME", help="A name for the flow.")
 @click.option("--wait", is_flag=True, help="Wait for the end and show the results; exit with 1 if something failed.")
-@click.option("--resume", metavar="UUID", help="With -f: go on with a submission that broke off.")
+@click.option(
+    "--resume",
+    metavar="UUID",
+    help="With -f: go on with a submission that broke off; of a UUID that the daemon does not know it is the beginning.",
+)
 @click.option(
     "--weight",
     type=click.FloatRange(min=0, min_open=True),
