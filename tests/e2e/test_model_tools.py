@@ -237,12 +237,13 @@ def test_after_a_question_that_failed_a_retry_goes_on_from_there(client: Raw, mo
 
 
 def test_the_tasks_are_submitted_with_what_the_first_one_says(client: Raw) -> None:
-    task = {**ask(f"x {call('list_files')}", "list_files"), "priority": 9, "queue": "slow"}
+    task = {**ask(f"x {call('list_files')}", "list_files"), "priority": 9, "queue": "slow", "retry_on": {"timeout": 7}}
     lines = settled(client, task)
     assert len(lines) == 4
     for number in lines:
         shown = client.show(number)
         assert (shown["priority"], shown["queue"]) == (9, "slow")
+        assert shown["retry_on"] == ({} if shown["type"] == "tool" else {"timeout": 7})
     with pytest.raises(Refusal):
         client.submit({**task, "budget": {"tokens": 10}})
 

@@ -50,7 +50,7 @@ _MOST_ERRORS: Final = 1_000_000_000
 _EMPTY: Final = messages.Task()
 #: Types whose data may name a persona; and what the tasks of a conversation with tools take over.
 _OF_PERSONAS: Final = frozenset({"gemini", "gemini.tools", "gemini.count"})
-_OF_HOPS: Final = ("priority", "queue", "timeout", "retries", "backoff")
+_OF_HOPS: Final = ("priority", "queue", "timeout", "retries", "retry_on", "backoff")
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:

@@ -46,8 +46,8 @@ async def gemini_tools(data: dict[str, Any], context: AsyncContext) -> dict[str,
     """Ask a Gemini model that may use tools: each question and each call is a task of the flow.
 
     Data: as of a `gemini` task, without `files`, and `tools` (`read_file`, …, `memory.get`, …, `mcp:SERVER/TOOL`), `max_hops` (questions
-    to the model, 10) and `hop` (`priority`, `queue`, `timeout`, `retries`, `backoff` of those tasks). Result: that of the last `gemini`
-    task, with the usage of all of them, `hops` and `calls`: `[{tool, task}, …]`.
+    to the model, 10) and `hop` (`priority`, `queue`, `timeout`, `retries`, `retry_on`, `backoff` of those tasks). Result: that of the
+    last `gemini` task, with the usage of all of them, `hops` and `calls`: `[{tool, task}, …]`.
 
     Raises:
         Permanent: `max_hops`, `hop_failed`, `unknown_tool`, `unknown_server`, `not_supported`, `bad_request`.

@@ -17,6 +17,7 @@ HOP: Final = {
         "queue": {"type": "string"},
         "timeout": _SECONDS,
         "retries": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "retry_on": {"type": "object"},
         "backoff": _SECONDS,
     },
     "additionalProperties": False,
