@@ -19,6 +19,7 @@ import msgpack
 from gemflowd.core import machine
 from gemflowd.core.schedules import Overlap, Plan, first_run, overlap, plan
 from gemflowd.core.turn import CursorKind
+from gemflowd.engine.budgets import check_prices
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.submission import submit
 from gemflowd.model.attempt import Kind
@@ -50,7 +51,7 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
     """A new schedule, or another one in place of that name; what ran of the old one counts on.
 
     Raises:
-        Refused: `conflict`, `too_many_schedules`, or `invalid_value` for what is no cron expression or no zone.
+        Refused: `conflict`, `too_many_schedules`, `no_price`, or `invalid_value` for what is no cron expression or no zone.
     """
     now, table = rows.turn.now, rows.store.schedules
     first = first_run(fact.cron, fact.zone, now)
@@ -59,6 +60,12 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
         raise Refused("conflict", f"there is a schedule {echo(fact.name)} already; say `replace`, or remove it", "name")
     if old is None and table.count() >= MOST_SCHEDULES:
         raise Refused("too_many_schedules", f"there are {MOST_SCHEDULES} schedules already; remove one first", "name")
+    packed = pack_task(fact.task)
+    if fact.task.budget is not None:  # else each run would be refused
+        try:
+            check_prices(rows, None, _submission(fact.name, now, now, packed))
+        except Refused as refused:
+            raise Refused(refused.code, refused.message, "task.data.model") from None
     created = now
     if old is not None:
         _drop_waiting(rows, old, "replaced")
@@ -79,7 +86,7 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
         skipped=old.skipped if old else 0,
         created=created,
     )
-    table.put(schedule, fact.shown, pack_task(fact.task))
+    table.put(schedule, fact.shown, packed)
     _tell(rows, schedule, "added")
     _look_again(rows)
     return schedule.body(msgpack.unpackb(fact.shown, strict_map_key=False))
@@ -197,21 +204,8 @@ def _busy(rows: Rows, schedule: Schedule) -> bool:
 def _fire(rows: Rows, schedule: Schedule, run: float, *, replace: bool = False) -> None:
     """Submit a run. What is refused is skipped."""
     packed = rows.store.schedules.task(schedule.name)
-    name = f"{schedule.name}/{schedule.created!r}/{run!r}"
     try:
-        task = unpack_task(packed)
-        fact = Submit(
-            reply=lambda _: None,
-            submission=str(uuid.uuid5(_NAMESPACE, name)),
-            name=schedule.name,
-            metadata=msgpack.packb({"schedule": schedule.name, "run_at": run}),
-            weight=1.0,
-            offset=0,
-            complete=True,
-            digest=hashlib.blake2b(packed, digest_size=16).digest(),
-            tasks=[dataclasses.replace(task, budget=None)],
-            budget=task.budget,
-        )
+        fact = _submission(schedule.name, schedule.created, run, packed)
         body = submit(rows, fact)
     except Refused as refused:
         log.warning("schedule %s: a run is skipped: %s: %s", schedule.name, refused.code, refused.message)
@@ -225,6 +219,23 @@ def _fire(rows: Rows, schedule: Schedule, run: float, *, replace: bool = False) 
     schedule.last_run, schedule.last_flow = run, _number(body["flow"])
     schedule.fired += 1
     _tell(rows, schedule, "fired", flow=schedule.last_flow, run_at=run)
+
+
+def _submission(name: str, created: float, run: float, packed: bytes) -> Submit:
+    """The submission of a run. Raises: Refused: as `unpack_task`."""
+    task = unpack_task(packed)
+    return Submit(
+        reply=lambda _: None,
+        submission=str(uuid.uuid5(_NAMESPACE, f"{name}/{created!r}/{run!r}")),
+        name=name,
+        metadata=msgpack.packb({"schedule": name, "run_at": run}),
+        weight=1.0,
+        offset=0,
+        complete=True,
+        digest=hashlib.blake2b(packed, digest_size=16).digest(),
+        tasks=[dataclasses.replace(task, budget=None)],
+        budget=task.budget,
+    )
 
 
 def _number(value: object) -> int:

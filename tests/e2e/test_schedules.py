@@ -85,6 +85,9 @@ def test_each_run_has_a_budget_of_its_own(shared: Daemon, client: Raw) -> None:
     client("schedule_remove", name="paid")
     (budget,) = (it for it in client("budget_list")["budgets"] if it["of"] == f"f{flow}")
     assert (budget["tokens"], budget["action"]) == (1_000_000, "hold")
+    with pytest.raises(Refusal, match="no_price"):
+        priced = {"type": "gemini", "data": {"prompt": "x"}, "budget": {"money": 1.0}}
+        client("schedule_add", name="paid", cron=EVERY_SECOND, task=priced)
     with pytest.raises(Refusal, match=r"task\.budget"):
         client("schedule_add", name="paid", cron=EVERY_SECOND, task={**task, "budget": {}})
 
