@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemflowd.config.settings import Settings
+from gemflowd.model.calls import uses_vertex
 from gemflowd.protocol import endpoints
 
 
@@ -57,8 +58,11 @@ def places(settings: Settings, environ: Mapping[str, str]) -> Places:
 
 def key_is_set(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Whether there is a key for Gemini, or another way in. Looks at nothing but its presence: workers read it."""
-    names = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI")
+    names = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
     credential = Path(environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), "gemini-api-key")
     return (
-        any(environ.get(name) for name in names) or settings["gemini_api_key_file"] is not None or credential.exists()
+        uses_vertex(environ)
+        or any(environ.get(name) for name in names)
+        or settings["gemini_api_key_file"] is not None
+        or credential.exists()
     )

@@ -44,14 +44,22 @@ def call_options(command: Decorated) -> Decorated:
     return command
 
 
+def lasting_call_options(command: Decorated) -> Decorated:
+    """Those of a task that is submitted again and again: a deadline would be that of the first."""
+    for option in (_OPTIONS[2], _OPTIONS[0]):
+        command = option(command)
+    return command
+
+
 def said(options: dict[str, Any]) -> dict[str, Any]:
     """What was given of them, as fields of the data.
 
     Raises:
         click.UsageError: malformed.
     """
-    _, seconds = moment_or_duration("--deadline", options["deadline"])
-    deadline = options["deadline"] if seconds is None else seconds
+    given = options.get("deadline")
+    _, seconds = moment_or_duration("--deadline", given)
+    deadline = given if seconds is None else seconds
     found = {"tier": options["tier"], "deadline": deadline, "cache": options["cache"]}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -66,3 +74,14 @@ def say(task: dict[str, Any], words: dict[str, Any]) -> None:
     if task.get("type") == "gemini" and isinstance(data := task.setdefault("data", {}), dict):
         for name, value in words.items():
             data.setdefault(name, value)
+
+
+def say_to_one(task: dict[str, Any], words: dict[str, Any]) -> None:
+    """The same for a task whose type was named beside them.
+
+    Raises:
+        click.UsageError: it calls no model.
+    """
+    if words and task.get("type") != "gemini":
+        raise click.UsageError(f"--{next(iter(words))} goes with the type gemini")
+    say(task, words)

@@ -12,10 +12,14 @@ import click
 
 from gemflowctl.cli import Command
 from gemflowctl.commands.arguments import data_of, json_object, read_text
+from gemflowctl.commands.budget_options import budget_of, budget_options
 from gemflowctl.commands.call_options import call_options, said
+from gemflowctl.commands.single_options import NAMES, only_for, single_fields, single_options
 from gemflowctl.commands.submitting import Batch, submit
+from gemflowctl.commands.task_options import fields_of, term_options
 from gemflowctl.session import Session
 from gemflowctl.steps import Body
+from gemflowctl.submission import task_fields
 
 #: Bytes of all files of one prompt: a request to the daemon has 16 MiB, and base64 adds a third.
 _MOST_FILES: Final = 10 * 1024 * 1024
@@ -69,16 +73,20 @@ _MOST_FILES: Final = 10 * 1024 * 1024
 @click.option(
     "--each-line", is_flag=True, help="Each line that is not empty is a prompt of its own; all make one flow."
 )
+@term_options
+@single_options
 @call_options
+@click.option("--name", metavar="NAME", help="A name for the flow.")
+@budget_options
 @click.option("--wait", is_flag=True, help="Wait for the answer and print it; exit with 1 if it failed.")
 @click.option(
     "--stream/--no-stream",
     default=None,
     help="Let the answer come in pieces: into the task's log, and with --wait to the screen. On a terminal --wait does so by itself.",
 )
-@click.pass_obj
+@click.pass_context
 def command(
-    session: Session,
+    context: click.Context,
     /,
     words: tuple[str, ...],
     each_line: bool,
@@ -90,10 +98,13 @@ def command(
 
     With --json: as `submit`.
     """
+    session: Session = context.obj
     text = read_text("TEXT", "-") if words == ("-",) else " ".join(words)
     prompts = [line.strip() for line in text.splitlines() if line.strip()] if each_line else [text.strip()]
     if not any(prompts):
         raise click.UsageError("the prompt is empty")
+    if each_line:
+        only_for(context, NAMES, "describes one task and does not go with --each-line")
     shows = wait and not session.console.as_json and len(prompts) == 1
     if stream is None:
         stream = shows and sys.stdout.isatty()
@@ -101,8 +112,10 @@ def command(
     if stream:
         data["stream"] = True
     parts = _parts(options["files"])
-    tasks: list[Body] = [{"type": "gemini", "data": {**_question(prompt, parts), **data}} for prompt in prompts]
-    return submit(session, Batch(tasks, answers=True), wait=wait, follow=shows and stream)
+    fields = {**fields_of(options), **single_fields(options)}
+    tasks = [task_fields("gemini", {**_question(prompt, parts), **data}, fields) for prompt in prompts]
+    about = {"name": options["name"], "budget": budget_of(options)}
+    return submit(session, Batch(tasks, about=about, answers=True), wait=wait, follow=shows and stream)
 
 
 def _data(options: dict[str, Any]) -> dict[str, Any]:

@@ -64,8 +64,19 @@ _MOST_NAME: Final = 60
     help="A task type that it may use; if not given gemini, tool, analysis, memory and agent. `command` has to be named.",
 )
 @click.option(
-    "--tool", "tools", multiple=True, metavar="NAME", help="A tool that it may use; all but shell if not given."
+    "--tool",
+    "tools",
+    multiple=True,
+    metavar="NAME",
+    help="A tool that it may use, as `prompt --tool`; if not given those for files and pages, memory, and what personas have; never shell.",
 )
+@click.option(
+    "--max-hops",
+    type=click.IntRange(1, 40),
+    metavar="N",
+    help="Questions to the model of a step with tools; 10 if not given.",
+)
+@click.option("--workspace", metavar="NAME", help="A workspace for its files, which stays; else that of the flow.")
 @click.option(
     "--memory", metavar="NAMESPACE", help="Of the shared memory: the planner is told it, the answer is kept in it."
 )
@@ -98,17 +109,18 @@ def command(
     goal = (read_text("GOAL", "-") if words == ("-",) else " ".join(words)).strip()
     if not goal:
         raise click.UsageError("the goal is empty")
-    names = ("model", "max_tasks", "max_depth", "nesting", "memory")
+    names = ("model", "max_tasks", "max_depth", "nesting", "max_hops", "memory", "workspace")
     data = {"goal": goal, **{name: options[name] for name in names if options[name] is not None}}
     data |= {name: list(options[name]) for name in ("fallback", "agents", "types", "tools") if options[name]}
     if approve:
         data["approve"] = True
     task: Body = {"id": "plan", "type": "agent.plan"} if dry_run else {"id": _AGENT, "type": "agent"}
     console = session.console
+    budget = budget_of(options)
     with session.client() as client:
         start = client.next_event()
         name = options["name"] or " ".join(goal.split())[:_MOST_NAME]
-        flow = client.submit_batch([{**task, "data": data}], name=name, budget=budget_of(options))
+        flow = client.submit_batch([{**task, "data": data}], name=name, budget=budget)
         _tell(console, flow, wait)
         if not wait:
             return 0
@@ -150,13 +162,14 @@ def show_plan(console: Console, plan: Body) -> None:
             task["id"],
             task["type"],
             task["agent"],
+            ", ".join(task.get("tools") or ()) or None,
             task["priority"],
             ", ".join(task["dependencies"]) or None,
             task["description"],
         ]
         for task in plan["tasks"]
     ]
-    console.table(["id", "type", "agent", "priority", "after", "description"], rows)
+    console.table(["id", "type", "agent", "tools", "priority", "after", "description"], rows)
     estimate = plan["estimate"]
     money = "of unknown cost" if estimate["money"] is None else f"{estimate['money']:g} {estimate['currency']}"
     console.note(
@@ -176,9 +189,11 @@ class _Following:
 
     def to_the_end(self, start: int) -> int:
         """Tell of each step as it ends; the exit code."""
-        topics = ("task", "flow")
+        topics = ("task", "flow", "budget")
         with closing(self._client.events(topics, start=start)) as events:  # type: ignore[type-var]
             for event in events:
+                if event["topic"] == "budget":
+                    self._held(event)
                 if event.get("flow") != self._flow.number:
                     continue
                 topic = event["topic"]
@@ -192,6 +207,15 @@ class _Following:
         result = next(self._client.results(str(self._agent)))
         self._answer(result)
         return 0 if result.ok else 1
+
+    def _held(self, event: Body) -> None:
+        """Nothing goes on by itself where a budget has no room."""
+        of = event["of"]
+        if event["what"] == "held" and (of == self._flow.ref or event["scope"] not in ("task", "flow")):
+            self._console.note(
+                f"the budget of {of} has no room for the next call: `gemflowctl budget raise {of}` lets it go on,"
+                f" `gemflowctl cancel {self._flow.ref}` ends it"
+            )
 
     def _step(self, event: Body, state: str) -> None:
         name = plain.line(str(event.get("id") or event["task"]).removeprefix(f"{_AGENT}."))

@@ -8,18 +8,19 @@ from typing import Any
 
 import click
 
-from gemflowctl.cli import DURATION, Command
-from gemflowctl.commands.arguments import data_of, json_object, moment_of, moment_or_duration
+from gemflowctl.cli import Command
+from gemflowctl.commands.arguments import data_of, json_object
 from gemflowctl.commands.budget_options import budget_of, budget_options
-from gemflowctl.commands.call_options import call_options, said, say
+from gemflowctl.commands.call_options import call_options, said, say, say_to_one
+from gemflowctl.commands.single_options import NAMES as SINGLE
+from gemflowctl.commands.single_options import only_for, single_fields, single_options
 from gemflowctl.commands.submitting import Batch, submit
 from gemflowctl.commands.task_options import NAMES, fields_of, task_options
-from gemflowctl.refs import dependencies
 from gemflowctl.session import Session
 from gemflowctl.submission import check_uuid, task_fields
 
 #: Options that describe one task, and have no meaning for files.
-_OF_ONE_TASK = (*NAMES, "id_", "after", "when", "delay", "at", "expires", "key", "key_ttl", "key_conflict")
+_OF_ONE_TASK = (*NAMES, *SINGLE)
 #: Options that describe a flow from files.
 _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "max_errors", "stream")
 
@@ -66,27 +67,15 @@ _OF_FILES = ("resume", "form", "template", "id_field", "weight", "order", "max_e
     help="With --template: the field that is the task's id; else `key`, else the line's number.",
 )
 @task_options
-@click.option("--id", "id_", metavar="ID", help="Your name for the task.")
-@click.option(
-    "--after", multiple=True, metavar="REF[:ON]", help="Wait for a task; ON is success (default), failure or done."
-)
-@click.option("--when", metavar="CEL", help="Once what it waits for has ended: run only if this is true, else skip it.")
-@click.option("--delay", type=DURATION, metavar="TIME", help="Not before so long from now: 90, 90s, 10m, 2h.")
-@click.option("--at", metavar="WHEN", help="Not before this moment, ISO 8601 with a zone.")
-@click.option("--expires", metavar="WHEN|TIME", help="Skipped if it has not started by then, or after so long.")
-@click.option("--key", metavar="KEY", help="A unique key: not submitted while another task has it.")
-@click.option(
-    "--key-ttl", type=DURATION, metavar="TIME", help="The key is taken for so long, whatever becomes of the task."
-)
-@click.option(
-    "--key-conflict",
-    type=click.Choice(["return", "reject", "replace"]),
-    help="When the key is taken: name the task that has it (the default), be refused, or cancel that one if it waits.",
-)
+@single_options
 @call_options
 @click.option("--name", metavar="NAME", help="A name for the flow.")
 @click.option("--wait", is_flag=True, help="Wait for the end and show the results; exit with 1 if something failed.")
-@click.option("--resume", metavar="UUID", help="With -f: go on with a submission that broke off.")
+@click.option(
+    "--resume",
+    metavar="UUID",
+    help="With -f: go on with a submission that broke off; of a UUID that the daemon does not know it is the beginning.",
+)
 @click.option(
     "--weight",
     type=click.FloatRange(min=0, min_open=True),
@@ -132,35 +121,20 @@ def command(context: click.Context, /, words: tuple[str, ...], files: tuple[str,
     if options["grow"] and (options["name"] or resume or options["stream"]):
         raise click.UsageError("--grow adds to a flow that there is: --name, --resume and --stream don't go with it")
     if files:
-        _only_for(context, _OF_ONE_TASK, "describes one task and does not go with -f")
+        only_for(context, _OF_ONE_TASK, "describes one task and does not go with -f")
         # A shell's pattern after -f leaves all files but the first as words.
         return _submit_files(session, [*files, *words], options, check_uuid(resume) if resume else None)
-    _only_for(context, _OF_FILES, "goes with -f")
+    only_for(context, _OF_FILES, "goes with -f")
     if len(words) != 1:
         raise click.UsageError("say which TYPE of task to submit, or -f FILE")
     return submit(session, _one(words[0], options), wait=options["wait"])
 
 
 def _one(type_: str, options: dict[str, Any]) -> Batch:
-    expires, expires_in = moment_or_duration("--expires", options["expires"])
-    fields = {
-        **fields_of(options),
-        "id": options["id_"],
-        "deps": [dep for after in options["after"] for dep in dependencies(after)] or None,
-        "when": options["when"],
-        "delay": options["delay"],
-        "run_at": None if options["at"] is None else moment_of("--at", options["at"]),
-        "expires": expires,
-        "expires_in": expires_in,
-        "key": options["key"],
-        "key_ttl": options["key_ttl"],
-        "key_conflict": options["key_conflict"],
-    }
-    task = task_fields(type_, data_of(options["data"], options["settings"]), fields)
-    if words := said(options):
-        if type_ != "gemini":
-            raise click.UsageError(f"--{next(iter(words))} goes with the type gemini")
-        say(task, words)
+    task = task_fields(
+        type_, data_of(options["data"], options["settings"]), {**fields_of(options), **single_fields(options)}
+    )
+    say_to_one(task, said(options))
     return Batch([task], about={"name": options["name"], "grow": _growth(options), "budget": budget_of(options)})
 
 
@@ -235,9 +209,3 @@ def _again(files: list[str], options: dict[str, Any]) -> str:
             word = "format" if name == "form" else name.replace("_", "-")
             again += f" --{word} {shlex.quote(str(options[name]))}"
     return again + (" --stream" if options["stream"] else "")
-
-
-def _only_for(context: click.Context, names: tuple[str, ...], why: str) -> None:
-    for parameter in context.command.params:
-        if parameter.name in names and context.params.get(parameter.name) not in (None, (), False):
-            raise click.UsageError(f"{parameter.opts[0]} {why}")

@@ -102,6 +102,8 @@ def submit(
             raise
         if not (shown and success(reply["tasks"])):
             _tell_results(session.console, ref, client.results(ref), reply, single)
+        elif single:
+            _tell_cut(session.console, next(client.results(ref)))
         return 0 if success(reply["tasks"]) else 1
 
 
@@ -278,6 +280,13 @@ def _tell_result(console: Console, result: Result, single: bool) -> None:
     if not single:
         console.line(click.style(f"── {name}", bold=True))
     console.line(_value(result.value, indent=2 if single else None))
+    _tell_cut(console, result)
+
+
+def _tell_cut(console: Console, result: Result) -> None:
+    """Mark what looks like an answer of a model, and is the beginning of one."""
+    if isinstance(result.value, dict) and result.value.get("finish_reason") == "MAX_TOKENS":
+        console.note("the answer is cut off there: `max_output_tokens` was used up (finish_reason MAX_TOKENS)")
 
 
 def _value(value: Any, indent: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The options that describe a task wherever one is made: in `submit` and in `schedule add`."""
+"""The options that describe a task wherever one is made: in `submit`, `prompt` and `schedule add`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gemflowctl.commands.arguments import json_object
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_OPTIONS: Final = (
+_INPUT: Final = (
     click.option("--data", metavar="JSON|@FILE", help="The task's input, a JSON object."),
     click.option(
         "--set",
@@ -22,6 +22,8 @@ _OPTIONS: Final = (
         metavar="KEY=VALUE",
         help="One value of the input: JSON if it reads as such, else text; a.b=1 nests.",
     ),
+)
+_TERMS: Final = (
     click.option("--priority", type=int, help="Higher runs first; by convention 0 to 10, 5 if not given."),
     click.option("--queue", metavar="NAME", help="The queue."),
     click.option("--timeout", type=DURATION, metavar="TIME", help="For one attempt."),
@@ -69,7 +71,15 @@ NAMES: Final = (
 
 def task_options(command: Decorated) -> Decorated:
     """Give a command these options, in this order."""
-    for option in reversed(_OPTIONS):
+    command = term_options(command)
+    for option in reversed(_INPUT):
+        command = option(command)
+    return command
+
+
+def term_options(command: Decorated) -> Decorated:
+    """The same without the input, where the command itself says what that is."""
+    for option in reversed(_TERMS):
         command = option(command)
     return command
 

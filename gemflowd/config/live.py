@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gemflowd.config.settings import SETTINGS, Settings, change, resources_of
 from gemflowd.model.budget import ACTIONS, NewBudget
+from gemflowd.model.calls import uses_vertex
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Configure, Fact, Reply
 from gemflowd.model.limit import check_figures
@@ -180,6 +182,9 @@ class LiveSettings:
 
     def enabled(self) -> bool:
         return bool(self.settings["enabled"])
+
+    def vertex(self) -> bool:
+        return not self.settings["gemini_offline"] and uses_vertex(os.environ)
 
     def monitoring(self) -> bool:
         return bool(self.settings["monitoring"])

@@ -7,11 +7,11 @@ next start, by the schedule's `misfire`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import math
 import uuid
-from dataclasses import fields
 from typing import Any, Final
 
 import msgpack
@@ -19,9 +19,11 @@ import msgpack
 from gemflowd.core import machine
 from gemflowd.core.schedules import Overlap, Plan, first_run, overlap, plan
 from gemflowd.core.turn import CursorKind
+from gemflowd.engine.budgets import check_prices
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.submission import submit
 from gemflowd.model.attempt import Kind
+from gemflowd.model.budget import Action, NewBudget
 from gemflowd.model.errors import Refused, echo
 from gemflowd.model.event import SCHEDULE_TOPIC, Event
 from gemflowd.model.facts import AddSchedule, NewTask, PauseSchedule, RemoveSchedule, Submit
@@ -49,7 +51,7 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
     """A new schedule, or another one in place of that name; what ran of the old one counts on.
 
     Raises:
-        Refused: `conflict`, `too_many_schedules`, or `invalid_value` for what is no cron expression or no zone.
+        Refused: `conflict`, `too_many_schedules`, `no_price`, or `invalid_value` for what is no cron expression or no zone.
     """
     now, table = rows.turn.now, rows.store.schedules
     first = first_run(fact.cron, fact.zone, now)
@@ -58,6 +60,12 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
         raise Refused("conflict", f"there is a schedule {echo(fact.name)} already; say `replace`, or remove it", "name")
     if old is None and table.count() >= MOST_SCHEDULES:
         raise Refused("too_many_schedules", f"there are {MOST_SCHEDULES} schedules already; remove one first", "name")
+    packed = pack_task(fact.task)
+    if fact.task.budget is not None:  # else each run would be refused
+        try:
+            check_prices(rows, None, _submission(fact.name, now, now, packed))
+        except Refused as refused:
+            raise Refused(refused.code, refused.message, "task.data.model") from None
     created = now
     if old is not None:
         _drop_waiting(rows, old, "replaced")
@@ -78,7 +86,7 @@ def add_schedule(rows: Rows, fact: AddSchedule) -> dict[str, Any]:
         skipped=old.skipped if old else 0,
         created=created,
     )
-    table.put(schedule, fact.shown, pack_task(fact.task))
+    table.put(schedule, fact.shown, packed)
     _tell(rows, schedule, "added")
     _look_again(rows)
     return schedule.body(msgpack.unpackb(fact.shown, strict_map_key=False))
@@ -196,19 +204,8 @@ def _busy(rows: Rows, schedule: Schedule) -> bool:
 def _fire(rows: Rows, schedule: Schedule, run: float, *, replace: bool = False) -> None:
     """Submit a run. What is refused is skipped."""
     packed = rows.store.schedules.task(schedule.name)
-    name = f"{schedule.name}/{schedule.created!r}/{run!r}"
     try:
-        fact = Submit(
-            reply=lambda _: None,
-            submission=str(uuid.uuid5(_NAMESPACE, name)),
-            name=schedule.name,
-            metadata=msgpack.packb({"schedule": schedule.name, "run_at": run}),
-            weight=1.0,
-            offset=0,
-            complete=True,
-            digest=hashlib.blake2b(packed, digest_size=16).digest(),
-            tasks=[unpack_task(packed)],
-        )
+        fact = _submission(schedule.name, schedule.created, run, packed)
         body = submit(rows, fact)
     except Refused as refused:
         log.warning("schedule %s: a run is skipped: %s: %s", schedule.name, refused.code, refused.message)
@@ -222,6 +219,23 @@ def _fire(rows: Rows, schedule: Schedule, run: float, *, replace: bool = False) 
     schedule.last_run, schedule.last_flow = run, _number(body["flow"])
     schedule.fired += 1
     _tell(rows, schedule, "fired", flow=schedule.last_flow, run_at=run)
+
+
+def _submission(name: str, created: float, run: float, packed: bytes) -> Submit:
+    """The submission of a run. Raises: Refused: as `unpack_task`."""
+    task = unpack_task(packed)
+    return Submit(
+        reply=lambda _: None,
+        submission=str(uuid.uuid5(_NAMESPACE, f"{name}/{created!r}/{run!r}")),
+        name=name,
+        metadata=msgpack.packb({"schedule": name, "run_at": run}),
+        weight=1.0,
+        offset=0,
+        complete=True,
+        digest=hashlib.blake2b(packed, digest_size=16).digest(),
+        tasks=[dataclasses.replace(task, budget=None)],
+        budget=task.budget,
+    )
 
 
 def _number(value: object) -> int:
@@ -267,7 +281,7 @@ def _look_again(rows: Rows) -> None:
 
 _PLAIN: Final = tuple(
     field.name
-    for field in fields(NewTask)
+    for field in dataclasses.fields(NewTask)
     if field.name not in ("lane", "deps", "delay", "run_at", "expires", "when", "key", "budget")
 )
 
@@ -282,7 +296,8 @@ def pack_task(task: NewTask) -> bytes:
         "resources": task.lane.resources,
         "others": task.lane.others,
     }
-    return msgpack.packb({"version": _VERSION, **packed, "lane": lane})  # type: ignore[no-any-return]
+    more = {} if task.budget is None else {"budget": [*task.budget]}
+    return msgpack.packb({"version": _VERSION, **packed, "lane": lane, **more})  # type: ignore[no-any-return]
 
 
 def unpack_task(packed: bytes) -> NewTask:
@@ -295,4 +310,7 @@ def unpack_task(packed: bytes) -> NewTask:
     if version != _VERSION:
         raise Refused("internal", f"its task is stored in version {version}, which this daemon can't read")
     lane = values.pop("lane")
+    if (budget := values.pop("budget", None)) is not None:  # of the flow of each run
+        money, tokens, action = budget
+        values["budget"] = NewBudget(money, tokens, Action(action))
     return NewTask(**values, lane=LaneKey(**{**lane, "kind": Kind(lane["kind"])}))

@@ -115,7 +115,9 @@ class Wait(Again):
     default_code = "waits"
 
     def __init__(self, tasks: Sequence[int], note: Any = None) -> None:
-        super().__init__(f"waits for {len(tasks)} tasks that it has added", Instead(note, tasks=tuple(tasks)))
+        super().__init__(
+            f"waits for {len(tasks)} task{'s' * (len(tasks) != 1)} that it has added", Instead(note, tasks=tuple(tasks))
+        )
 
 
 class RateLimited(HandlerError):

@@ -6,9 +6,11 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
+#: The one that runs programs: it is given to nobody who was not named it.
+SHELL: Final = "shell"
 #: Those of the task type `tool`.
 FILES_AND_PAGES: Final = (
-    "read_file", "write_file", "append_file", "list_files", "search_files", "fetch_url", "shell",
+    "read_file", "write_file", "append_file", "list_files", "search_files", "fetch_url", SHELL,
 )  # fmt: skip
 #: Those of the task type `memory`.
 MEMORY: Final = ("memory.get", "memory.set", "memory.delete", "memory.list")

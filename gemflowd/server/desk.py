@@ -60,6 +60,10 @@ class Configuration(Protocol):
         """Whether more than one task runs at a time."""
         ...
 
+    def vertex(self) -> bool:
+        """Whether models are asked through Vertex AI."""
+        ...
+
     def monitoring(self) -> bool:
         """Whether statistics are sampled and published."""
         ...

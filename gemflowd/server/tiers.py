@@ -14,13 +14,16 @@ from gemflowd.protocol.moments import parse_moment
 _MOST_SECONDS: Final = 365 * 86_400.0
 
 
-def write_out(data: Mapping[str, Any], priority: int, now: float, path: str, *, many: bool) -> dict[str, Any]:
+def write_out(
+    data: Mapping[str, Any], priority: int, now: float, path: str, *, many: bool, vertex: bool
+) -> dict[str, Any]:
     """The data with both written out. What is no tier at all is left to the schema.
 
     Args:
         now: seconds since the epoch.
         path: of the data.
         many: whether the request has many tasks.
+        vertex: whether models are asked through Vertex AI, where there are no batches.
 
     Raises:
         Invalid: they don't go together, or with something else.
@@ -33,9 +36,17 @@ def write_out(data: Mapping[str, Any], priority: int, now: float, path: str, *, 
     if tier is not None and _says_service_tier(data):
         raise Invalid("invalid_value", "give `tier` or `service_tier`, not both", f"{path}.tier")
     if tier == "auto":
-        written["tier"] = cheapest(data, priority, None if deadline is None else deadline - now, many=many)
+        left = None if deadline is None else deadline - now
+        # Of a conversation each question would wait for a batch of its own: who wants that says so.
+        written["tier"] = cheapest(data, priority, left, many=many and not vertex and not data.get("tools"))
     elif tier == "batch" and not batchable(data):
-        raise Invalid("not_supported", "a question with `stream` or `files` can't go into a batch", f"{path}.tier")
+        message = "a question with `stream` or `files` can't go into a batch: leave them out, or ask with the tier flex"
+        raise Invalid("not_supported", message, f"{path}.tier")
+    elif tier == "batch" and vertex:
+        message = (
+            "there are no batches with Vertex AI: ask with the tier flex or standard, or with a key of the Gemini API"
+        )
+        raise Invalid("not_supported", message, f"{path}.tier")
     if deadline is not None:
         written["deadline"] = datetime.fromtimestamp(deadline, UTC).isoformat(timespec="milliseconds")
     if written.get("tier") not in WAITING:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+_FUNCTIONS: Final = re.compile(r'"function_?[dD]eclarations":')
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _CHARACTERS_A_TOKEN: Final = 4
 _TOKENS_A_FILE: Final = 258  # what Gemini counts for a small image
@@ -77,6 +78,11 @@ def parse(body: Any) -> Asked:
     most = config.get("max_output_tokens")
     if most is not None and (not isinstance(most, int) or most < 1):
         raise BadRequest("* GenerateContentRequest.generation_config.max_output_tokens: must be positive")
+    wants_json = config.get("response_mime_type") == "application/json"
+    if wants_json and _FUNCTIONS.search(
+        json.dumps(fields.get("tools") or [], default=str)
+    ):  # as all models before Gemini 3
+        raise BadRequest("Function calling with a response mime type: 'application/json' is unsupported")
     attachments, files = _attachments(turns)
     said = _responses(turns[-1])
     return Asked(
@@ -85,7 +91,7 @@ def parse(body: Any) -> Asked:
         prompt="\n\n".join([*(asked if schema is not None or said else asked[-1:]), *said]),
         everything="\n\n".join([*(text for _, text in texts), *(it for turn in turns for it in _responses(turn))]),
         schema=schema,
-        wants_json=config.get("response_mime_type") == "application/json",
+        wants_json=wants_json,
         max_tokens=most,
         turns=tuple(text for _, text in texts),
         attachments=attachments,

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgpack
@@ -40,6 +40,8 @@ _TRACEBACK: Final = 8_000
 MOST_NOTE: Final = 64 * 1024
 #: The same of what it says that it used.
 MOST_USAGE: Final = 64 * 1024
+#: Modules of the handlers that ask MCP servers: they alone see how a server is started, which may be a secret.
+_WITH_SERVERS: Final = frozenset({"gemflowd.handlers.mcp.handler", "gemflowd.handlers.gemini.tools.handler"})
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,6 +51,10 @@ class Config:
     settings: Mapping[str, Any]
     grace: float
     max_result_bytes: int
+    shown: Mapping[str, Any] = field(init=False)  # `settings` as handlers see them, but for those in `_WITH_SERVERS`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shown", {key: value for key, value in self.settings.items() if key != "mcp"})
 
 
 @dataclass(slots=True, frozen=True)
@@ -108,7 +114,7 @@ def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> t
         "token": order.token,
         "timeout": order.timeout,
         "results": results,
-        "settings": around.config.settings,
+        "settings": around.config.settings if handler.info.module in _WITH_SERVERS else around.config.shown,
         "emit": log,
         "memory_mb": order.memory_mb,
         "devices": tuple(order.devices),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers.ctl import Ctl
 from helpers.daemon import Daemon, environment, running
-from helpers.raw import Raw, Refusal
+from helpers.raw import PATIENCE, Raw, Refusal
 from helpers.standin import StandInProcess, stand_in
 
 from gemflowd.handlers.agent.schema import PRIORITIES
@@ -45,10 +45,17 @@ SCRIPT = [
     planned("GOAL-INNER", item("x"), item("y", "x")),
     planned("GOAL-NESTED", item("part", type="agent", description="GOAL-INNER"), item("end", "part")),
     planned("GOAL-FAILS", item("good"), BAD, item("never", "bad")),
-    planned(
-        "GOAL-NOTHING", item("bad", type="tool", data='{"tool": "read_file", "path": "nothing", "workspace": "shared"}')
-    ),
+    planned("GOAL-NOTHING", item("bad", type="tool", data='{"tool": "read_file", "path": "nothing"}')),
     planned("GOAL-TWO", item("a", agent="critic", priority="critical"), item("b", "a", priority="low")),
+    planned(
+        "GOAL-TOOLS",
+        item("looks", agent="clerk", description="[[stand-in:call name=write_file path=kept content=it]] Keep it."),
+    ),
+    planned(
+        "GOAL-STRAYS",
+        item("shell", agent="clerk", tools=["shell"]),
+        item("other", type="tool", data='{"tool": "read_file", "path": "x", "workspace": "of-others"}'),
+    ),
     {"system": "You are a writer", "answer": "The answer."},
 ]
 
@@ -60,9 +67,20 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+CLERK = """
+name = "clerk"
+description = "Keeps things."
+system = "You keep things."
+tools = ["write_file", "shell"]
+"""
+
+
 @pytest.fixture(scope="module")
 def daemon(script: Path) -> Iterator[Daemon]:
-    with running("--offline", "--script", str(script), workers=1, batch_size=20) as daemon:
+    personas = script.parent / "personas"
+    personas.mkdir()
+    (personas / "clerk.toml").write_text(CLERK)
+    with running("--offline", "--script", str(script), workers=1, batch_size=20, personas=[str(personas)]) as daemon:
         yield daemon
 
 
@@ -129,7 +147,7 @@ def test_a_plan_that_stays_wrong_is_given_up(ctl: Ctl, client: Raw) -> None:
 
 
 def test_a_retried_flow_goes_on_where_it_failed(ctl: Ctl, client: Raw) -> None:
-    reply, failed = ctl.lines("run", "GOAL-NOTHING", status=1)
+    reply, failed = ctl.lines("run", "--workspace", "shared", "GOAL-NOTHING", status=1)
     flow = f"f{reply['flow']}"
     assert failed["error"]["code"] == "no_result"
     client.run(
@@ -147,6 +165,25 @@ def test_a_plan_above_the_budget_is_refused(ctl: Ctl) -> None:
     )
 
 
+def test_a_budget_that_has_no_room_is_told_and_raised(daemon: Daemon, client: Raw) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "gemflowctl",
+        "--endpoint",
+        daemon.endpoint,
+        "run",
+        "--budget-tokens",
+        "1",
+        "GOAL-TWO",
+    ]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert running.stderr is not None
+    said = next(line for line in running.stderr if "has no room" in line)
+    client("budget_raise", of=said.partition("budget raise ")[2].partition("`")[0], tokens=1_000_000)
+    assert running.communicate(timeout=PATIENCE)[0] == "The answer.\n"
+
+
 def test_a_step_plans_its_own_part_and_others_wait_for_it(ctl: Ctl, client: Raw) -> None:
     reply, line = ctl.lines("run", "GOAL-NESTED")
     assert line["ok"]
@@ -155,6 +192,27 @@ def test_a_step_plans_its_own_part_and_others_wait_for_it(ctl: Ctl, client: Raw)
     end, inner = (client.show(lines[name]["number"]) for name in ("agent.end", "agent.part.answer"))
     assert end["attempts_log"][0]["started"] >= inner["attempts_log"][0]["finished"]
     assert ctl("run", "--dry-run", "--nesting", "0", "GOAL-NESTED", status=1).stderr.count("too_deep")
+
+
+def test_the_model_of_a_step_has_the_tools_of_its_persona(ctl: Ctl, client: Raw) -> None:
+    (_, line) = ctl.lines("run", "--workspace", "desk", "--max-hops", "2", "GOAL-TOOLS")
+    assert line["ok"]
+    lines = by_id(client, line["flow"])
+    assert lines["agent.plan"]["result"]["tasks"][0]["tools"] == ["write_file"], "shell was not named"
+    step = lines["agent.looks"]["result"]
+    assert (step["hops"], [it["tool"] for it in step["calls"]]) == (2, ["write_file"])
+    read = client.run({"type": "tool", "data": {"tool": "read_file", "path": "kept", "workspace": "desk"}})
+    assert read[0]["result"]["text"] == "it"
+    assert ctl("run", "--max-hops", "1", "GOAL-TOOLS", status=1).stderr.count("max_hops"), (
+        "a step's questions are bounded"
+    )
+
+
+def test_a_plan_that_would_go_beyond_what_it_may_is_refused(ctl: Ctl) -> None:
+    said = ctl("run", "--dry-run", "GOAL-STRAYS", status=1).stderr
+    assert "tasks[0].tools[0]" in said
+    assert "tasks[1].data.workspace" in said
+    assert "there is no tool 'nonsense'" in ctl("run", "--dry-run", "--tool", "nonsense", "GOAL-TWO", status=1).stderr
 
 
 def test_an_answer_without_what_failed(ctl: Ctl, client: Raw) -> None:

@@ -112,12 +112,9 @@ def test_a_client_that_is_killed_while_it_writes_goes_on(daemon: Daemon, ctl: Ct
 
 
 def test_gemini_batch_in_and_out(ctl: Ctl) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"key": "request-1", "request": {"contents": [{"parts": [{"text": "Describe it"}], "role": "user"}]}},
-        {
-            "key": "request-2",
-            "request": {"contents": [{"parts": [{"text": "x"}]}], "generation_config": {"candidateCount": 2}},
-        },
+        {"key": "request-2", "request": {"contents": [{"parts": [{"text": "[[stand-in:400]] x"}]}]}},
     ]
     (ctl.directory / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     flow = ctl.json("submit", "-f", "in.jsonl")["flow"]
@@ -126,7 +123,10 @@ def test_gemini_batch_in_and_out(ctl: Ctl) -> None:
     candidate = first["response"]["candidates"][0]
     assert candidate["content"]["role"] == "model"
     assert candidate["content"]["parts"][0]["text"].startswith("[stand-in]")
-    assert (second["key"], second["error"]["code"]) == ("request-2", 12)
+    assert (second["key"], second["error"]["code"]) == ("request-2", 3)
+    lines[1]["request"]["generation_config"] = {"candidateCount": 2}
+    (ctl.directory / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "in.jsonl, line 2: more than one answer" in ctl("submit", "-f", "in.jsonl", status=4).stderr
     echo = ctl.json("submit", "echo")["flow"]
     assert "of type echo" in ctl("results", f"f{echo}", "--follow", "--format", "gemini-batch", status=2).stderr
 

@@ -25,6 +25,15 @@ description = "Reads."
 system = "You read."
 tools = ["read_file", "memory.get", "mcp:web/*"]
 """
+#: A handler of somebody else's, which tells what it sees of the settings.
+LOOKS = """
+from gemflowd.handlers.registry import task
+
+
+@task("looks")
+async def looks(data, context):
+    return sorted(context.settings)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,7 @@ def daemon(model: StandInProcess, tmp_path_factory: pytest.TempPathFactory) -> I
     (directory / "variables").write_text(f"SECRET={SECRET}\n")
     (directory / "personas").mkdir()
     (directory / "personas" / "reader.toml").write_text(READER)
+    (directory / "looks.py").write_text(LOOKS)
     web = subprocess.Popen([*SERVER, "--http"], stdout=subprocess.PIPE, text=True)
     assert web.stdout is not None
     url = f"http://127.0.0.1:{web.stdout.readline().strip()}/mcp"
@@ -48,7 +58,8 @@ def daemon(model: StandInProcess, tmp_path_factory: pytest.TempPathFactory) -> I
         "web": {"url": url, "headers_file": str(directory / "headers")},
         "gone": {"command": [sys.executable, "-c", "import sys; sys.exit('it is broken')"]},
     }
-    settings = {"mcp": {"servers": servers}, "personas": [str(directory / "personas")]}
+    settings: dict[str, Any] = {"mcp": {"servers": servers}, "personas": [str(directory / "personas")]}
+    settings |= {"handlers": ["looks"], "handler_path": [str(directory)]}
     with running(env=model.env, workers=1, batch_size=10, backoff=0.01, **settings, **model.settings) as daemon:
         yield daemon
         log = daemon.log_text()
@@ -142,6 +153,17 @@ def test_questions_and_calls_are_tasks_and_dependents_wait_for_the_answer(client
     assert "'workspace'" in errors[4]
 
 
+def test_the_final_answer_is_asked_for_as_json_by_itself(client: Raw, model: StandInProcess) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    before = len(model.lines())
+    config = {"toolConfig": {"functionCallingConfig": {"mode": "AUTO"}}}
+    lines = settled(client, ask(call("list_files"), "list_files", schema=schema, max_hops=2, config=config))
+    result = lines[min(lines)]["result"]
+    assert set(result["parsed"]) == {"n"}
+    assert (result["hops"], len(result["calls"])) == (3, 1), "the last question counts, but is none of `max_hops`"
+    assert [line["status"] for line in model.lines()[before:]] == [200] * 3
+
+
 def test_over_http_with_a_header(client: Raw) -> None:
     lines = settled(client, ask(f"Add. {call('web__add', a=':20', b=':22')}", "mcp:web/add"))
     (made,) = [line for line in lines.values() if line["type"] == "mcp"]
@@ -159,6 +181,13 @@ def test_a_server_that_does_not_start_and_one_that_ends(client: Raw) -> None:
     assert again["result"]["text"] == "2"
     (unknown,) = client.run({"type": "mcp", "data": {"server": "none", "tool": "add"}})
     assert unknown["error"]["code"] == "unknown_server"
+
+
+def test_other_handlers_see_nothing_of_the_servers(client: Raw) -> None:
+    lines = settled(client, {"type": "looks"})
+    (seen,) = (line["result"] for line in lines.values())
+    assert "workspace" in seen
+    assert "mcp" not in seen
 
 
 def test_what_is_no_tool_is_refused_and_what_a_server_has_not_is_said(client: Raw) -> None:
@@ -208,12 +237,13 @@ def test_after_a_question_that_failed_a_retry_goes_on_from_there(client: Raw, mo
 
 
 def test_the_tasks_are_submitted_with_what_the_first_one_says(client: Raw) -> None:
-    task = {**ask(f"x {call('list_files')}", "list_files"), "priority": 9, "queue": "slow"}
+    task = {**ask(f"x {call('list_files')}", "list_files"), "priority": 9, "queue": "slow", "retry_on": {"timeout": 7}}
     lines = settled(client, task)
     assert len(lines) == 4
     for number in lines:
         shown = client.show(number)
         assert (shown["priority"], shown["queue"]) == (9, "slow")
+        assert shown["retry_on"] == ({} if shown["type"] == "tool" else {"timeout": 7})
     with pytest.raises(Refusal):
         client.submit({**task, "budget": {"tokens": 10}})
 

@@ -76,6 +76,22 @@ def test_paused_and_resumed(shared: Daemon, client: Raw) -> None:
     client("schedule_remove", name="idle")
 
 
+def test_each_run_has_a_budget_of_its_own(shared: Daemon, client: Raw) -> None:
+    events = shared.subscriber("schedule")
+    task = {"type": "gemini", "data": {"prompt": "x", "tools": ["list_files"]}, "budget": {"tokens": 1_000_000}}
+    added = client("schedule_add", name="paid", cron=EVERY_SECOND, task=task, overlap="allow")
+    assert added["task"]["budget"] == {"tokens": 1_000_000}
+    flow = until(events, "paid", "fired")["flow"]
+    client("schedule_remove", name="paid")
+    (budget,) = (it for it in client("budget_list")["budgets"] if it["of"] == f"f{flow}")
+    assert (budget["tokens"], budget["action"]) == (1_000_000, "hold")
+    with pytest.raises(Refusal, match="no_price"):
+        priced = {"type": "gemini", "data": {"prompt": "x"}, "budget": {"money": 1.0}}
+        client("schedule_add", name="paid", cron=EVERY_SECOND, task=priced)
+    with pytest.raises(Refusal, match=r"task\.budget"):
+        client("schedule_add", name="paid", cron=EVERY_SECOND, task={**task, "budget": {}})
+
+
 def test_they_are_listed_by_name_and_shown_as_they_were_given(client: Raw) -> None:
     given = {"task": "Collect facts about rivers.", "agent": client("handlers")["agents"][0]["name"]}
     b = client(

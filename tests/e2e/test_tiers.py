@@ -109,9 +109,31 @@ def test_the_options(daemon: Daemon, client: Raw, tmp_path: Path) -> None:
     reply = json.loads(ctl("submit", "-f", "t.jsonl", "--tier", "auto", "--deadline", "2h", "--json").stdout)
     assert client.show(reply["first"])["data"]["tier"] == "flex"
     assert "deadline" in ctl("prompt", "x", "--deadline", "1h", status=4).stderr
+    terms = (
+        "--id",
+        "p",
+        "--priority",
+        "7",
+        "--retries",
+        "1",
+        "--timeout",
+        "1m",
+        "--name",
+        "asks",
+        "--budget-tokens",
+        "99999",
+    )
+    reply = ctl.json("prompt", "x", *terms, "--after", str(reply["first"]))
+    shown = client.show(reply["first"])
+    assert (shown["id"], shown["priority"], shown["retries"], shown["timeout"]) == ("p", 7, 1, 60.0)
+    assert "--each-line" in ctl("prompt", "x", "--each-line", "--key", "k", status=2).stderr
+    ctl("schedule", "add", "s", "@yearly", "gemini", "--set", "prompt=x", "--tier", "flex", "--budget", "1")
+    task = client("schedule_show", name="s")["task"]
+    assert (task["data"]["tier"], task["budget"]) == ("flex", {"money": 1.0})
+    assert "--tier" in ctl("schedule", "add", "t", "@yearly", "echo", "--tier", "flex", status=2).stderr
     assert "--deadline" in ctl("prompt", "x", "--tier", "flex", "--deadline", "soon", status=2).stderr
     with pytest.raises(Refusal, match="not_supported"):
-        client("schedule_add", name="s", cron="0 0 * * *", task=ask("x", "m", tier="flex", deadline=60))
+        client("schedule_add", name="t", cron="0 0 * * *", task=ask("x", "m", tier="flex", deadline=60))
 
 
 def until(happened: Callable[[], object]) -> None:
@@ -223,6 +245,15 @@ def test_a_budget_counts_what_is_in_a_batch_and_a_limit_does_not(client: Raw) ->
     used = sum(line["usage"]["total_tokens"] for line in client.results(f"f{reply['flow']}"))
     budget = next(it for it in client("budget_list")["budgets"] if it["of"] == f"f{reply['flow']}")
     assert (budget["spent"]["tokens"], budget["reserved"]["tokens"], budget["assumed"]["tokens"]) == (used, 0, 0)
+
+
+def test_each_question_of_a_conversation_goes_into_a_batch(client: Raw, model: StandInProcess) -> None:
+    task = ask("[[stand-in:call name=list_files]]", "talks", tier="batch", deadline=600, tools=["list_files"])
+    first = client.submit(task)["first"]
+    client.wait(first)
+    result = client.results(first)[0]["result"]
+    assert (result["hops"], len(result["calls"])) == (2, 1)
+    assert tiers(model, "talks") == [("answered", "batch")] * 2
 
 
 def test_an_answer_of_a_batch_is_cached(client: Raw, model: StandInProcess) -> None:

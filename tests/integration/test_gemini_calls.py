@@ -229,6 +229,22 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     scenario(tmp_path, run)
 
 
+def test_what_would_have_to_be_uploaded_is_refused_with_vertex_ai(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(call: Caller) -> None:
+        call.settings["gemini_inline_mb"] = 1
+        put(tmp_path, "large.mp4", bytes(2 << 20))
+        failure = await call.fails({"prompt": TEXT, "files": ["large.mp4"]})
+        assert (type(failure), failure.code) == (Permanent, "not_supported")
+        assert "gemini_inline_mb" in failure.message
+        assert call.requests() == []
+
+    monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
+    monkeypatch.setenv("GOOGLE_API_KEY", "no-key")
+    scenario(tmp_path, run)
+
+
 # Streams
 
 

@@ -21,11 +21,12 @@ from gemflowd.templates import render
 def bounds(**changed: Any) -> Bounds:
     fields: dict[str, Any] = {
         "types": ("gemini", "tool", "agent"),
-        "agents": ("coder", "critic"),
+        "agents": {"coder": ("read_file", "mcp:web/*", "shell"), "critic": None, "mute": ()},
         "tools": ("write_file",),
         "tasks": 4,
         "depth": 3,
         "nested": True,
+        "servers": ("web",),
         "fits": lambda name, data: None if "tool" in data else (".tool", "is needed"),
     }
     return Bounds(**{**fields, **changed})
@@ -83,6 +84,18 @@ def test_a_plan_is_read() -> None:
             [item(), item("b", type="tool", dependencies=["a"], data='{"tool": "write_file", "content": "{{ deps.a"}')],
             [("invalid_template", "tasks[1].data")],
         ),
+        ([item(tools=["nothing"])], [("unknown_tool", "tasks[0].tools[0]")]),
+        ([item(tools=["write_file", "shell"])], [("not_permitted", "tasks[0].tools[1]")]),
+        ([item(agent="coder", tools=["write_file"])], [("not_permitted", "tasks[0].tools[0]")]),
+        ([item(agent="coder", tools=["shell"])], [("not_permitted", "tasks[0].tools[0]")]),
+        ([item(agent="mute", tools=["write_file"])], [("not_permitted", "tasks[0].tools[0]")]),
+        ([item(tools=["mcp:web/get"])], [("not_permitted", "tasks[0].tools[0]")]),
+        ([item(type="agent", tools=["write_file"])], [("invalid_value", "tasks[0].tools")]),
+        ([item(tools="write_file")], [("wrong_type", "tasks[0].tools")]),
+        (
+            [item(type="tool", data='{"tool": "write_file", "workspace": "of-others"}')],
+            [("not_permitted", "tasks[0].data.workspace")],
+        ),
         ([item(more=1)], [("unknown_field", "tasks[0].more")]),
         ([item(description=" ")], [("missing_field", "tasks[0].description")]),
         ([7], [("wrong_type", "tasks[0]")]),
@@ -92,6 +105,39 @@ def test_a_plan_is_read() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_told(wrong: list[Any], found: list[tuple[str, str]]) -> None:
     assert problems(*wrong) == found
+
+
+def test_a_step_has_the_tools_of_its_persona_within_the_bounds() -> None:
+    def given(step: dict[str, Any], **changed: Any) -> tuple[str, ...] | None:
+        return read_plan({"tasks": [step]}, bounds(**changed))[0].tools
+
+    assert given(item()) is None
+    assert given(item(agent="critic")) is None
+    assert given(item(agent="critic", tools=["write_file"])) == ("write_file",)
+    assert given(item(agent="coder", tools=[])) == ("read_file", "mcp:web/*"), "all but what runs programs"
+    assert given(item(agent="coder", tools=["mcp:web/get"])) == ("mcp:web/get",)
+    assert given(item(agent="coder"), tools=("shell", "write_file"), named=True) == ("shell",)
+    assert given(item(agent="mute")) == ()
+    tasks_of = tasks.of_plan({"goal": "g", "max_hops": 3}, [Step("a", "A", "gemini", "mute", (), "high", tools=())], "")
+    assert tasks_of[0]["data"]["tools"] == [], "or the submission would give it all that its persona has"
+
+
+def test_a_plan_stays_where_it_was_put() -> None:
+    there = bounds(types=("memory", "mcp"), memory="ours", fits=lambda name, data: None)
+
+    def wrong(kind: str, bounds: Bounds = there, **data: Any) -> list[str]:
+        try:
+            read_plan({"tasks": [item(type=kind, data=json.dumps(data))]}, bounds)
+        except BadPlan as bad:
+            return [problem.path for problem in bad.problems]
+        return []
+
+    assert wrong("memory", op="get", key="k", namespace="ours") == []
+    assert wrong("memory", op="get", key="k", namespace="flow-1") == ["tasks[0].data.namespace"]
+    assert wrong("mcp", server="web", tool="get") == []
+    named = bounds(types=("mcp",), tools=("mcp:web/get",), named=True, fits=lambda name, data: None)
+    assert wrong("mcp", named, server="web", tool="get") == []
+    assert wrong("mcp", named, server="web", tool="put") == ["tasks[0].data.tool"]
 
 
 def test_an_agent_within_an_agent_has_a_depth() -> None:

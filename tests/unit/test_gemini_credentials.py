@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gemflowd.handlers.errors import Permanent
-from gemflowd.handlers.gemini.credentials import connection, uses_vertex
+from gemflowd.handlers.gemini.credentials import connection
+from gemflowd.model.calls import uses_vertex
 
 KEY = "AIzaSyTheKeyThatNobodyMaySee0123456789"
 

@@ -13,7 +13,7 @@ from google.genai import errors, types
 from gemflowd.handlers.errors import HandlerError, Permanent, RateLimited, Transient
 from gemflowd.handlers.gemini.failures import explain, retry_after, seconds
 from gemflowd.handlers.gemini.request import Request, build_request
-from gemflowd.handlers.gemini.result import breaks_off, result_of, usage_of
+from gemflowd.handlers.gemini.result import breaks_off, result_of, usage_of, withheld
 
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
@@ -184,6 +184,15 @@ def test_no_text(answer: dict[str, Any], kind: type[HandlerError], code: str) ->
 
 def test_truncated_text_is_still_a_text() -> None:
     assert result_of(response(**candidate("MAX_TOKENS", "half a")), asked(), {})["finish_reason"] == "MAX_TOKENS"
+
+
+def test_a_text_that_was_blocked_on_the_way_is_no_answer() -> None:
+    for finish, code in (("SAFETY", "blocked_safety"), ("RECITATION", "blocked_recitation")):
+        failure = withheld(result_of(response(**candidate(finish, "half a")), asked(), {"total_tokens": 15}))
+        assert failure is not None
+        assert (failure.code, failure.usage) == (code, {"total_tokens": 15})
+    for finish in ("STOP", "MAX_TOKENS", "OTHER"):
+        assert withheld(result_of(response(**candidate(finish, "half a")), asked(), {})) is None
 
 
 def test_json_that_is_cut() -> None:

@@ -14,10 +14,11 @@ from gemflowd.handlers.errors import Permanent, Transient
 from gemflowd.handlers.gemini.before import Before, before
 from gemflowd.handlers.gemini.handler import count, embed, gemini
 from gemflowd.handlers.gemini.request import build_request
-from gemflowd.handlers.gemini.schema import CONFIG, OURS
+from gemflowd.handlers.gemini.schema import CONFIG
 from gemflowd.handlers.gemini.streaming import Pieces, collect
 from gemflowd.handlers.gemini.structured import Unfit, check_schema, value_of
 from gemflowd.handlers.registry import Handler
+from gemflowd.model.calls import OURS
 from gemflowd.model.errors import Invalid
 from gemflowd.model.media import BEGINNING, media_type
 from gemflowd.server.catalogue import Catalogue

@@ -37,7 +37,7 @@ def test_auto_is_the_cheapest_that_fits(
 
 
 def written(data: dict[str, Any], **options: Any) -> dict[str, Any]:
-    return write_out(data, 5, NOW, "data", many=options.get("many", False))
+    return write_out(data, 5, NOW, "data", many=options.get("many", False), vertex=False)
 
 
 def test_a_deadline_becomes_a_moment_and_auto_a_tier() -> None:

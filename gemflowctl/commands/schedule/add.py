@@ -8,6 +8,8 @@ import click
 
 from gemflowctl.cli import DURATION, Command
 from gemflowctl.commands.arguments import data_of
+from gemflowctl.commands.budget_options import budget_of, budget_options
+from gemflowctl.commands.call_options import lasting_call_options, said, say_to_one
 from gemflowctl.commands.schedule.showing import tell
 from gemflowctl.commands.task_options import fields_of, task_options
 from gemflowctl.session import Session
@@ -20,6 +22,7 @@ from gemflowctl.submission import task_fields
     epilog="""
     gemflowctl schedule add nightly '30 2 * * *' command --set 'args=["make", "report"]' --zone Europe/Berlin
     gemflowctl schedule add news @hourly gemini --set prompt='What is new?' --overlap queue --retries 5
+    gemflowctl schedule add digest @daily agent --set goal='What has changed?' --budget 0.50
     gemflowctl schedule add nightly '0 3 * * 1-5' command --set 'args=["make", "report"]' --replace
     """,
 )
@@ -27,6 +30,8 @@ from gemflowctl.submission import task_fields
 @click.argument("cron")
 @click.argument("type_", metavar="TYPE")
 @task_options
+@lasting_call_options
+@budget_options
 @click.option("--expires", type=DURATION, metavar="TIME", help="A run that has not started after so long is skipped.")
 @click.option("--zone", metavar="ZONE", help="The time zone of CRON, such as Europe/Berlin; UTC if not given.")
 @click.option(
@@ -49,7 +54,8 @@ def command(session: Session, /, name: str, cron: str, type_: str, **options: An
     CRON has five fields (minute, hour, day, month, day of week), or six with seconds first, or is @hourly, @daily and the like.
     """
     fields = {**fields_of(options), "expires_in": options["expires"]}
-    task = task_fields(type_, data_of(options["data"], options["settings"]), fields)
+    task = task_fields(type_, data_of(options["data"], options["settings"]), {**fields, "budget": budget_of(options)})
+    say_to_one(task, said(options))
     chosen = {key: options[key] for key in ("zone", "misfire", "misfire_limit", "overlap", "paused", "replace")}
     with session.client() as client:
         schedule = client.schedule_add(name, cron, task, **chosen)

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 _CHARACTERS_A_TOKEN: Final = 4
 _AROUND: Final = 300
 _OUTPUT: Final = 1024
+#: Questions of a model that may use tools.
+_WITH_TOOLS: Final = 3
 
 
 async def estimate(data: Mapping[str, Any], steps: Sequence[Step], context: AsyncContext) -> dict[str, Any]:
     """Calls, tokens and money of a plan and its writer; `money` None: a model has no price.
 
-    An agent among the steps counts as a planner and a writer: what it will plan is not known.
+    An agent among the steps counts as a planner and a writer, and a model with tools as three questions: what they will need is not known.
     """
     output = int(context.settings.get("budget_output_tokens", _OUTPUT))
     around = _AROUND + len(data["goal"]) // _CHARACTERS_A_TOKEN
     calls = []
     for step in steps:
         prompt = around + len(step.description) // _CHARACTERS_A_TOKEN + output * len(step.dependencies)
-        calls += [(prompt, output)] * {"gemini": 1, "agent": 2}.get(step.type, 0)
+        calls += [(prompt, output)] * (_WITH_TOOLS if step.tools else {"gemini": 1, "agent": 2}.get(step.type, 0))
     calls.append((around + output * len(steps), output))
     asked = [{"model": data.get("model"), "prompt_tokens": prompt, "output_tokens": said} for prompt, said in calls]
     return {"calls": len(asked), **await context.estimate(asked)}

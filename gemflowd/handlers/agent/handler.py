@@ -23,6 +23,7 @@ from gemflowd.handlers.agent.schema import (
     DEFAULT_TASKS,
     DEFAULT_TOOLS,
     DEFAULT_TYPES,
+    NOT_PLANNED,
     PLAN,
     PLAN_DATA,
     PRIORITIES,
@@ -30,6 +31,7 @@ from gemflowd.handlers.agent.schema import (
 from gemflowd.handlers.agent.templating import has_one
 from gemflowd.handlers.errors import Again, Instead, Permanent, RequestRefused, Wait
 from gemflowd.handlers.registry import task
+from gemflowd.model import tools
 
 if TYPE_CHECKING:
     from gemflowd.worker.context import AsyncContext
@@ -48,11 +50,11 @@ async def plan(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
     """Make a plan for a goal, and check it.
 
     Data: `goal`, `model`, `fallback`, `max_tasks`, `max_depth`, `nesting` (agents within agents), `max_reasks`, `agents`, `types` and
-    `tools` (what it may use), `memory` (a namespace whose entries the planner is told). Result: `{goal, tasks: [{id, description, type,
-    agent, dependencies, priority, data?}], depth, rounds, estimate}`.
+    `tools` (what it may use), `max_hops` (of a step with tools), `memory` (a namespace whose entries the planner is told), `workspace`.
+    Result: `{goal, tasks: [{id, description, type, agent, dependencies, priority, data?, tools?}], depth, rounds, estimate}`.
 
     Raises:
-        Permanent: `bad_plan`, `no_plan` (the planner's call has failed), `unknown_agent`, `unknown_type`.
+        Permanent: `bad_plan`, `no_plan` (the planner's call has failed), `unknown_agent`, `unknown_type`, `unknown_tool`.
         Wait: the planner was asked.
     """
     catalogue = await context.catalogue()
@@ -150,7 +152,7 @@ async def _ask(data: Mapping[str, Any], context: AsyncContext, round_: int, ques
         "id": f"{_name(context)}.ask-{round_}",
         "type": "gemini",
         "priority": PRIORITIES["high"],
-        "data": {"agent": "planner", "schema": PLAN, **question, **tasks.of_model(data)},
+        "data": {"agent": "planner", "tools": [], "schema": PLAN, **question, **tasks.of_model(data)},
     }
     added = await context.submit([call], step=f"ask-{round_}")
     raise Wait([added["first"]], {"round": round_})
@@ -189,16 +191,34 @@ def _bounds(data: Mapping[str, Any], catalogue: Mapping[str, Any]) -> tuple[Boun
     for code, asked, known in (("unknown_agent", agents, personas), ("unknown_type", types, handlers)):
         if missing := [name for name in asked if name not in known]:
             raise Permanent(f"there is no {missing[0]!r}; there are: {', '.join(known)}", code=code)
+    if parts := [name for name in types if name in NOT_PLANNED]:
+        raise Permanent(f"{parts[0]!r} can't be a step of a plan: gemini and agent are", code="unknown_type")
+    for name in data.get("tools") or ():
+        if (why := tools.problem(name, catalogue["mcp"])) is not None:
+            raise Permanent(why, code="unknown_tool")
+    lists = {agent["name"]: agent.get("tools") for agent in catalogue["agents"]}
     bounds = Bounds(
         types,
-        agents,
-        data.get("tools") or DEFAULT_TOOLS,
+        {name: lists[name] for name in agents},
+        data.get("tools") or _default_tools(types, data.get("memory")),
         data.get("max_tasks", DEFAULT_TASKS),
         data.get("max_depth", DEFAULT_DEPTH),
         data.get("nesting", DEFAULT_NESTING) > 0,
         lambda name, value: _misfit(handlers[name]["schema"], value),
+        named=bool(data.get("tools")),
+        memory=data.get("memory"),
+        workspace=data.get("workspace"),
+        servers=catalogue["mcp"],
     )
     return bounds, personas, {name: str(handlers[name]["doc"]).partition("\n")[0] for name in types}
+
+
+def _default_tools(types: Sequence[str], namespace: str | None) -> list[str]:
+    """The tools of a plan for which none were named: what the types that it may use can do without them."""
+    found = list(DEFAULT_TOOLS) if "tool" in types else []
+    if "memory" in types:
+        found += tools.MEMORY if namespace is None else [f"{name}@{namespace}" for name in tools.MEMORY]
+    return found
 
 
 def _misfit(schema: dict[str, Any], value: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from gemflowd.handlers.agent.schema import PRIORITIES
 from gemflowd.handlers.agent.templating import foreign_names, has_one
+from gemflowd.model import tools
 from gemflowd.templates import problem as template_problem
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 #: Ids that the agent's own tasks have.
 _TAKEN: Final = frozenset({"plan", "answer"})
-_FIELDS: Final = frozenset({"id", "description", "type", "agent", "dependencies", "priority", "data"})
+_FIELDS: Final = frozenset({"id", "description", "type", "agent", "tools", "dependencies", "priority", "data"})
 #: Types whose input follows from the description.
 SPOKEN: Final = frozenset({"gemini", "agent"})
+#: Types whose input may say where they work.
+_PLACED: Final = frozenset({"tool", "analysis", "memory"})
 _MOST_PROBLEMS: Final = 20
 _MOST_WORDS: Final = 300
 
@@ -51,15 +54,38 @@ Fits = Callable[[str, Mapping[str, Any]], tuple[str, str] | None]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a plan may hold. `depth`: tasks in its longest chain of dependencies."""
+    """What a plan may hold.
+
+    Attributes:
+        agents: names of personas, each with the tools of its list; None: it has no list.
+        tools: that steps may use, or models in them.
+        named: whether who asked has named the tools: then there are no others.
+        depth: tasks in its longest chain of dependencies.
+        nested: whether a step may be an agent.
+        memory: the namespace that steps may use beside the flow's own.
+        workspace: that steps use in place of the flow's own.
+        servers: names of the MCP servers.
+    """
 
     types: Sequence[str]
-    agents: Sequence[str]
+    agents: Mapping[str, Sequence[str] | None]
     tools: Sequence[str]
     tasks: int
     depth: int
-    nested: bool  # whether a step may be an agent
+    nested: bool
     fits: Fits
+    named: bool = False
+    memory: str | None = None
+    workspace: str | None = None
+    servers: Sequence[str] = ()
+
+    def tools_of(self, agent: str | None) -> list[str]:
+        """What the model of a step may use as that persona: within its list, if it has one, and within the bounds."""
+        own = None if agent is None else self.agents.get(agent)
+        if own is None:
+            return list(self.tools)
+        # What was not named is bounded by the list alone, but for what runs programs: that has to be named.
+        return tools.permitted(self.tools, own) if self.named else [name for name in own if name != tools.SHELL]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +99,11 @@ class Step:
     dependencies: tuple[str, ...]
     priority: str
     data: dict[str, Any] | None = None
+    tools: tuple[str, ...] | None = None  # of the model; None: nothing is said of them
 
     def body(self) -> dict[str, Any]:
         """As it is shown and stored."""
-        body = {
+        body: dict[str, Any] = {
             "id": self.id,
             "description": self.description,
             "type": self.type,
@@ -84,12 +111,15 @@ class Step:
             "dependencies": list(self.dependencies),
             "priority": self.priority,
         }
-        return body if self.data is None else {**body, "data": self.data}
+        if self.data is not None:
+            body["data"] = self.data
+        return body if self.tools is None else {**body, "tools": list(self.tools)}
 
 
 def step_from(body: Mapping[str, Any]) -> Step:
     """The opposite of `Step.body`."""
-    return Step(**{**body, "dependencies": tuple(body["dependencies"])})
+    said = body.get("tools")
+    return Step(**{**body, "dependencies": tuple(body["dependencies"]), "tools": None if said is None else tuple(said)})
 
 
 def read_plan(value: Any, bounds: Bounds) -> list[Step]:
@@ -118,6 +148,9 @@ def read_plan(value: Any, bounds: Bounds) -> list[Step]:
         if ids.index(step.id) < index:
             problems.append(Problem("duplicate_id", f"{path}.id", f"{step.id!r} is the id of another task"))
         _check(step, path, ids, bounds, problems)
+        if step.type == "gemini" and (step.tools or bounds.agents.get(step.agent or "") is not None):
+            # A persona's list is written out: what is approved, and held against the bounds, is what runs.
+            step = replace(step, tools=step.tools or tuple(bounds.tools_of(step.agent)))
         steps.append(step)
     if not problems:
         _check_order(steps, bounds, problems)
@@ -152,10 +185,12 @@ def _step(item: Mapping[str, Any], path: str, problems: list[Problem]) -> Step:
             problems.append(Problem("missing_field", f"{path}.{name}", "must be a text that is not empty"))
             value = ""
         texts[name] = value.strip()
-    dependencies = item.get("dependencies") or []
-    if not isinstance(dependencies, list):
-        problems.append(Problem("wrong_type", f"{path}.dependencies", "must be a list of ids"))
-        dependencies = []
+    lists = {}
+    for name, of in (("dependencies", "ids"), ("tools", "names")):
+        lists[name] = item.get(name) or []
+        if not isinstance(lists[name], list):
+            problems.append(Problem("wrong_type", f"{path}.{name}", f"must be a list of {of}"))
+            lists[name] = []
     agent = item.get("agent") or None
     if agent is not None and not isinstance(agent, str):
         problems.append(Problem("wrong_type", f"{path}.agent", "must be a name"))
@@ -163,7 +198,8 @@ def _step(item: Mapping[str, Any], path: str, problems: list[Problem]) -> Step:
     return Step(
         **texts,
         agent=agent,
-        dependencies=tuple(dict.fromkeys(map(str, dependencies))),
+        dependencies=tuple(dict.fromkeys(map(str, lists["dependencies"]))),
+        tools=tuple(dict.fromkeys(map(str, lists["tools"]))) or None,
         data=_data(item.get("data"), f"{path}.data", problems),
     )
 
@@ -207,6 +243,12 @@ def _check(step: Step, path: str, ids: Sequence[str], bounds: Bounds, problems: 
         wrong("invalid_value", "agent", "only a task of type gemini has an agent")
     elif step.agent is not None and step.agent not in bounds.agents:
         wrong("unknown_agent", "agent", f"there is no agent {step.agent!r}; there are: {', '.join(bounds.agents)}")
+    if step.tools and step.type != "gemini":
+        wrong("invalid_value", "tools", "only a task of type gemini has tools for its model")
+    elif step.tools:
+        for place, name in enumerate(step.tools):
+            if (why := _not_permitted(name, step.agent, bounds)) is not None:
+                wrong(why[0], f"tools[{place}]", why[1])
     if step.type in SPOKEN:
         if step.data is not None:
             wrong("invalid_data", "data", f"a task of type {step.type} has none: say it all in the description")
@@ -214,11 +256,39 @@ def _check(step: Step, path: str, ids: Sequence[str], bounds: Bounds, problems: 
     _check_data(step, path, bounds, problems)
 
 
+def _not_permitted(name: str, agent: str | None, bounds: Bounds) -> tuple[str, str] | None:
+    """Why the model of a step may not use a tool, as a code and a sentence; None: it may."""
+    if (why := tools.problem(name, bounds.servers)) is not None:
+        return "unknown_tool", why
+    given = bounds.tools_of(agent)
+    if name in tools.permitted([name], given):
+        return None
+    who = "a task" if agent is None else f"the agent {agent!r}"
+    return "not_permitted", f"{who} may not use {name!r} here; it may use: {', '.join(given) or 'none'}"
+
+
+def _strays(step: Step, bounds: Bounds) -> tuple[str, str] | None:
+    """The field by which a step would leave its flow, and why that is not for a plan to say; None: it stays."""
+    data = step.data or {}
+    name, allowed = ("namespace", bounds.memory) if step.type == "memory" else ("workspace", bounds.workspace)
+    if step.type in _PLACED and name in data and (allowed is None or data[name] != allowed):
+        own = f"{allowed!r}" if allowed else "that of the flow: leave it out"
+        return name, f"a plan may use no other {name} than {own}"
+    if step.type == "mcp" and bounds.named:
+        tool = f"{tools.MCP}{data.get('server')}/{data.get('tool')}"
+        if not tools.permitted([tool], bounds.tools):
+            return "tool", f"there is no tool {tool!r} for a plan; there are: {', '.join(bounds.tools)}"
+    return None
+
+
 def _check_data(step: Step, path: str, bounds: Bounds, problems: list[Problem]) -> None:
     data = step.data or {}
     if step.type == "tool" and isinstance(tool := data.get("tool"), str) and tool not in bounds.tools:
-        message = f"there is no tool {tool!r} for a plan; there are: {', '.join(bounds.tools)}"
+        there = ", ".join(name for name in bounds.tools if name in tools.FILES_AND_PAGES)
+        message = f"there is no tool {tool!r} for a plan; there are: {there or 'none'}"
         problems.append(Problem("invalid_data", f"{path}.data.tool", message))
+    elif (stray := _strays(step, bounds)) is not None:
+        problems.append(Problem("not_permitted", f"{path}.data.{stray[0]}", stray[1]))
     elif (why := bounds.fits(step.type, data)) is not None:
         problems.append(Problem("invalid_data", f"{path}.data{why[0]}", why[1][:_MOST_WORDS]))
     for text in _texts(data):

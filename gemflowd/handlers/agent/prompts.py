@@ -8,10 +8,11 @@ from typing import Any
 from gemflowd.handlers.agent.plan import Bounds, Problem, Step
 from gemflowd.handlers.agent.schema import PRIORITIES
 from gemflowd.handlers.agent.templating import literal, result_of
+from gemflowd.model.tools import FILES_AND_PAGES
 
 _TYPES = {
     "gemini": "asks a model to do what the description says, as the persona `agent` where one helps. It sees the results of its"
-    " dependencies, and nothing else: no pages, no files, no earlier conversation",
+    " dependencies, and what it finds by its `tools`; nothing else: no pages, no files, no earlier conversation",
     "tool": "does one thing with files of the workspace or a page of the web; `data` says what",
     "analysis": "runs SQL (DuckDB) over files of the workspace; `data` says what",
     "command": "runs a program; `data` has `args`, a list, the program first",
@@ -41,9 +42,17 @@ def planner(
     if "tool" in kinds:
         parts.append(
             'Tools, as `data` of type tool: {"tool": "fetch_url", "url": …}, {"tool": "write_file", "path": …, "content": …},'
-            ' {"tool": "read_file", "path": …}, and so on. Allowed: ' + ", ".join(bounds.tools)
+            ' {"tool": "read_file", "path": …}, and so on. Allowed: '
+            + ", ".join(name for name in bounds.tools if name in FILES_AND_PAGES)
         )
-    parts.append("Personas for `agent`:\n" + "\n".join(f"- {name}: {personas[name]}" for name in bounds.agents))
+    if "gemini" in kinds and bounds.tools:
+        parts.append(
+            "With `tools` the model of a gemini task decides by itself what to read, fetch or keep; without it has none, unless"
+            " its persona has its own. Allowed: " + ", ".join(bounds.tools)
+        )
+    parts.append(
+        "Personas for `agent`:\n" + "\n".join(_persona(name, personas[name], bounds) for name in bounds.agents)
+    )
     if known:
         parts.append(
             "What is known already (shared memory):\n" + "\n".join(f"- {key}: {value}" for key, value in known)
@@ -54,6 +63,12 @@ def planner(
         " text of a dependency's result. A writer gathers the results at the end: don't plan that."
     )
     return "\n\n".join(parts)
+
+
+def _persona(name: str, description: str, bounds: Bounds) -> str:
+    if bounds.agents[name] is None:
+        return f"- {name}: {description}"
+    return f"- {name}: {description} Its tools, and no others: {', '.join(bounds.tools_of(name)) or 'none'}"
 
 
 def mend(problems: Sequence[Problem]) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gemflowd.handlers.workspace import NAME_SCHEMA
+from gemflowd.model.tools import FILES_AND_PAGES, SHELL
+
 #: Task types that a plan may use where the task does not say: what runs programs has to be named.
 DEFAULT_TYPES: Final = ("gemini", "tool", "analysis", "memory", "agent")
+#: Types that are parts of others, which see to what they may do.
+NOT_PLANNED: Final = frozenset({"gemini.tools", "gemini.batch", "agent.plan"})
 #: Tools that a plan may use where the task does not say.
-DEFAULT_TOOLS: Final = ("fetch_url", "read_file", "write_file", "append_file", "list_files", "search_files")
+DEFAULT_TOOLS: Final = tuple(name for name in FILES_AND_PAGES if name != SHELL)
 DEFAULT_TASKS: Final = 20
 DEFAULT_DEPTH: Final = 10
 DEFAULT_NESTING: Final = 1
@@ -28,7 +33,9 @@ _BOUNDS: Final[dict[str, Any]] = {
     "agents": _NAMES,
     "types": _NAMES,
     "tools": _NAMES,
+    "max_hops": {"type": "integer", "minimum": 1, "maximum": 40},
     "memory": _NAMESPACE,
+    "workspace": NAME_SCHEMA,
     "template": {"type": "boolean"},
 }
 #: Of `agent.plan`.
@@ -54,6 +61,11 @@ PLAN: Final[dict[str, Any]] = {
                     "description": {"type": "string", "description": "what is to be done, complete in itself"},
                     "type": _TEXT,
                     "agent": {"type": "string", "description": "of a gemini task: the persona; else empty"},
+                    "tools": {
+                        "type": "array",
+                        "items": _TEXT,
+                        "description": "of a gemini task: tools that its model may use",
+                    },
                     "dependencies": {"type": "array", "items": _TEXT, "description": "ids whose results it needs"},
                     "priority": {"type": "string", "enum": list(PRIORITIES)},
                     "data": {

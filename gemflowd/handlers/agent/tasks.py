@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gemflowd.handlers.agent import prompts
 from gemflowd.handlers.agent.plan import Step
@@ -11,6 +11,8 @@ from gemflowd.handlers.agent.schema import DEFAULT_NESTING, PRIORITIES
 from gemflowd.handlers.agent.templating import renamed
 
 Task = dict[str, Any]
+#: Types that work with files.
+IN_WORKSPACES: Final = frozenset({"tool", "analysis"})
 
 
 def of_plan(data: Mapping[str, Any], steps: Sequence[Step], prefix: str) -> list[Task]:
@@ -29,7 +31,12 @@ def writer(data: Mapping[str, Any], done: Sequence[Step], failed: Sequence[Step]
         "id": f"{prefix}answer",
         "type": "gemini",
         "priority": PRIORITIES["high"],
-        "data": {"agent": "writer", "prompt": prompts.writer(data["goal"], done, failed, prefix), **of_model(data)},
+        "data": {
+            "agent": "writer",
+            "tools": [],
+            "prompt": prompts.writer(data["goal"], done, failed, prefix),
+            **of_model(data),
+        },
         "deps": [f"{prefix}{step.id}" for step in done],
     }
 
@@ -53,7 +60,12 @@ def _task(data: Mapping[str, Any], step: Step, prefix: str) -> Task:
 def _data(data: Mapping[str, Any], step: Step, prefix: str) -> dict[str, Any]:
     if step.type == "gemini":
         persona = {} if step.agent is None else {"agent": step.agent}
-        return {**persona, "prompt": prompts.step(data["goal"], step, prefix), **of_model(data)}
+        return {
+            **persona,
+            "prompt": prompts.step(data["goal"], step, prefix),
+            **of_model(data),
+            **_of_tools(data, step),
+        }
     if step.type == "agent":
         bounds = {name: value for name, value in data.items() if name not in ("goal", "nesting", "approve", "template")}
         nesting = data.get("nesting", DEFAULT_NESTING) - 1
@@ -61,4 +73,14 @@ def _data(data: Mapping[str, Any], step: Step, prefix: str) -> dict[str, Any]:
     own: dict[str, Any] = renamed(step.data or {}, step.dependencies, prefix)
     if step.type == "memory" and data.get("memory"):
         own.setdefault("namespace", data["memory"])
+    if step.type in IN_WORKSPACES and data.get("workspace"):
+        own.setdefault("workspace", data["workspace"])
     return own
+
+
+def _of_tools(data: Mapping[str, Any], step: Step) -> dict[str, Any]:
+    """What the model of a step may use. An empty list keeps it from what its persona has."""
+    if not step.tools:
+        return {} if step.tools is None else {"tools": []}
+    bounds = {name: data[name] for name in ("max_hops", "workspace") if data.get(name)}
+    return {"tools": list(step.tools), **bounds}

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Again, HandlerError, Instead, Parked, Permanent, RateLimited, Transient
-from gemflowd.handlers.gemini.credentials import uses_vertex
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.request import Request
 from gemflowd.handlers.gemini.tiers import Way
 from gemflowd.model.batch import BUCKET, DEADLINE, EXPIRED, MOST_BYTES
+from gemflowd.model.calls import uses_vertex
 
 if TYPE_CHECKING:
     from google.genai import types

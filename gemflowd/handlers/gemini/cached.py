@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
 from gemflowd.handlers.gemini.before import before
-from gemflowd.handlers.gemini.credentials import uses_vertex
 from gemflowd.handlers.gemini.request import Request, build_request
 from gemflowd.handlers.gemini.streaming import Pieces
 from gemflowd.model.cache import KEY_BYTES, WORDS
+from gemflowd.model.calls import uses_vertex
 
 if TYPE_CHECKING:
     from gemflowd.worker.context import AsyncContext

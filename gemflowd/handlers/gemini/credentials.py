@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemflowd.handlers.errors import Permanent
+from gemflowd.model.calls import uses_vertex
 
 #: The name of the credential in a unit's `LoadCredential=`.
 SYSTEMD_CREDENTIAL: Final = "gemini-api-key"
 _VARIABLES: Final = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-_VERTEX_VARIABLES: Final = ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE")
 #: What the offline stand-in gets: the real key must not go anywhere but to Google.
 _STAND_IN_KEY: Final = "stand-in"
 _LOOKS_LIKE_KEY: Final = re.compile(r"\bAIza[0-9A-Za-z_-]{20,}|\bya29\.[0-9A-Za-z_.-]{10,}|(?<=[?&]key=)[^&\s\"']+")
@@ -53,11 +53,6 @@ def connection(settings: Mapping[str, Any], environment: Mapping[str, str]) -> C
     if uses_vertex(environment):
         return Connection(None, endpoint, version)
     return Connection(_find_key(settings, environment), endpoint, version)
-
-
-def uses_vertex(environment: Mapping[str, str]) -> bool:
-    """Whether the environment asks the SDK for Vertex AI, read as the SDK reads it."""
-    return any(environment.get(name, "").lower() in ("true", "1") for name in _VERTEX_VARIABLES)
 
 
 def _find_key(settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:

@@ -49,7 +49,8 @@ async def attached(data: Mapping[str, Any], context: BaseContext, client: Client
     """The parts for a task's `files`, in order.
 
     Raises:
-        Permanent: `too_large`, `unknown_mime_type`, `file_failed`, and those of a workspace (docs/handlers.md).
+        Permanent: `too_large`, `unknown_mime_type`, `file_failed`, `not_supported` (an upload with Vertex AI), and those of a
+            workspace (docs/handlers.md).
         Transient: `io_error`.
     """
     wanted = data.get("files")
@@ -69,6 +70,8 @@ async def attached(data: Mapping[str, Any], context: BaseContext, client: Client
                 if file.size <= inline:
                     small.add(file.path)
                     inline -= file.size
+            if client.vertexai and (large := [file for file in found if file.path not in small]):
+                raise _no_uploads(large[0], context)
             for file in found:
                 if file.path in small:
                     parts.append(await asyncio.to_thread(_inline, file))
@@ -77,6 +80,16 @@ async def attached(data: Mapping[str, Any], context: BaseContext, client: Client
             yield parts
         finally:
             await _delete(client, uploaded)
+
+
+def _no_uploads(file: _Found, context: BaseContext) -> Permanent:
+    most = _bytes(context, "gemini_inline_mb", INLINE_MB)
+    message = (
+        f"{file.path!r} has {file.size} bytes, and all files of a question go inside of it up to the setting gemini_inline_mb ({most}"
+        " bytes); with Vertex AI larger ones can't be uploaded: put it into Cloud Storage, and name it in `contents` as"
+        " {fileData: {fileUri: gs://…, mimeType}}"
+    )
+    return Permanent(message, code="not_supported")
 
 
 def _bytes(context: BaseContext, setting: str, default: int) -> int:

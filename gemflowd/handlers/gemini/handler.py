@@ -24,7 +24,7 @@ from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.files import attached
 from gemflowd.handlers.gemini.jobs import Jobs
 from gemflowd.handlers.gemini.request import Request, build_request, contents_of, model_of, with_files
-from gemflowd.handlers.gemini.result import breaks_off, embeddings_of, result_of, stand_in, usage_of
+from gemflowd.handlers.gemini.result import breaks_off, embeddings_of, result_of, stand_in, usage_of, withheld
 from gemflowd.handlers.gemini.schema import COUNT_SCHEMA, EMBED_SCHEMA, SCHEMA
 from gemflowd.handlers.gemini.streaming import collect
 from gemflowd.handlers.gemini.structured import Unfit, check_schema, value_of
@@ -135,6 +135,10 @@ def _result(
     """The task's result, held against its schema. Raises as `gemini`."""
     context.usage.update(usage)
     result = result_of(response, request, usage)
+    if (blocked := withheld(result)) is not None:
+        if not data.get("stream"):  # else it is there
+            context.log(result["text"], "text")
+        raise blocked
     if request.structured and "function_calls" not in result:
         try:
             result["parsed"] = value_of(result["text"], request.schema)

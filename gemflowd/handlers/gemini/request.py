@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gemflowd.handlers.errors import Permanent
 from gemflowd.handlers.gemini.before import Before
-from gemflowd.handlers.gemini.schema import OURS
+from gemflowd.model.calls import misfit, setting_name
 
 if TYPE_CHECKING:
     from google.genai import types
-
-_WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,8 @@ def build_request(
         raise Permanent(
             f"the persona {data['agent']!r} was not resolved when the task was submitted", code="unknown_agent"
         )
+    if (wrong := misfit(data, vertex=None)) is not None:
+        raise Permanent(f"`{wrong.field}`: {wrong.message}", code=wrong.code)
     model = before.model or model_of(data)
     settings = _settings(data)
     config = _validated_config(settings)
@@ -74,23 +73,11 @@ def model_of(data: Mapping[str, Any]) -> str:
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
     """`config` under the SDK's names, completed from the fields beside it."""
-    # A persona's and a task's spelling may differ, as in maxOutputTokens and max_output_tokens: the later one wins.
-    settings = {_WORD_START.sub("_", key).lower(): value for key, value in (data.get("config") or {}).items()}
-    for key in settings.keys() & OURS.keys():
-        raise Permanent(f"`config.{key}` can't be set by a task: {OURS[key]}", code="not_supported")
-    if (settings.get("candidate_count") or 1) != 1:
-        raise Permanent("`config.candidate_count` above 1 is not supported: submit several tasks", code="not_supported")
-    modalities = settings.get("response_modalities") or []
-    if any(str(modality).upper() != "TEXT" for modality in modalities):
-        raise Permanent("`config.response_modalities` other than TEXT are not supported yet", code="not_supported")
+    settings = {setting_name(key): value for key, value in (data.get("config") or {}).items()}
     for field, setting in (("system", "system_instruction"), ("service_tier", "service_tier")):
         if data.get(field):
-            if settings.get(setting):
-                raise Permanent(f"give `{field}` or `config.{setting}`, not both", code="bad_request")
             settings[setting] = data[field]
     if data.get("schema") is not None:
-        if settings.get("response_schema") or settings.get("response_json_schema"):
-            raise Permanent("give `schema` or a schema in `config`, not both", code="bad_request")
         settings["response_json_schema"] = data["schema"]
         settings.setdefault("response_mime_type", "application/json")
     return settings

@@ -87,6 +87,17 @@ def breaks_off(result: Mapping[str, Any]) -> Permanent | None:
     return Permanent(message, code="max_tokens", usage=result["usage"])
 
 
+def withheld(result: Mapping[str, Any]) -> Permanent | None:
+    """Why a text is no answer, although there is some: Gemini has blocked what would have followed."""
+    reason = result["finish_reason"]
+    if reason in _TRUNCATED or reason not in _CODES:
+        return None
+    message = (
+        f"Gemini broke its answer off after {len(result['text'])} characters: {reason}; they are in the task's log"
+    )
+    return Permanent(message, code=_CODES[reason], usage=result["usage"])
+
+
 def embeddings_of(
     response: types.EmbedContentResponse, wanted: int, model: str, usage: dict[str, Any]
 ) -> dict[str, Any]:
@@ -126,7 +137,8 @@ def _without_text(response: types.GenerateContentResponse, finish: str | None, u
             code=code,
             usage=usage,
         )
-    return Permanent(f"Gemini's answer has no text: {finish or 'no reason given'}", code=code, usage=usage)
+    what = "answer has no text" if code == "empty_answer" else "answer was blocked"
+    return Permanent(f"Gemini's {what}: {finish or 'no reason given'}", code=code, usage=usage)
 
 
 def _word(reason: Any) -> str | None:

@@ -10,15 +10,9 @@ from typing import Any, Final
 
 from gemflowd.handlers.workspace import NAME_SCHEMA
 from gemflowd.model.cache import WORDS
+from gemflowd.model.calls import OURS
 from gemflowd.model.tiers import TIERS
 
-#: What a task may not ask for, and why.
-OURS: Final = {
-    "http_options": "where requests go is a matter of the daemon's settings",
-    "should_return_http_response": "the answer is always read",
-    "automatic_function_calling": "one task is one request; function calls come back in the result",
-    "automatic_continuation": "one task is one request",
-}
 _NUMBER: Final = {"type": "number"}
 _COUNT: Final = {"type": "integer", "minimum": 1}
 _TEXT: Final = {"type": "string"}

@@ -17,7 +17,7 @@ from gemflowd.server.desk import Body, Desk
 #: Each run is a flow of its own that starts when it is due.
 #: Bytes of a schedule's task: every run makes a copy of them.
 _MOST_BYTES: Final = 1024 * 1024
-_WITHOUT: Final = ("deps", "when", "delay", "run_at", "expires", "key", "key_ttl", "key_conflict", "budget")
+_WITHOUT: Final = ("deps", "when", "delay", "run_at", "expires", "key", "key_ttl", "key_conflict")
 
 
 def add(desk: Desk, body: Body, reply: Reply) -> None:

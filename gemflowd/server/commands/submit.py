@@ -31,7 +31,7 @@ from gemflowd.protocol import messages
 from gemflowd.protocol.codec import check_value, pack
 from gemflowd.protocol.messages import MAX_CHUNK_TASKS, read
 from gemflowd.protocol.moments import parse_moment
-from gemflowd.server import tiers
+from gemflowd.server import model_calls
 from gemflowd.server.desk import Body, Desk, Upload
 from gemflowd.server.wishes import read_budget
 
@@ -50,7 +50,7 @@ _MOST_ERRORS: Final = 1_000_000_000
 _EMPTY: Final = messages.Task()
 #: Types whose data may name a persona; and what the tasks of a conversation with tools take over.
 _OF_PERSONAS: Final = frozenset({"gemini", "gemini.tools", "gemini.count"})
-_OF_HOPS: Final = ("priority", "queue", "timeout", "retries", "backoff")
+_OF_HOPS: Final = ("priority", "queue", "timeout", "retries", "retry_on", "backoff")
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:
@@ -396,8 +396,9 @@ def _task(
     many: bool,
 ) -> NewTask:
     task_type, data = _type_and_data(desk, shape, path)
-    if task_type == "gemini" and ("tier" in data or "deadline" in data):
-        data = tiers.write_out(data, shape.priority, desk.now(), f"{path}.data", many=many)
+    if task_type in model_calls.TYPES:
+        vertex = desk.configuration.vertex()
+        data = model_calls.written_out(data, shape.priority, desk.now(), f"{path}.data", many=many, vertex=vertex)
     template = shape.template and bool(deps)
     info = desk.validator.check(task_type, data, path, templates=template)
     terms = _terms(desk, shape, path, info, _limits(info, data), known)
@@ -433,7 +434,7 @@ def _task(
 
 
 def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> NewTask:
-    """A task that is no part of a submission, checked as one that is.
+    """A task that is no part of a submission, checked as one that is. Its budget is that of the flow of each run.
 
     Args:
         without: fields that make no sense for it.
@@ -451,7 +452,9 @@ def read_alone(desk: Desk, raw: object, path: str, without: Sequence[str]) -> Ne
     if "deadline" in shape.data:
         message = "of several runs each would have the deadline of the first"
         raise Invalid("not_supported", message, f"{path}.data.deadline")
-    return _task(desk, shape, path, (), {}, alone=True, many=False)
+    budget = None if shape.budget is None else read_budget(shape.budget, f"{path}.budget")
+    shape.budget = None  # a task with tools may have none of its own
+    return replace(_task(desk, shape, path, (), {}, alone=True, many=False), budget=budget)
 
 
 def _type_and_data(desk: Desk, shape: messages.Task, path: str) -> tuple[str, Body]:

@@ -23,6 +23,12 @@ def beginning(data: Mapping[str, Any]) -> list[Any]:
     return list(given) if isinstance(given, list) else [given]
 
 
+def in_form(text: str) -> list[dict[str, Any]]:
+    """The turns that ask for an answer once more, as JSON."""
+    ask = "Give this answer once more, as JSON that fits the schema and nothing else."
+    return [{"role": "model", "parts": [{"text": text}]}, {"role": "user", "parts": [{"text": ask}]}]
+
+
 def answers(calls: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The turn that tells the model what its calls have come to.
 

@@ -18,10 +18,11 @@ import msgpack
 
 from gemflowd.handlers.errors import Permanent, RequestRefused, Wait
 from gemflowd.handlers.gemini.streaming import Pieces
-from gemflowd.handlers.gemini.tools.conversation import answers, beginning, response
+from gemflowd.handlers.gemini.tools.conversation import answers, beginning, in_form, response
 from gemflowd.handlers.gemini.tools.names import Function, functions
 from gemflowd.handlers.gemini.tools.schema import MAX_HOPS, SCHEMA
 from gemflowd.handlers.registry import task
+from gemflowd.model.calls import OF_FORM, misfit, setting_name
 
 if TYPE_CHECKING:
     from gemflowd.worker.context import AsyncContext
@@ -34,7 +35,9 @@ _MOST_CALLS: Final = 64
 _MOST_WORDS: Final = 200
 _MOST_NOTE: Final = 60 * 1024
 _OF_TASK: Final = re.compile(r"tasks\[(\d+)\]\.?(.*)")
-_NOT_FOR_A_HOP: Final = ("tools", "max_hops", "hop", "prompt", "contents", "template", "agent")
+#: Of a question, what is about the form of its answer.
+_OF_FORM: Final = ("schema", "max_reasks")
+_NOT_FOR_A_HOP: Final = ("tools", "workspace", "max_hops", "hop", "prompt", "contents", "template", "agent")
 _NOT_OF_A_RESULT: Final = ("content", "function_calls", "usage", "cached")
 
 
@@ -43,21 +46,18 @@ async def gemini_tools(data: dict[str, Any], context: AsyncContext) -> dict[str,
     """Ask a Gemini model that may use tools: each question and each call is a task of the flow.
 
     Data: as of a `gemini` task, without `files`, and `tools` (`read_file`, …, `memory.get`, …, `mcp:SERVER/TOOL`), `max_hops` (questions
-    to the model, 10) and `hop` (`priority`, `queue`, `timeout`, `retries`, `backoff` of those tasks). Result: that of the last `gemini`
-    task, with the usage of all of them, `hops` and `calls`: `[{tool, task}, …]`.
+    to the model, 10) and `hop` (`priority`, `queue`, `timeout`, `retries`, `retry_on`, `backoff` of those tasks). Result: that of the
+    last `gemini` task, with the usage of all of them, `hops` and `calls`: `[{tool, task}, …]`.
 
     Raises:
         Permanent: `max_hops`, `hop_failed`, `unknown_tool`, `unknown_server`, `not_supported`, `bad_request`.
         Transient: `mcp_unreachable`.
         Wait: for what it has added.
     """
-    config = dict(data.get("config") or {})
-    if config.get("tools"):
-        raise Permanent("give `tools` or `config.tools`, not both", code="not_supported")
-    offered = await functions(data["tools"], context.settings)
-    config["tools"] = [{"function_declarations": [function.declaration for function in offered.values()]}]
-    hop = {**{key: value for key, value in data.items() if key not in _NOT_FOR_A_HOP}, "config": config}
-    conversation = _Conversation(data, hop, offered, context)
+    if (wrong := misfit(data, vertex=None)) is not None:  # as it is rendered
+        raise Permanent(f"`{wrong.field}`: {wrong.message}", code=wrong.code)
+    offered = await functions(data["tools"], context.settings, data.get("workspace"))
+    conversation = _Conversation(data, offered, context)
     last = await conversation.through()
     if data.get("stream"):  # its own log has the final answer; the pieces came in those of the hops
         pieces = Pieces(context.emit)
@@ -71,6 +71,25 @@ async def gemini_tools(data: dict[str, Any], context: AsyncContext) -> dict[str,
     }
 
 
+def _questions(
+    data: Mapping[str, Any], offered: Mapping[str, Function]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What every question of the conversation says, and the last one, which asks for JSON; None: the answer is text.
+
+    Gemini refuses functions beside a form of the answer (all models before Gemini 3), so they are never in one question.
+    """
+    said = {key: value for key, value in data.items() if key not in _NOT_FOR_A_HOP}
+    config = dict(data.get("config") or {})
+    names = {key: setting_name(key) for key in config}
+    plain = {key: value for key, value in config.items() if names[key] not in OF_FORM}
+    plain["tools"] = [{"function_declarations": [function.declaration for function in offered.values()]}]
+    hop = {**{key: value for key, value in said.items() if key not in _OF_FORM}, "config": plain}
+    form = [config[key] for key in config if names[key] in OF_FORM]
+    if data.get("schema") is None and all(it in (None, "", "text/plain") for it in form):
+        return hop, None
+    return hop, {**said, "config": {key: value for key, value in config.items() if names[key] != "tool_config"}}
+
+
 class _Conversation:
     """
     Attributes:
@@ -78,11 +97,9 @@ class _Conversation:
         calls: of functions that were carried out, `{tool, task}`.
     """
 
-    def __init__(
-        self, data: Mapping[str, Any], hop: dict[str, Any], offered: Mapping[str, Function], context: AsyncContext
-    ) -> None:
+    def __init__(self, data: Mapping[str, Any], offered: Mapping[str, Function], context: AsyncContext) -> None:
         self._data = data
-        self._hop = hop
+        self._hop, self._form = _questions(data, offered)
         self._offered = offered
         self._context = context
         self._terms = dict(data.get("hop") or {})
@@ -97,12 +114,12 @@ class _Conversation:
         most = int(self._data.get("max_hops") or MAX_HOPS)
         for index in range(most):
             if index == len(self.hops):
-                await self._ask(index, turns)
+                await self._ask(index, turns, self._hop)
             self._look_again([self.hops[index]["ask"]])
             answer = self._answer(self.hops[index]["ask"])
             made = answer.get("function_calls")
             if not made:
-                return answer
+                return answer if self._form is None else await self._in_form(self._form, index + 1, turns, answer)
             if "calls" not in self.hops[index]:
                 if index == most - 1:
                     break
@@ -111,14 +128,23 @@ class _Conversation:
             turns = [*turns, answer["content"], self._told(made, self.hops[index]["calls"])]
         raise Permanent(f"the model still calls functions in answer {most}, `max_hops` is {most}", code="max_hops")
 
+    async def _in_form(
+        self, question: dict[str, Any], index: int, turns: list[Any], answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The answer once more, as the JSON that was asked for."""
+        if index == len(self.hops):
+            await self._ask(index, [*turns, *in_form(answer["text"])], question)
+        self._look_again([self.hops[index]["ask"]])
+        return self._answer(self.hops[index]["ask"])
+
     def _look_again(self, numbers: Sequence[int | str]) -> None:
         """After a retry by a person: what had failed may have been put back as well, and is waited for once more."""
         missing = [it for it in numbers if isinstance(it, int) and str(it) not in self._context.results]
         if missing and not self._context.agains:
             raise self._wait(missing)
 
-    async def _ask(self, index: int, turns: list[Any]) -> None:
-        wanted = {**self._terms, "type": "gemini", "data": {**self._hop, "contents": turns}, "template": False}
+    async def _ask(self, index: int, turns: list[Any], question: Mapping[str, Any]) -> None:
+        wanted = {**self._terms, "type": "gemini", "data": {**question, "contents": turns}, "template": False}
         try:
             added = await self._context.submit([wanted], step=f"ask-{index}")
         except RequestRefused as refused:

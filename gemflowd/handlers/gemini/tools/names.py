@@ -67,8 +67,13 @@ class Function:
         return {"name": self.name, "description": self.description, "parameters_json_schema": self.schema}
 
 
-async def functions(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Function]:
+async def functions(
+    names: Sequence[str], settings: Mapping[str, Any], workspace: str | None = None
+) -> dict[str, Function]:
     """The functions that some names of `tools` stand for, by their own names.
+
+    Args:
+        workspace: in which they work; None: the flow's own.
 
     Raises:
         Permanent: `unknown_tool`: an MCP server has no such tool; `unknown_server`.
@@ -76,14 +81,14 @@ async def functions(names: Sequence[str], settings: Mapping[str, Any]) -> dict[s
     """
     found: dict[str, Function] = {}
     for name in names:
-        for function in await _of(name, settings):
+        for function in await _of(name, settings, workspace):
             if found.setdefault(function.name, function).tool != function.tool:
                 message = f"{function.tool} and {found[function.name].tool} would be one function to the model"
                 raise Permanent(message, code="bad_request")
     return found
 
 
-async def _of(name: str, settings: Mapping[str, Any]) -> list[Function]:
+async def _of(name: str, settings: Mapping[str, Any], workspace: str | None) -> list[Function]:
     if name.startswith(MCP):
         return await _of_server(name, settings)
     what, _, namespace = name.partition("@")
@@ -100,7 +105,7 @@ async def _of(name: str, settings: Mapping[str, Any]) -> list[Function]:
         raise Permanent(f"there is no tool {name!r}", code="unknown_tool")
 
     def use(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        return "tool", {**arguments, "tool": name}
+        return "tool", {**arguments, **({"workspace": workspace} if workspace else {}), "tool": name}
 
     return [Function(name, name, _ABOUT[name], _schema(*TOOLS[name]), use)]
 

@@ -17,6 +17,7 @@ HOP: Final = {
         "queue": {"type": "string"},
         "timeout": _SECONDS,
         "retries": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "retry_on": {"type": "object"},
         "backoff": _SECONDS,
     },
     "additionalProperties": False,
@@ -24,7 +25,7 @@ HOP: Final = {
 SCHEMA: Final[dict[str, Any]] = {
     **QUESTION,
     "properties": {
-        **{name: rule for name, rule in QUESTION["properties"].items() if name not in ("files", "workspace")},
+        **{name: rule for name, rule in QUESTION["properties"].items() if name != "files"},
         "tools": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST, "uniqueItems": True},
         "max_hops": {"type": "integer", "minimum": 1, "maximum": 40},
         "hop": HOP,
