@@ -10,8 +10,8 @@ from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Reply
 from gemflowd.model.refs import FlowRef, Ref
 from gemflowd.protocol import messages
-from gemflowd.server.commands.submit import check_queue
 from gemflowd.server.desk import Body, Desk
+from gemflowd.server.new_task import check_queue
 from gemflowd.server.wishes import amounts, read_budget
 
 _MOST: Final = 5_000

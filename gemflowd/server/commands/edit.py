@@ -6,8 +6,8 @@ from gemflowd.model import facts, refs
 from gemflowd.model.facts import Reply
 from gemflowd.protocol import messages
 from gemflowd.server.commands.steering import steer
-from gemflowd.server.commands.submit import check_priority
 from gemflowd.server.desk import Body, Desk
+from gemflowd.server.new_task import check_priority
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:

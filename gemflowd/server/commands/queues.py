@@ -8,8 +8,8 @@ from gemflowd.model import facts
 from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import Reply
 from gemflowd.protocol import messages
-from gemflowd.server.commands.submit import check_queue
 from gemflowd.server.desk import Body, Desk
+from gemflowd.server.new_task import check_queue
 
 
 async def handle(desk: Desk, body: Body, reply: Reply) -> None:

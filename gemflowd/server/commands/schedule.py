@@ -11,8 +11,8 @@ from gemflowd.model.ids import is_task_id
 from gemflowd.model.schedule import MISFIRES, MOST_MADE_UP, OVERLAPS
 from gemflowd.protocol import messages
 from gemflowd.protocol.codec import pack
-from gemflowd.server.commands.submit import read_alone
 from gemflowd.server.desk import Body, Desk
+from gemflowd.server.new_task import read_alone
 
 #: Each run is a flow of its own that starts when it is due.
 #: Bytes of a schedule's task: every run makes a copy of them.
