@@ -7,13 +7,13 @@ import errno
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.daemon import wait_gone
 from helpers.pools import Pool, local_pool
 
 from gemflowd.executor.base import WorkerLimits
@@ -137,8 +137,7 @@ def test_a_dead_worker_whose_channel_somebody_holds(tmp_path: Path) -> None:
         await pool.begun(order)
         (nursery,) = pool.pool.nursery_pids
         os.kill(nursery, signal.SIGKILL)
-        while Path(f"/proc/{slot.pid}/cmdline").exists() and Path(f"/proc/{slot.pid}/cmdline").read_bytes():
-            time.sleep(0.01)  # the loop stands still: when it comes to it the worker is gone, and its copy is not
+        assert wait_gone(slot.pid)  # the loop stands still: when it comes to it the worker is gone, and its copy is not
         assert (await pool.ended(order)).outcome is Outcome.LOST
         await works(pool, Kind.COROUTINE)
 
