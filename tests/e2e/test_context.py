@@ -14,16 +14,10 @@ Task = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def context_daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers("context_tasks", workers=2, batch_size=10, backoff=0.01, grace=1.0)
     with running(**settings) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(context_daemon: Daemon) -> Iterator[Raw]:
-    with Raw(context_daemon.endpoint) as client:
-        yield client
 
 
 def task(kind: str, /, **data: Any) -> Task:
@@ -43,10 +37,10 @@ def result(client: Raw, *tasks: Task) -> Any:
 
 @pytest.mark.parametrize("kind", ["steps", "asteps"])
 def test_progress_is_seen_while_it_runs_and_the_last_word_is_told(
-    context_daemon: Daemon, client: Raw, tmp_path: Path, kind: str
+    daemon: Daemon, client: Raw, tmp_path: Path, kind: str
 ) -> None:
     until = tmp_path / "until"
-    listener = context_daemon.subscriber("progress.", "task.succeeded")
+    listener = daemon.subscriber("progress.", "task.succeeded")
     (number,) = start(client, task(kind, count=20_000, until=str(until)))
     seen = listener.until(f"progress.{number}", done=20_000)
     assert seen[-1]["total"] == 20_000
@@ -64,8 +58,8 @@ def test_progress_is_seen_while_it_runs_and_the_last_word_is_told(
     assert "progress" not in client.show(number)
 
 
-def test_what_is_no_progress(context_daemon: Daemon, client: Raw) -> None:
-    listener = context_daemon.subscriber("progress.")
+def test_what_is_no_progress(daemon: Daemon, client: Raw) -> None:
+    listener = daemon.subscriber("progress.")
     errors = result(client, task("odd-progress"))
     assert errors == ["ValueError", "ValueError", "ValueError", "TypeError", "OverflowError"]
     told = listener.next()
@@ -73,9 +67,9 @@ def test_what_is_no_progress(context_daemon: Daemon, client: Raw) -> None:
     assert told["done"] == 2.0**70
 
 
-def test_a_task_puts_its_limit_to_sleep_and_goes_on(context_daemon: Daemon, client: Raw, tmp_path: Path) -> None:
+def test_a_task_puts_its_limit_to_sleep_and_goes_on(daemon: Daemon, client: Raw, tmp_path: Path) -> None:
     go_on = tmp_path / "go-on"
-    limits = context_daemon.subscriber("limit")
+    limits = daemon.subscriber("limit")
     (number,) = start(client, task("slow-down", name="a", seconds=60, wait=str(go_on)))
     limits.until("limit", bucket="slow:a")
     (waits,) = start(client, task("under-limit", name="a"))
@@ -105,11 +99,9 @@ def lagging(figures: Subscriber) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_coroutine_that_keeps_its_loop_is_noticed(
-    context_daemon: Daemon, client: Raw, tmp_path: Path, deep: bool
-) -> None:
+def test_a_coroutine_that_keeps_its_loop_is_noticed(daemon: Daemon, client: Raw, tmp_path: Path, deep: bool) -> None:
     until = tmp_path / "until"
-    figures = context_daemon.subscriber("stats")
+    figures = daemon.subscriber("stats")
     (number,) = start(client, task("keep-loop", until=str(until), deep=deep))
     while not (blocked := lagging(figures)):
         pass
@@ -125,7 +117,7 @@ def test_a_coroutine_that_keeps_its_loop_is_noticed(
     assert client.wait(number, patience=PATIENCE)["done"]
     while lagging(figures):
         pass
-    text = context_daemon.log_text()
+    text = daemon.log_text()
     assert "has kept the loop of worker c" in text
     assert "in wait_for_file" in text
 

@@ -49,15 +49,9 @@ print(json.dumps({"flow": flow.number, "count": flow.count}))
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     with running(**with_handlers("asking_tasks", workers=2, batch_size=20, backoff=0.01)) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def growing(kind: str, branches: int = 3, **data: Any) -> Task:

@@ -20,16 +20,10 @@ GRACE = 0.5
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers("odd_tasks", workers=3, batch_size=20, grace=GRACE, crash_limit=2, backoff=0.01)
     with running(**settings) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def task(kind: str, name: str | None = None, deps: list[Any] | None = None, **fields: Any) -> Task:

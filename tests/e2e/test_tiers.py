@@ -48,12 +48,6 @@ def daemon(model: StandInProcess, tmp_path_factory: pytest.TempPathFactory) -> I
         yield daemon
 
 
-@pytest.fixture
-def client(daemon: Daemon) -> Iterator[Raw]:
-    with Raw(daemon.endpoint) as client:
-        yield client
-
-
 def ask(prompt: str, name: str, **data: Any) -> dict[str, Any]:
     return {"type": "gemini", "data": {"prompt": prompt, "model": name, **data}}
 
