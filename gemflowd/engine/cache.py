@@ -24,7 +24,8 @@ from gemflowd.model.facts import BeginCall, LeaveCall, Speaker
 from gemflowd.model.prices import Prices, tokens_of
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.store.base import CacheCount, NewCachedCall, Store
+from gemflowd.store.base import Store
+from gemflowd.store.tables import CacheCount, NewCachedCall
 
 #: Bytes that an entry counts with beside its value: what a row costs.
 ROW_COST: Final = 200

@@ -13,7 +13,7 @@ from gemflowd.model.errors import Refused, echo
 from gemflowd.model.event import MEMORY_TOPIC, Event
 from gemflowd.model.facts import DeleteValue, SetValue, Speaker
 from gemflowd.model.states import State
-from gemflowd.store.base import HeldValue, NewValue
+from gemflowd.store.tables import HeldValue, NewValue
 
 #: Bytes that a key counts with beside its name and value: what a row costs, or many tiny values would be for nothing.
 ROW_COST: Final = 100

@@ -9,8 +9,8 @@ from typing import Any, Final
 import apsw
 
 from gemflowd.model.batch import Batch, BatchState
-from gemflowd.store.base import BatchItem
 from gemflowd.store.guard import guarded
+from gemflowd.store.tables import BatchItem
 
 _COLUMNS: Final = "number, uuid, model, until, state, name, items, bytes, reason"
 #: Bytes of questions that are handed over at a time, about.
