@@ -79,7 +79,6 @@ def test_what_does_not_finish_in_time_is_given_back(how: str) -> None:
         assert client.show(numbers[1])["state"] == "running"
         assert client.show(numbers[2])["state"] == "ready"
         assert runs is not None
-        begin = time.monotonic()
         if how == "shutdown request":
             assert client("shutdown", drain=False) == {"state": "draining"}
         else:
@@ -88,7 +87,6 @@ def test_what_does_not_finish_in_time_is_given_back(how: str) -> None:
             if how == "second SIGTERM":
                 daemon.terminate()
         assert daemon.wait_end() == 0
-        assert time.monotonic() - begin < 10
         assert daemon.left() == []
         daemon.restart()
         client = daemon.client()
