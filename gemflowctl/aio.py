@@ -20,7 +20,6 @@ from gemflowctl.aio_stored import AsyncStoredThings
 from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
 from gemflowctl.errors import ClientError
 from gemflowctl.handles import BaseFlow, BaseTask
-from gemflowctl.in_order import in_order
 from gemflowctl.peer import check_endpoint
 from gemflowctl.refs import RefLike, Refs
 from gemflowctl.results import Result
@@ -212,15 +211,9 @@ class AsyncClient(AsyncStoredThings):
         limit: int | None = None,
     ) -> AsyncIterator[Body]:
         """As `Client.list`."""
-        filters = {
-            "state": state,
-            "type": type,
-            "queue": queue,
-            "flow": flow,
-            "since": since,
-            "metadata": dict(metadata) if metadata else None,
-        }
-        return self._driver.emitted(paging.list_tasks(filters, limit))
+        return self._driver.emitted(
+            paging.list_tasks(limit, state=state, type=type, queue=queue, flow=flow, since=since, metadata=metadata)
+        )
 
     async def show(self, ref: RefLike) -> Body:
         """As `Client.show`."""
@@ -243,9 +236,7 @@ class AsyncClient(AsyncStoredThings):
         progress: Callable[[int, int], object] | None = None,
     ) -> AsyncIterator[Result]:
         """As `Client.follow`."""
-        steps = (
-            following.as_completed(self.endpoint, flow, progress) if as_completed else in_order(flow, after, progress)
-        )
+        steps = following.flow_results(self.endpoint, flow, as_completed=as_completed, after=after, progress=progress)
         return self._driver.results(steps)
 
     def logs(self, ref: RefLike, *, follow: bool = False, after: int = 0) -> AsyncIterator[Body]:
@@ -379,7 +370,7 @@ class AsyncFlow(BaseFlow):
 
     def as_completed(self) -> AsyncIterator[Result]:
         """As `Flow.as_completed`."""
-        return self._client._driver.results(following.as_completed(self._client.endpoint, self.ref))
+        return self._client.follow(self.ref, as_completed=True)
 
     async def wait(self, timeout: float | None = None) -> Body:
         """As `Client.wait`."""
@@ -387,7 +378,7 @@ class AsyncFlow(BaseFlow):
 
     def results(self) -> AsyncIterator[Result]:
         """As `Flow.results`."""
-        return self._client._driver.results(waiting.results_as_they_end(self.ref))
+        return self._client.follow(self.ref)
 
     async def status(self) -> Body:
         """As `Flow.status`."""

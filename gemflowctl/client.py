@@ -18,7 +18,6 @@ from gemflowctl import following, ops, paging, pouring, submission, waiting
 from gemflowctl.defaults import REPLY_TIMEOUT, RESTART_PATIENCE
 from gemflowctl.driver import Driver
 from gemflowctl.handles import BaseFlow, BaseTask
-from gemflowctl.in_order import in_order
 from gemflowctl.interrupt import Interrupt
 from gemflowctl.listener import Listener
 from gemflowctl.peer import check_endpoint
@@ -255,15 +254,9 @@ class Client(StoredThings):
         limit: int | None = None,
     ) -> Iterator[Body]:
         """Tasks by number, fetched page by page. `since` is in seconds since the epoch; of `metadata` all keys must match."""
-        filters = {
-            "state": state,
-            "type": type,
-            "queue": queue,
-            "flow": flow,
-            "since": since,
-            "metadata": dict(metadata) if metadata else None,
-        }
-        return self._driver.emitted(paging.list_tasks(filters, limit))
+        return self._driver.emitted(
+            paging.list_tasks(limit, state=state, type=type, queue=queue, flow=flow, since=since, metadata=metadata)
+        )
 
     def show(self, ref: RefLike) -> Body:
         """All that is known of one task or flow."""
@@ -292,9 +285,7 @@ class Client(StoredThings):
             after: in order of submission only: begin behind the task with this number.
             progress: called now and then with the tasks that have ended, and with all.
         """
-        steps = (
-            following.as_completed(self.endpoint, flow, progress) if as_completed else in_order(flow, after, progress)
-        )
+        steps = following.flow_results(self.endpoint, flow, as_completed=as_completed, after=after, progress=progress)
         return map(from_line, self._driver.emitted(steps))
 
     def logs(self, ref: RefLike, *, follow: bool = False, after: int = 0) -> Iterator[Body]:
@@ -437,7 +428,7 @@ class Flow(BaseFlow):
 
     def as_completed(self) -> Iterator[Result]:
         """Each result once, soon after its task has ended."""
-        return map(from_line, self._client._driver.emitted(following.as_completed(self._client.endpoint, self.ref)))
+        return self._client.follow(self.ref, as_completed=True)
 
     def wait(self, timeout: float | None = None) -> Body:
         """As `Client.wait`."""
@@ -445,7 +436,7 @@ class Flow(BaseFlow):
 
     def results(self) -> Iterator[Result]:
         """The results of all in order of submission, each as soon as it and all before it have ended."""
-        return map(from_line, self._client._driver.emitted(waiting.results_as_they_end(self.ref)))
+        return self._client.follow(self.ref)
 
     def status(self) -> Body:
         """As `Client.status` of this flow."""

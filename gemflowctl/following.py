@@ -10,10 +10,10 @@ from typing import Final
 
 from gemflowctl import ops
 from gemflowctl.gaps import Cursor
-from gemflowctl.in_order import Progress
 from gemflowctl.paging import results
 from gemflowctl.refs import RefLike, check
-from gemflowctl.steps import Bodies, Body, Call, Emit, Listen, Receive, Steps
+from gemflowctl.steps import Bodies, Body, Emit, Listen, Receive, Steps
+from gemflowctl.waiting import Progress, results_in_order, status_of
 from gemflowd.model.states import TERMINAL
 from gemflowd.protocol.endpoints import events_endpoint
 
@@ -169,17 +169,27 @@ def _stored_events(topics: tuple[str, ...], start: int | None) -> Steps[None]:
         start = page["next"]
 
 
-def as_completed(endpoint: str, flow: RefLike, progress: Progress | None = None) -> Steps[None]:
-    """Emits each result line of a flow once, soon after its task ended, until all have ended and none can be added.
+def flow_results(
+    endpoint: str, flow: RefLike, *, as_completed: bool, after: int | None = None, progress: Progress | None = None
+) -> Steps[None]:
+    """Emits each result line of a flow once, until all have ended and none can be added.
 
     Args:
-        progress: called with the tasks whose lines were emitted, and with all, whenever something may have changed.
+        as_completed: soon after its task ended, and not in order of submission.
+        after: in order of submission only: begin behind the task with this number.
+        progress: called with the tasks that have ended, and with all, whenever something may have changed.
     """
+    if as_completed:
+        return _as_completed(endpoint, flow, progress)
+    return results_in_order(flow, after, progress)
+
+
+def _as_completed(endpoint: str, flow: RefLike, progress: Progress | None) -> Steps[None]:
     ref = check(flow)
     number = int(ref.removeprefix("f"))
     feed = EventFeed(endpoint, ENDED_TOPICS + _FLOW_ENDED_TOPICS, None)
     yield from feed.open()
-    item = yield from _flow(ref)
+    item = yield from status_of(ref)
     seen: set[int] = set()
     yield from _unseen([ref], seen)
     while len(seen) < item["total"] or item.get("state") in ("open", "active"):
@@ -193,13 +203,7 @@ def as_completed(endpoint: str, flow: RefLike, progress: Progress | None = None)
             yield from _unseen([str(task) for task in ended[first : first + _RESULTS_AT_ONCE]], seen)
         if len(seen) >= item["total"]:
             # It may have grown, or be open for more.
-            item = yield from _flow(ref)
-
-
-def _flow(ref: str) -> Steps[Body]:
-    """The flow as `status` describes it."""
-    reply: Body = yield Call("status", {"refs": [ref]})
-    return reply["items"][0]  # type: ignore[no-any-return]
+            item = yield from status_of(ref)
 
 
 def _unseen(refs: list[str], seen: set[int]) -> Steps[None]:

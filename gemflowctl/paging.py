@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gemflowctl.refs import RefLike, Refs, check, check_all
@@ -16,9 +17,11 @@ _KEYS_PAGE: Final = 500
 _VALUES_PAGE: Final = 50
 
 
-def list_tasks(filters: dict[str, Any], limit: int | None) -> Steps[None]:
-    """Emits tasks as `list` describes them, by number; at most `limit`, or all."""
+def list_tasks(limit: int | None, *, metadata: Mapping[str, Any] | None, **filters: Any) -> Steps[None]:
+    """Emits tasks as `list` describes them, by number; at most `limit`, or all. A filter that is None is none."""
     body = {name: value for name, value in filters.items() if value is not None}
+    if metadata:
+        body["metadata"] = dict(metadata)
     left = limit
     after: int | None = None
     while left is None or left > 0:

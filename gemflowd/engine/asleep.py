@@ -8,15 +8,11 @@ from gemflowd.core import limits
 from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import SleepLimit
-from gemflowd.model.states import State
 
 
 def sleep_limit(rows: Rows, fact: SleepLimit) -> dict[str, Any]:
     """Raises: Refused: `stale_attempt`, or `not_found`: the task falls under no limit."""
-    turn, speaker = rows.turn, fact.speaker
-    task = rows.tasks([speaker.task]).get(speaker.task)
-    if task is None or task.state is not State.RUNNING or task.token != speaker.token:
-        raise Refused("stale_attempt", f"task {speaker.task} does not run with that token (any more)")
+    turn, task = rows.turn, rows.speaking(fact.speaker)
     bucket = limits.bucket_of(turn.buckets, turn.lanes[task.lane])
     if bucket is None:
         raise Refused("not_found", f"tasks of type {task.type!r} fall under no limit (`bucket` of its handler)")

@@ -34,11 +34,11 @@ from gemflowd.model.batch import (
     Take,
 )
 from gemflowd.model.errors import Refused
-from gemflowd.model.facts import BatchCall, NewTask, Speaker, Submit
+from gemflowd.model.facts import BatchCall, NewTask, Submit
 from gemflowd.model.lane import LaneKey
 from gemflowd.model.states import State
 from gemflowd.model.task import Task
-from gemflowd.store.base import BatchItem
+from gemflowd.store.tables import BatchItem
 
 _PRIORITY: Final = 9
 _TIMEOUT: Final = 600.0
@@ -51,7 +51,7 @@ def carry_out(rows: Rows, fact: BatchCall) -> dict[str, Any]:
     Raises:
         Refused: `stale_attempt`, `not_found`, or why no task can be added to the queue.
     """
-    task = _live(rows, fact.speaker)
+    task = rows.speaking(fact.speaker)
     match fact.wish:
         case Join():
             return _join(rows, task, fact.wish)
@@ -265,11 +265,3 @@ def _wake(turn: Turn, task: Task) -> None:
     elif task.state is State.HELD:
         task.due = None
         turn.changed[task.number] = task
-
-
-def _live(rows: Rows, speaker: Speaker) -> Task:
-    """Raises: Refused: `stale_attempt`."""
-    task = rows.tasks([speaker.task]).get(speaker.task)
-    if task is None or task.state is not State.RUNNING or task.token != speaker.token:
-        raise Refused("stale_attempt", f"task {speaker.task} does not run with that token (any more)")
-    return task

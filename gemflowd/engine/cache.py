@@ -14,17 +14,18 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.core import limits
-from gemflowd.engine.calls import Attempt, Call, Member, Served
+from gemflowd.engine.calls import Call, Member, Served
 from gemflowd.engine.memory import Memory
-from gemflowd.engine.rows import Rows
+from gemflowd.engine.rows import Rows, stale
 from gemflowd.model.attempt import Ended, Outcome
 from gemflowd.model.cache import Storing
 from gemflowd.model.errors import Refused
-from gemflowd.model.facts import BeginCall, LeaveCall, Speaker
+from gemflowd.model.facts import BeginCall, LeaveCall
 from gemflowd.model.prices import Prices, tokens_of
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
-from gemflowd.store.base import CacheCount, NewCachedCall, Store
+from gemflowd.store.base import Store
+from gemflowd.store.tables import CacheCount, NewCachedCall
 
 #: Bytes that an entry counts with beside its value: what a row costs.
 ROW_COST: Final = 200
@@ -45,7 +46,8 @@ def begin(rows: Rows, fact: BeginCall) -> dict[str, Any] | None:
     Raises:
         Refused: `stale_attempt`, or `conflict`: it makes a call, or waits for one, already.
     """
-    attempt, calls = _live(rows, fact.speaker), rows.memory.calls
+    rows.speaking(fact.speaker)
+    attempt, calls = (fact.speaker.task, fact.speaker.token), rows.memory.calls
     if isinstance(calls.attempts.get(attempt), Call):
         # Who waited for a call and made another one could make two attempts wait for each other.
         raise Refused("conflict", f"task {attempt[0]} has begun a call already, which has not ended")
@@ -68,7 +70,8 @@ def leave(rows: Rows, fact: LeaveCall) -> dict[str, Any]:
     Raises:
         Refused: `stale_attempt`.
     """
-    attempt, calls = _live(rows, fact.speaker), rows.memory.calls
+    rows.speaking(fact.speaker)
+    attempt, calls = (fact.speaker.task, fact.speaker.token), rows.memory.calls
     call = calls.attempts.get(attempt)
     if isinstance(call, Call) and call.leader == attempt:
         calls.part(attempt)
@@ -97,7 +100,7 @@ def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
             reply = found.members[attempt].reply
             calls.part(attempt)
             if reply is not None:
-                rows.turn.replies.append((reply, _gone(outcome.task)))
+                rows.turn.replies.append((reply, stale(outcome.task)))
         elif well:
             asked.append(found.model)
             _answered(rows, found, outcome)
@@ -260,18 +263,6 @@ def _by_model(counts: Sequence[CacheCount]) -> list[CacheCount]:
         before = sums.get(one.model, CacheCount(one.model))
         sums[one.model] = CacheCount(one.model, *(a + b for a, b in zip(before[1:], one[1:], strict=True)))
     return list(sums.values())
-
-
-def _live(rows: Rows, speaker: Speaker) -> Attempt:
-    """Raises: Refused: `stale_attempt`."""
-    task = rows.tasks([speaker.task]).get(speaker.task)
-    if task is None or task.state is not State.RUNNING or task.token != speaker.token:
-        raise _gone(speaker.task)
-    return speaker.task, speaker.token
-
-
-def _gone(task: int) -> Refused:
-    return Refused("stale_attempt", f"task {task} does not run with that token (any more)")
 
 
 def _note(rows: Rows) -> None:

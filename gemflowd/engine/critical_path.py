@@ -13,7 +13,7 @@ from typing import Final
 
 from gemflowd.core.graph import places, remaining_paths
 from gemflowd.model.task import Task
-from gemflowd.store.base import PathTable
+from gemflowd.store.tables import PathTable
 
 #: Rows of few columns that cost about as much as a row that is loaded and changed.
 _A_ROW: Final = 4

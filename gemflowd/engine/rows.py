@@ -7,13 +7,20 @@ from collections.abc import Iterable, Sequence
 from gemflowd.core.turn import Turn
 from gemflowd.engine.memory import Memory
 from gemflowd.model.errors import Refused
+from gemflowd.model.facts import Speaker
 from gemflowd.model.refs import FlowRef, NamedTask, Ref, TaskRange
+from gemflowd.model.states import State
 from gemflowd.model.task import Flow, Task
 from gemflowd.store.base import Store
 
 #: More tasks than this by number in one request: name the flow instead.
 MOST_REFERENCED = 2_000
 _TOO_MANY = f"at most {MOST_REFERENCED} tasks and flows by number; name the flow instead of its tasks"
+
+
+def stale(task: int) -> Refused:
+    """For who asks for something as an attempt that is not the live one of its task."""
+    return Refused("stale_attempt", f"task {task} does not run with that token (any more)")
 
 
 class Rows:
@@ -53,6 +60,17 @@ class Rows:
         found = {number: mine[number] for number in numbers if number in mine}
         self.need_flows({task.flow for task in found.values()})
         return found
+
+    def speaking(self, speaker: Speaker) -> Task:
+        """The task whose live attempt asks for something.
+
+        Raises:
+            Refused: `stale_attempt`.
+        """
+        task = self.tasks([speaker.task]).get(speaker.task)
+        if task is None or task.state is not State.RUNNING or task.token != speaker.token:
+            raise stale(speaker.task)
+        return task
 
     def need_flows(self, numbers: set[int]) -> None:
         missing = []

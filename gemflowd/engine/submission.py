@@ -31,7 +31,7 @@ from gemflowd.model.task import (
     Ordering,
     Task,
 )
-from gemflowd.store.base import Addition
+from gemflowd.store.tables import Addition
 
 _READY: Final = State.READY
 

@@ -12,8 +12,7 @@ from gemflowd.engine.rows import Rows
 from gemflowd.model.errors import Refused, echo
 from gemflowd.model.event import MEMORY_TOPIC, Event
 from gemflowd.model.facts import DeleteValue, SetValue, Speaker
-from gemflowd.model.states import State
-from gemflowd.store.base import HeldValue, NewValue
+from gemflowd.store.tables import HeldValue, NewValue
 
 #: Bytes that a key counts with beside its name and value: what a row costs, or many tiny values would be for nothing.
 ROW_COST: Final = 100
@@ -84,12 +83,7 @@ def _attempt(rows: Rows, speaker: Speaker | None) -> int | None:
     Raises:
         Refused: `stale_attempt`.
     """
-    if speaker is None:
-        return None
-    task = rows.tasks([speaker.task]).get(speaker.task)
-    if task is None or task.state is not State.RUNNING or task.token != speaker.token:
-        raise Refused("stale_attempt", f"task {speaker.task} does not run with that token (any more)")
-    return task.attempts + 1
+    return None if speaker is None else rows.speaking(speaker).attempts + 1
 
 
 def _compare(rows: Rows, fact: SetValue | DeleteValue, stored: HeldValue | None) -> None:

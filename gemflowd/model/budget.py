@@ -51,7 +51,6 @@ class BudgetState(IntEnum):
 
 
 ACTIONS: Final = {action.word: action for action in Action}
-SCOPES: Final = {scope.word: scope for scope in Scope}
 
 #: Calls of a model from which on what came before counts half: a mean follows what changes.
 _FORGET: Final = 1024

@@ -147,5 +147,24 @@ class Desk:
                 progress = self.progress() if progress is None else progress
                 item["progress"] = progress.get(item["number"])
 
+    async def decide(self, make: Callable[[Reply], Fact]) -> Body:
+        """Let the engine decide a fact; its reply.
+
+        Raises:
+            Refused: that is the reply.
+        """
+        answered: asyncio.Future[Body] = self.loop.create_future()
+
+        def take(result: Body | Refused) -> None:
+            if answered.done():
+                return  # nobody waits any more
+            if isinstance(result, Refused):
+                answered.set_exception(result)
+            else:
+                answered.set_result(result)
+
+        self.post(make(take))
+        return await answered
+
     async def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self.reader.ask(question, *args, **kwargs), loop=self.loop)

@@ -22,8 +22,9 @@ from gemflowd.model.lane import Bucket, Lane, LaneKey
 from gemflowd.model.schedule import Schedule
 from gemflowd.model.states import FlowState, On, State
 from gemflowd.model.task import Dependency
-from gemflowd.store.base import Edge, HeldValue, NewValue, ParentEdge, ParentState, Store
+from gemflowd.store.base import Edge, ParentEdge, ParentState, Store
 from gemflowd.store.sqlite import SqliteStore
+from gemflowd.store.tables import HeldValue, NewValue
 
 REFUSED = (AssertionError, ValueError, apsw.ConstraintError)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gemflowd.model.batch import Batch, BatchState
-from gemflowd.store.base import BatchItem
 from gemflowd.store.sqlite import SqliteStore
+from gemflowd.store.tables import BatchItem
 
 
 @pytest.fixture

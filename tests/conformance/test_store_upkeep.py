@@ -17,9 +17,9 @@ from gemflowd.core.turn import Turn
 from gemflowd.model.errors import StoreError
 from gemflowd.model.event import Event, EventBatch
 from gemflowd.model.states import FlowState
-from gemflowd.store.base import Oldest
 from gemflowd.store.parts import upkeep
 from gemflowd.store.sqlite import SqliteStore
+from gemflowd.store.tables import Oldest
 
 Kind = Callable[..., Any]
 STORES: dict[str, Kind] = {"sqlite": SqliteStore}

@@ -1,7 +1,17 @@
-"""The fixtures of these tests."""
+"""The fixtures of these tests. A module that needs a daemon with other settings, or one for all of it, has a `daemon` of its own."""
 
 from __future__ import annotations
 
-from helpers.daemon import daemon
+from collections.abc import Iterator
 
-__all__ = ["daemon"]
+import pytest
+from helpers.daemon import Daemon, daemon
+from helpers.raw import Raw
+
+__all__ = ["client", "daemon"]
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[Raw]:
+    with Raw(daemon.endpoint) as client:
+        yield client

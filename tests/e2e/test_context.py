@@ -8,22 +8,16 @@ from typing import Any
 
 import pytest
 from helpers.daemon import Daemon, running, with_handlers
-from helpers.raw import PATIENCE, Raw, Refusal
+from helpers.raw import PATIENCE, Raw, Refusal, Subscriber
 
 Task = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def context_daemon() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers("context_tasks", workers=2, batch_size=10, backoff=0.01, grace=1.0)
     with running(**settings) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(context_daemon: Daemon) -> Iterator[Raw]:
-    with Raw(context_daemon.endpoint) as client:
-        yield client
 
 
 def task(kind: str, /, **data: Any) -> Task:
@@ -43,10 +37,10 @@ def result(client: Raw, *tasks: Task) -> Any:
 
 @pytest.mark.parametrize("kind", ["steps", "asteps"])
 def test_progress_is_seen_while_it_runs_and_the_last_word_is_told(
-    context_daemon: Daemon, client: Raw, tmp_path: Path, kind: str
+    daemon: Daemon, client: Raw, tmp_path: Path, kind: str
 ) -> None:
     until = tmp_path / "until"
-    listener = context_daemon.subscriber("progress.", "task.succeeded")
+    listener = daemon.subscriber("progress.", "task.succeeded")
     (number,) = start(client, task(kind, count=20_000, until=str(until)))
     seen = listener.until(f"progress.{number}", done=20_000)
     assert seen[-1]["total"] == 20_000
@@ -64,8 +58,8 @@ def test_progress_is_seen_while_it_runs_and_the_last_word_is_told(
     assert "progress" not in client.show(number)
 
 
-def test_what_is_no_progress(context_daemon: Daemon, client: Raw) -> None:
-    listener = context_daemon.subscriber("progress.")
+def test_what_is_no_progress(daemon: Daemon, client: Raw) -> None:
+    listener = daemon.subscriber("progress.")
     errors = result(client, task("odd-progress"))
     assert errors == ["ValueError", "ValueError", "ValueError", "TypeError", "OverflowError"]
     told = listener.next()
@@ -73,11 +67,11 @@ def test_what_is_no_progress(context_daemon: Daemon, client: Raw) -> None:
     assert told["done"] == 2.0**70
 
 
-def test_a_task_puts_its_limit_to_sleep_and_goes_on(client: Raw, tmp_path: Path) -> None:
+def test_a_task_puts_its_limit_to_sleep_and_goes_on(daemon: Daemon, client: Raw, tmp_path: Path) -> None:
     go_on = tmp_path / "go-on"
+    limits = daemon.subscriber("limit")
     (number,) = start(client, task("slow-down", name="a", seconds=60, wait=str(go_on)))
-    while not any(limit["bucket"] == "slow:a" for limit in client("status")["paused_limits"]):
-        pass
+    limits.until("limit", bucket="slow:a")
     (waits,) = start(client, task("under-limit", name="a"))
     assert client.run(task("under-limit", name="b"))[0]["ok"], "another limit"
     assert client("explain", ref=waits)["reasons"][0]["code"] == "limit_asleep"
@@ -99,31 +93,33 @@ def test_a_limit_that_can_not_be_put_to_sleep(client: Raw) -> None:
     assert refused.value.code == "unknown_op", "clients fall under no limit"
 
 
+def lagging(figures: Subscriber) -> list[dict[str, Any]]:
+    """The workers whose loop stood still when the next figures were taken."""
+    return [worker for worker in figures.next()["workers"] if worker["lag"] is not None]
+
+
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_coroutine_that_keeps_its_loop_is_noticed(
-    context_daemon: Daemon, client: Raw, tmp_path: Path, deep: bool
-) -> None:
+def test_a_coroutine_that_keeps_its_loop_is_noticed(daemon: Daemon, client: Raw, tmp_path: Path, deep: bool) -> None:
     until = tmp_path / "until"
+    figures = daemon.subscriber("stats")
     (number,) = start(client, task("keep-loop", until=str(until), deep=deep))
-    while True:
-        blocked = [worker for worker in client("workers")["workers"] if worker["lag"] is not None]
-        if blocked:
-            break
+    while not (blocked := lagging(figures)):
+        pass
     assert blocked[0]["lag"] >= 1.0
     known = blocked[0]["blocked_by"]
     assert known == number or (deep and known is None)
     if known is not None:
         lines = [line["text"] for line in client("logs", ref=number)["lines"]]
-        while not any("_wait_for" in line for line in lines):
+        while not any("wait_for_file" in line for line in lines):
             lines += [client.log_line(number, after=len(lines))["text"]]
         assert any("has kept its loop" in line for line in lines)
     until.touch()
     assert client.wait(number, patience=PATIENCE)["done"]
-    while any(worker["lag"] is not None for worker in client("workers")["workers"]):
+    while lagging(figures):
         pass
-    text = context_daemon.log_text()
+    text = daemon.log_text()
     assert "has kept the loop of worker c" in text
-    assert "in _wait_for" in text
+    assert "in wait_for_file" in text
 
 
 def test_an_isolated_coroutine_has_a_worker_for_itself(client: Raw) -> None:

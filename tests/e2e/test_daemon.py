@@ -18,15 +18,9 @@ from helpers.raw import NoReply, Raw, Refusal
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     with running(**with_handlers("odd_tasks", workers=2, batch_size=10, grace=0.5)) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def nap(seconds: float = 0, **fields: Any) -> dict[str, Any]:
@@ -85,7 +79,6 @@ def test_what_does_not_finish_in_time_is_given_back(how: str) -> None:
         assert client.show(numbers[1])["state"] == "running"
         assert client.show(numbers[2])["state"] == "ready"
         assert runs is not None
-        begin = time.monotonic()
         if how == "shutdown request":
             assert client("shutdown", drain=False) == {"state": "draining"}
         else:
@@ -94,7 +87,6 @@ def test_what_does_not_finish_in_time_is_given_back(how: str) -> None:
             if how == "second SIGTERM":
                 daemon.terminate()
         assert daemon.wait_end() == 0
-        assert time.monotonic() - begin < 10
         assert daemon.left() == []
         daemon.restart()
         client = daemon.client()
@@ -152,19 +144,19 @@ def test_kill_leaves_nothing_that_a_new_one_stumbles_over() -> None:
 # Refused starts
 
 
-def test_a_second_daemon_on_the_same_state(shared: Daemon) -> None:
-    said = gemflowd_says("run", "--state-dir", str(shared.state), "--endpoint", f"ipc://{shared.directory}/other.sock")
+def test_a_second_daemon_on_the_same_state(daemon: Daemon) -> None:
+    said = gemflowd_says("run", "--state-dir", str(daemon.state), "--endpoint", f"ipc://{daemon.directory}/other.sock")
     assert said.returncode == 1
     assert "is another gemflowd running?" in said.stderr
-    assert str(shared.pid) in said.stderr
+    assert str(daemon.pid) in said.stderr
     assert "Traceback" not in said.stderr
 
 
-def test_a_second_daemon_on_the_same_endpoint(shared: Daemon, client: Raw, tmp_path: Path) -> None:
-    said = gemflowd_says("run", "--state-dir", str(tmp_path / "state"), "--endpoint", shared.endpoint)
+def test_a_second_daemon_on_the_same_endpoint(daemon: Daemon, client: Raw, tmp_path: Path) -> None:
+    said = gemflowd_says("run", "--state-dir", str(tmp_path / "state"), "--endpoint", daemon.endpoint)
     assert said.returncode == 1
     assert "is another gemflowd running?" in said.stderr
-    assert client("hello")["pid"] == shared.pid
+    assert client("hello")["pid"] == daemon.pid
 
 
 def test_all_problems_of_the_configuration_at_once(tmp_path: Path) -> None:
@@ -296,8 +288,8 @@ def test_settings_at_run_time_outlive_the_daemon() -> None:
         assert client("profile")["profile"] == "balanced"
 
 
-def test_the_number_of_workers_follows_at_once(shared: Daemon, client: Raw) -> None:
-    events = shared.subscriber("worker", "task.running")
+def test_the_number_of_workers_follows_at_once(daemon: Daemon, client: Raw) -> None:
+    events = daemon.subscriber("worker", "task.running")
     client("workers", count=4)
     numbers = [client.submit(nap(600))["first"] for _ in range(4)]
     while sum(client.show(number)["state"] == "running" for number in numbers) < 4:
@@ -363,10 +355,10 @@ def test_without_parallel_execution_there_is_one_task_at_a_time() -> None:
 # Events
 
 
-def test_events_of_a_flow_in_order_and_without_gaps(shared: Daemon, client: Raw) -> None:
-    subscriber = shared.subscriber("")
+def test_events_of_a_flow_in_order_and_without_gaps(daemon: Daemon, client: Raw) -> None:
+    subscriber = daemon.subscriber("")
     position = client("subscribe", topics=["task."])
-    assert position["endpoint"] == shared.events
+    assert position["endpoint"] == daemon.events
     assert position["epoch"] == client("hello")["epoch"]
     assert all(topic.startswith("task.") for topic in position["topics"])
     flow = client.submit(
@@ -432,8 +424,8 @@ def test_events_are_numbered_on_after_a_restart() -> None:
         assert again["topics"]["task.succeeded"] == position["topics"]["task.succeeded"] == 1
 
 
-def test_statistics(shared: Daemon, client: Raw) -> None:
-    subscriber = shared.subscriber("stats")
+def test_statistics(daemon: Daemon, client: Raw) -> None:
+    subscriber = daemon.subscriber("stats")
     client.run(echo(), nap(0.05))
     topic, message = subscriber.message()
     while message["events"][0]["throughput"] == 0:
@@ -490,8 +482,8 @@ def test_logs_can_be_followed(client: Raw) -> None:
     assert client.reply_to(follow)["lines"][0]["text"] == "stopping, cancelled=True"
 
 
-def test_log_lines_are_published(shared: Daemon, client: Raw) -> None:
-    subscriber = shared.subscriber("log.")
+def test_log_lines_are_published(daemon: Daemon, client: Raw) -> None:
+    subscriber = daemon.subscriber("log.")
     number = client.submit(polite())["first"]
     event = subscriber.until(f"log.{number}")[-1]
     assert (event["task"], event["attempt"], event["text"], event["seq"]) == (number, 1, "waiting", None)
@@ -516,9 +508,9 @@ def test_the_65th_unanswered_request_is_refused(client: Raw) -> None:
     assert client("ping"), "and the credit is there again"
 
 
-def test_a_client_that_never_reads_hurts_nobody(shared: Daemon, client: Raw) -> None:
+def test_a_client_that_never_reads_hurts_nobody(daemon: Daemon, client: Raw) -> None:
     client.run(*(echo(data={"text": "x" * 10_000}) for _ in range(200)))
-    with Raw(shared.endpoint, RCVHWM=1, SNDHWM=100_000, RCVBUF=4096) as deaf:
+    with Raw(daemon.endpoint, RCVHWM=1, SNDHWM=100_000, RCVBUF=4096) as deaf:
         for _ in range(3000):
             deaf.send("results", refs=["1-100000"], limit=100)
         begin = time.monotonic()
@@ -528,18 +520,18 @@ def test_a_client_that_never_reads_hurts_nobody(shared: Daemon, client: Raw) -> 
         assert time.monotonic() - begin < 20
         rss = next(
             int(line.split()[1])
-            for line in Path(f"/proc/{shared.pid}/status").read_text().splitlines()
+            for line in Path(f"/proc/{daemon.pid}/status").read_text().splitlines()
             if line.startswith("VmRSS")
         )
         assert rss < 1_500_000, f"{rss} KB"
     assert client("ping")
 
 
-def test_a_client_that_leaves_while_it_waits(shared: Daemon, client: Raw) -> None:
+def test_a_client_that_leaves_while_it_waits(daemon: Daemon, client: Raw) -> None:
     number = client.submit(polite())["first"]
     client.log_line(number)
     for _ in range(20):
-        with Raw(shared.endpoint) as other:
+        with Raw(daemon.endpoint) as other:
             for _ in range(10):
                 other.send("wait", refs=[number])
             other("ping")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,15 +49,9 @@ print(json.dumps({"flow": flow.number, "count": flow.count}))
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     with running(**with_handlers("asking_tasks", workers=2, batch_size=20, backoff=0.01)) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def growing(kind: str, branches: int = 3, **data: Any) -> Task:
@@ -177,13 +172,15 @@ def test_growth_has_its_limit(client: Raw) -> None:
         client("config", reset=["max_growth_tasks"])
 
 
-def test_what_is_refused_because_the_daemon_stops_costs_no_try() -> None:
+def test_what_is_refused_because_the_daemon_stops_costs_no_try(tmp_path: Path) -> None:
+    until = tmp_path / "until"
     with running(**with_handlers("asking_tasks", workers=1, drain_timeout=20.0)) as daemon:
         with Raw(daemon.endpoint) as client:
-            number = client.submit({"type": "grow-when-told", "retries": 0})["first"]
+            number = client.submit({"type": "grow-when-told", "data": {"until": str(until)}, "retries": 0})["first"]
             assert client.log_line(number)["text"] == "waiting"
             client("shutdown")
             client("memory_set", key="go", value=True)  # what runs may go on working, and others with it
+            until.touch()
             assert daemon.wait_end() == 0
         daemon.restart()
         with Raw(daemon.endpoint) as client:

@@ -38,15 +38,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(place: Path) -> Iterator[Daemon]:
+def daemon(place: Path) -> Iterator[Daemon]:
     with running(workers=1, handler_path=[str(place)]) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(installed: Daemon) -> Iterator[Raw]:
-    with Raw(installed.endpoint) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,12 @@ from helpers.raw import Raw
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers(
         "odd_tasks", workers=2, batch_size=10, grace=0.5, crash_limit=2, backoff=0.01, max_inputs_mb=1
     )
     with running(**settings) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def test_many_requests_in_flight_are_all_answered(client: Raw) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +13,8 @@ from uuid import uuid4
 import pytest
 from helpers.ctl import Ctl
 from helpers.daemon import Daemon, environment, running
-from helpers.raw import PATIENCE, Raw, Refusal
+from helpers.raw import Raw, Refusal
+from helpers.waiting import until
 
 COUNT = 2_200
 
@@ -39,14 +39,6 @@ def start(ctl: Ctl, daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def until(what: Callable[[], bool]) -> None:
-    """Another process does something of which nobody tells: look until it is done."""
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
-
-
 def received(ask: Raw, uuid: str) -> int:
     try:
         return int(ask("submission", submission=uuid)["received"])
@@ -63,7 +55,7 @@ def test_a_client_that_is_killed_while_it_submits_goes_on(daemon: Daemon, ctl: C
     lines = "".join(json.dumps({"key": f"k{n}", "text": text, "n": n}) + "\n" for n in range(COUNT)).encode()
     (ctl.directory / "in.jsonl").write_bytes(lines)
     template = json.dumps({"type": "echo", "data": {"n": "{{ n }}"}})
-    uuid, ask = str(uuid4()), daemon.client()
+    uuid, ask, events = str(uuid4()), daemon.client(), daemon.subscriber("task")
     # Out of a pipe whose end does not come: it is in the middle for certain.
     with start(
         ctl, daemon, "submit", "-f", "-", "--format", "jsonl", "--template", template, "--resume", uuid
@@ -71,7 +63,8 @@ def test_a_client_that_is_killed_while_it_submits_goes_on(daemon: Daemon, ctl: C
         assert client.stdin is not None
         client.stdin.write(lines)
         client.stdin.flush()
-        until(lambda: received(ask, uuid) > 0)
+        while not received(ask, uuid):
+            events.next()
         client.kill()
     assert received(ask, uuid) < COUNT
     flow = ctl.json("submit", "-f", "in.jsonl", "--template", template, "--resume", uuid)["flow"]
@@ -97,7 +90,10 @@ def test_a_client_that_is_killed_while_it_writes_goes_on(daemon: Daemon, ctl: Ct
     flow = f"f{reply['flow']}"
     there = 39 if "--as-completed" in how else 20
     with start(ctl, daemon, "results", flow, "-o", "out.jsonl", "--follow", *how) as client:
-        until(lambda: sum(part.read_bytes().count(b"\n") for part in ctl.directory.glob(".out.jsonl.*.part")) == there)
+        until(
+            lambda: sum(part.read_bytes().count(b"\n") for part in ctl.directory.glob(".out.jsonl.*.part")) == there,
+            ctl.directory,
+        )
         client.kill()
     (part,) = ctl.directory.glob(".out.jsonl.*.part")
     with part.open("ab") as torn:

@@ -89,7 +89,7 @@ def test_a_limit_that_the_server_announces(client: Raw, offline: Daemon) -> None
 
 def test_a_limit_outlives_the_daemon() -> None:
     tasks = [
-        {"type": "limited", "data": {"name": "x", "times": 1, "retry_after": 2.0}},
+        {"type": "limited", "data": {"name": "x", "times": 1, "retry_after": 1000.0}},
         {"type": "limited", "data": {"name": "x", "times": 0, "retry_after": 0}},
     ]
     with running(**with_handlers("odd_tasks", workers=1)) as daemon:
@@ -100,11 +100,15 @@ def test_a_limit_outlives_the_daemon() -> None:
         daemon.restart()
         client = daemon.client()
         second = client.submit(tasks[1])["first"]
-        paused = client("status")["paused_limits"]
-        client.wait(first, second)
         # It sleeps by the steady clock, which is set by the wall clock once more when a daemon starts.
-        assert all(client.show(number)["started"] >= until - 0.01 for number in (first, second))
-        assert paused == [{"bucket": "limited:x", "until": pytest.approx(until, abs=0.01)}]
+        assert client("status")["paused_limits"] == [{"bucket": "limited:x", "until": pytest.approx(until, abs=0.01)}]
+        for number in (first, second):
+            assert client.show(number)["state"] == "ready"
+            reason = client("explain", ref=number)["reasons"][0]
+            assert (reason["code"], reason["until"]) == ("limit_asleep", pytest.approx(until, abs=0.01))
+        client("limits", limit="limited:x", reset=True)
+        client.wait(first, second)
+        assert outcomes(client, first) == ["rate_limited", "done"]
 
 
 def test_failures_of_the_other_side(client: Raw) -> None:

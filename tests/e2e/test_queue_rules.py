@@ -16,18 +16,12 @@ from helpers.raw import Raw, Refusal
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers("odd_tasks", workers=2, batch_size=20, backoff=0.01, resources=["gpu=1"], grace=0.5)
     with running(**settings) as daemon:
         with Raw(daemon.endpoint) as client:  # both kinds of worker are there
             assert client.run({"type": "sleep", "data": {"seconds": 0}}, {"type": "echo"})[0]["ok"]
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def states(client: Raw, flow: int) -> list[str]:
@@ -199,8 +193,8 @@ def test_a_flow_by_its_critical_path(client: Raw) -> None:
     assert [name for _, name in started] == ["root", "leaf", "short"]
 
 
-def test_a_flow_in_chunks_by_its_critical_path(client: Raw, shared: Daemon, tmp_path: Path) -> None:
-    ctl = Ctl(shared.endpoint, tmp_path)
+def test_a_flow_in_chunks_by_its_critical_path(client: Raw, daemon: Daemon, tmp_path: Path) -> None:
+    ctl = Ctl(daemon.endpoint, tmp_path)
     chains, length = 500, 10  # of each chain the tasks take longer than those of the one before
     lines = []
     for step in range(length):
@@ -209,7 +203,7 @@ def test_a_flow_in_chunks_by_its_critical_path(client: Raw, shared: Daemon, tmp_
             lines.append(json.dumps({**task, "deps": [f"c{chain}-{step - 1}"] if step else []}))
     (tmp_path / "flow.jsonl").write_text("\n".join(lines))
     client("queues", queue="long", limit=1)
-    events = shared.subscriber("task.running")
+    events = daemon.subscriber("task.running")
     number = ctl.json("submit", "-f", "flow.jsonl", "--order", "critical-path")["flow"]
     # With one at a time the chain that is the longest from here on goes on.
     left = dict.fromkeys(range(chains), length)

@@ -15,15 +15,9 @@ NEVER_SOON = "0 0 29 2 *"
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     with running("--offline", workers=2) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def echo(**data: Any) -> dict[str, Any]:
@@ -34,8 +28,8 @@ def until(events: Subscriber, name: str, what: str) -> dict[str, Any]:
     return events.until("schedule", schedule=name, what=what)[-1]
 
 
-def test_a_run_is_a_flow_with_its_name_and_moment(shared: Daemon, client: Raw) -> None:
-    events = shared.subscriber("schedule")
+def test_a_run_is_a_flow_with_its_name_and_moment(daemon: Daemon, client: Raw) -> None:
+    events = daemon.subscriber("schedule")
     before = time.time()
     added = client("schedule_add", name="tick", cron=EVERY_SECOND, task=echo(a=1), overlap="allow")
     assert before < added["next_run"] <= time.time() + 1
@@ -59,8 +53,8 @@ def test_a_run_is_a_flow_with_its_name_and_moment(shared: Daemon, client: Raw) -
     assert (refused.value.code, refused.value.path) == ("not_found", "name")
 
 
-def test_paused_and_resumed(shared: Daemon, client: Raw) -> None:
-    events = shared.subscriber("schedule")
+def test_paused_and_resumed(daemon: Daemon, client: Raw) -> None:
+    events = daemon.subscriber("schedule")
     assert (
         client("schedule_add", name="idle", cron=EVERY_SECOND, task=echo(), overlap="allow", paused=True)["next_run"]
         is None
@@ -128,9 +122,9 @@ def test_a_list_of_large_tasks_leaves_them_out(client: Raw) -> None:
     assert (refused.value.code, refused.value.path) == ("too_large", "task.data")
 
 
-def test_the_persona_is_written_into_the_task(shared: Daemon, client: Raw) -> None:
+def test_the_persona_is_written_into_the_task(daemon: Daemon, client: Raw) -> None:
     """When the schedule is added, as a submission does it."""
-    events = shared.subscriber("schedule")
+    events = daemon.subscriber("schedule")
     agent = client("handlers")["agents"][0]["name"]
     client("schedule_add", name="facts", cron=EVERY_SECOND, task={"task": "Facts about rivers.", "agent": agent})
     flow = f"f{until(events, 'facts', 'fired')['flow']}"
@@ -187,8 +181,8 @@ def test_there_is_no_such_schedule(client: Raw, op: str) -> None:
     assert (refused.value.code, refused.value.path) == ("not_found", "name")
 
 
-def test_one_that_waits_for_the_end_of_the_last_one(shared: Daemon, client: Raw) -> None:
-    events = shared.subscriber("schedule", "flow.")
+def test_one_that_waits_for_the_end_of_the_last_one(daemon: Daemon, client: Raw) -> None:
+    events = daemon.subscriber("schedule", "flow.")
     task = {"type": "sleep", "data": {"seconds": 600}}
     client("schedule_add", name="long", cron=EVERY_SECOND, task=task, overlap="queue")
     first = until(events, "long", "fired")

@@ -15,16 +15,10 @@ Task = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers("asking_tasks", workers=2, batch_size=50, backoff=0.01, grace=1.0, memory_max_mb=4)
     with running(**settings) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def calls(kind: str, *calls: tuple[str, dict[str, Any]], **data: Any) -> Task:
@@ -161,7 +155,7 @@ def test_a_refusal_that_is_let_through_is_an_error(client: Raw) -> None:
     assert (line["error"]["class"], line["error"]["code"]) == ("RequestRefused", "invalid_value")
 
 
-def test_an_attempt_that_has_ended_asks_in_vain(shared: Daemon) -> None:
+def test_an_attempt_that_has_ended_asks_in_vain() -> None:
     with running(**with_handlers("asking_tasks", workers=1)) as daemon, Raw(daemon.endpoint) as client:
         left = result(client, {"type": "leave"})
         told = result(client, {"type": "haunt"})
@@ -181,8 +175,8 @@ def test_a_coroutine_in_a_blocking_worker_asks_too(client: Raw) -> None:
     assert client("memory_get", key="alone")["writer"] == {"task": number, "attempt": 2}
 
 
-def test_watching(shared: Daemon, client: Raw) -> None:
-    subscriber = shared.subscriber("memory")
+def test_watching(daemon: Daemon, client: Raw) -> None:
+    subscriber = daemon.subscriber("memory")
     version = client("memory_set", key="watched", value=1, ttl=0.2)["version"]
     event = subscriber.until("memory", key="watched")[-1]
     assert (event["version"], event["deleted"], event["namespace"]) == (version, False, "default")
@@ -209,8 +203,8 @@ def test_what_was_acknowledged_is_there_after_a_kill() -> None:
             assert client("memory_set", key="0", value=0, version=0)["version"] > max(versions)
 
 
-def test_what_a_killed_worker_had_set_stays(shared: Daemon, client: Raw) -> None:
-    subscriber = shared.subscriber("memory", "worker")
+def test_what_a_killed_worker_had_set_stays(daemon: Daemon, client: Raw) -> None:
+    subscriber = daemon.subscriber("memory", "worker")
     number = client.submit({"type": "count", "data": {"key": "endless", "times": 10**9}})["first"]
     for _ in range(20):
         subscriber.until("memory", key="endless")

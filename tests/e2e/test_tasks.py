@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,10 @@ GRACE = 0.5
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     settings = with_handlers("odd_tasks", workers=3, batch_size=20, grace=GRACE, crash_limit=2, backoff=0.01)
     with running(**settings) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def task(kind: str, name: str | None = None, deps: list[Any] | None = None, **fields: Any) -> Task:
@@ -251,17 +244,14 @@ def test_what_says_that_trying_again_is_useless_is_not_tried_again(client: Raw) 
 
 
 def test_a_timeout_ends_what_burns_the_processor(client: Raw) -> None:
-    before = {worker["pid"] for worker in client("workers")["workers"]}
-    begin = time.monotonic()
     (line,) = client.run(task("spin", seconds=600, timeout=0.2, retries=0))
-    assert time.monotonic() - begin < 5
     assert (line["state"], line["error"]["code"], line["attempts"]) == ("failed", "timeout", 1)
     assert "0.2 s" in line["error"]["message"]
     assert outcomes(client, line["number"]) == ["timeout"]
     # Asked politely, it stopped: the worker lives and has nothing to do.
-    workers = client("workers")["workers"]
-    assert {worker["pid"] for worker in workers} == before
-    assert all(worker["state"] == "idle" for worker in workers)
+    name = client.show(line["number"])["attempts_log"][0]["worker"]
+    (worker,) = [worker for worker in client("workers")["workers"] if worker["name"] == name]
+    assert worker["state"] == "idle"
 
 
 def test_a_timeout_costs_a_try(client: Raw) -> None:
@@ -321,10 +311,8 @@ def test_cancel_what_runs(client: Raw) -> None:
     for number in numbers:
         wait_running(client, number)
     assert client.log_line(numbers[0])["text"] == "waiting"
-    begin = time.monotonic()
     assert client("cancel", refs=[f"{numbers[0]}-{numbers[-1]}"]) == {"cancelled": 0, "requested": 4, "unchanged": 0}
     client.wait(*numbers)
-    assert time.monotonic() - begin < 5
     assert [line["state"] for line in client.results(*numbers)] == ["cancelled"] * 4
     assert [outcomes(client, number) for number in numbers] == [["cancelled"]] * 4
     assert client("logs", ref=numbers[0])["lines"][-1]["text"] == "stopping, cancelled=True"
@@ -332,16 +320,16 @@ def test_cancel_what_runs(client: Raw) -> None:
     assert all(worker["state"] == "idle" for worker in client("workers")["workers"])
 
 
-def test_cancel_right_after_submitting(client: Raw) -> None:
-    """Whatever moment the request meets (queued, handed over, just begun), the task ends soon, and as cancelled."""
-    begin = time.monotonic()
-    for kind in ("spin", "sleep", "nap"):
-        for _ in range(10):
-            reply = client.submit(task(kind, seconds=600), task(kind, seconds=600))
-            client("cancel", refs=[f"f{reply['flow']}"])
-            client.wait(f"f{reply['flow']}")
-            assert [line["state"] for line in client.results(f"f{reply['flow']}")] == ["cancelled"] * 2
-    assert time.monotonic() - begin < 30 * GRACE, "cancelled by the grace time running out"
+def test_cancel_right_after_submitting() -> None:
+    """Whatever moment the request meets (queued, handed over, just begun), the task ends as cancelled, by being asked."""
+    with running(**with_handlers("odd_tasks", workers=3, batch_size=20, grace=600.0)) as daemon:
+        client = daemon.client()
+        for kind in ("spin", "sleep", "nap"):
+            for _ in range(10):
+                reply = client.submit(task(kind, seconds=600), task(kind, seconds=600))
+                client("cancel", refs=[f"f{reply['flow']}"])
+                client.wait(f"f{reply['flow']}")
+                assert [line["state"] for line in client.results(f"f{reply['flow']}")] == ["cancelled"] * 2
 
 
 def test_cancel_a_flow(client: Raw) -> None:
@@ -448,13 +436,11 @@ def test_neighbours_of_a_coroutine_that_kills_their_worker(client: Raw) -> None:
 
 
 def test_a_coroutine_that_blocks_its_loop(client: Raw) -> None:
-    begin = time.monotonic()
     lines = run(
         client,
         task("hog", "hog", seconds=600, timeout=0.3, retries=0),
         *(task("sleep", f"{i}", seconds=0.3) for i in range(3)),
     )
-    assert time.monotonic() - begin < 10
     assert (lines["hog"]["state"], lines["hog"]["error"]["code"]) == ("failed", "timeout")
     for i in range(3):
         assert lines[f"{i}"]["state"] == "succeeded"
@@ -464,14 +450,13 @@ def test_a_coroutine_that_blocks_its_loop(client: Raw) -> None:
 @pytest.mark.parametrize("kind", ["deaf", "adeaf"])
 @pytest.mark.parametrize("why", ["timeout", "cancel"])
 def test_who_does_not_stop_when_asked_is_killed(client: Raw, kind: str, why: str) -> None:
-    (number,) = start(client, task(kind, seconds=600, timeout=0.2 if why == "timeout" else 60, retries=0))
+    (number,) = start(client, task(kind, seconds=600, timeout=0.5 if why == "timeout" else 60, retries=0))
     assert client.log_line(number)["text"] == "deaf"
     worker = next(w for w in client("workers")["workers"] if number in w["tasks"])
-    begin = time.monotonic()
     if why == "cancel":
         client("cancel", refs=[number])
     client.wait(number)
-    assert time.monotonic() - begin >= GRACE
+    assert client.show(number)["attempts_log"][0]["seconds"] >= GRACE
     (line,) = client.results(number)
     assert line["state"] == ("failed" if why == "timeout" else "cancelled")
     assert outcomes(client, number) == ["timeout" if why == "timeout" else "cancelled"]
@@ -506,9 +491,7 @@ def test_short_tasks_behind_a_suddenly_long_one(client: Raw) -> None:
     client.run(*(task("nap") for _ in range(200)))  # so that several are handed over at a time
     reply = client.submit(task("nap", "long", seconds=600), *(task("nap", f"{i}") for i in range(300)))
     first, last = reply["first"] + 1, reply["first"] + 300
-    begin = time.monotonic()
     client.wait(f"{first}-{last}")
-    assert time.monotonic() - begin < 10
     assert client.show(reply["first"])["state"] == "running"
     lines = client.results(f"{first}-{last}")
     assert all(line["ok"] and line["attempts"] == 1 for line in lines), "what was taken back had not begun"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.ctl import Ctl
 from helpers.daemon import Daemon, running
-from helpers.raw import PATIENCE, Raw, Refusal
+from helpers.raw import Raw, Refusal
 from helpers.standin import StandInProcess, digest, stand_in
+from helpers.waiting import until
 
 PRICES = """
 currency = "USD"
@@ -45,17 +45,17 @@ def daemon(model: StandInProcess, tmp_path_factory: pytest.TempPathFactory) -> I
     with running(
         env=model.env, **model.settings, workers=1, backoff=0.01, tier_margin=1.0, **BATCHES, prices=str(prices)
     ) as daemon:
+        warm_up(daemon.client())
         yield daemon
-
-
-@pytest.fixture
-def client(daemon: Daemon) -> Iterator[Raw]:
-    with Raw(daemon.endpoint) as client:
-        yield client
 
 
 def ask(prompt: str, name: str, **data: Any) -> dict[str, Any]:
     return {"type": "gemini", "data": {"prompt": prompt, "model": name, **data}}
+
+
+def warm_up(client: Raw) -> None:
+    """The first call of a worker imports the SDK, for which a deadline of seconds has no room on a busy machine."""
+    client.run(ask("Are you there?", "warm"))
 
 
 def outcomes(client: Raw, number: int) -> list[str]:
@@ -136,14 +136,6 @@ def test_the_options(daemon: Daemon, client: Raw, tmp_path: Path) -> None:
         client("schedule_add", name="t", cron="0 0 * * *", task=ask("x", "m", tier="flex", deadline=60))
 
 
-def until(happened: Callable[[], object]) -> None:
-    """Wait for what nobody tells of."""
-    end = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < end, "it has not happened"
-        time.sleep(0.01)
-
-
 def created(model: StandInProcess, name: str) -> int:
     """How many batches of a model there were."""
     return sum(line["model"] == name and line["outcome"] == "accepted" for line in model.lines())
@@ -172,17 +164,17 @@ def test_a_batch_whose_failures_come_back_alone(client: Raw, model: StandInProce
 def test_a_batch_outlives_the_daemon_and_is_sent_once(client: Raw, daemon: Daemon, model: StandInProcess) -> None:
     parent = {"id": "p", "type": "echo", "data": {"word": "river"}}
     rendered = ask("What is a {{ deps.p.word }}?", "batch-k", tier="batch") | {"deps": ["p"]}
-    events = daemon.subscriber("task")
+    events = daemon.subscriber("task", "progress")
     flow = client.submit(parent, *[ask(f"Number {n}?", "batch-k", tier="batch") for n in range(20)], rendered)["flow"]
     # Stopped in turns, so that Google has it, and the daemon is killed before anybody could say so.
     os.kill(model.pid, signal.SIGSTOP)
     try:
         carrier = events.until("task.running", type="gemini.batch")[-1]["task"]
-        until(lambda: (client.show(carrier)["progress"] or {}).get("message") == "is being sent")
+        events.until(f"progress.{carrier}", message="is being sent")
         os.kill(daemon.pid, signal.SIGSTOP)
     finally:
         os.kill(model.pid, signal.SIGCONT)
-    until(lambda: created(model, "batch-k"))
+    until(lambda: created(model, "batch-k") > 0, model.log.parent)
     daemon.kill()
     daemon.restart()
     client.wait(f"f{flow}")
@@ -210,6 +202,7 @@ def test_at_its_deadline_a_batch_is_cancelled(tmp_path: Path) -> None:
         running(env=slow.env, **slow.settings, workers=1, tier_margin=1.0, **BATCHES) as daemon,
     ):
         client = daemon.client()
+        warm_up(client)
         events = daemon.subscriber("task")
         flow = client.submit(*[ask(f"{n}?", "late", tier="batch", deadline=5.0) for n in range(2)])["flow"]
         events.until("task.running", type="gemini.batch")
@@ -227,7 +220,7 @@ def test_at_its_deadline_a_batch_is_cancelled(tmp_path: Path) -> None:
         # What is cancelled by a person gives its room in the budget back; with nobody left the batch ends, too.
         flow = client.submit(ask("x?", "gone", tier="batch"), budget={"tokens": 10_000})["flow"]
         events = daemon.subscriber("task")
-        until(lambda: created(slow, "gone"))
+        until(lambda: created(slow, "gone") > 0, slow.log.parent)
         (budget,) = client("budget_list")["budgets"]
         assert budget["reserved"]["tokens"] > 0, "it is in flight"
         client("cancel", refs=[f"f{flow}"])

@@ -20,22 +20,16 @@ Task = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     with running(workers=2, backoff=0.01, grace=2.0) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def task(kind: str, name: str, deps: list[Any] | None = None, **data: Any) -> Task:
     return {"type": kind, "id": name, "deps": deps or [], "data": data, "retries": 0}
 
 
-def test_a_flow_over_one_file(shared: Daemon, client: Raw) -> None:
+def test_a_flow_over_one_file(daemon: Daemon, client: Raw) -> None:
     sold = "import json; open('sales.csv', 'w').write('shop,amount\\n1,2.5\\n2,10\\n'); print(json.dumps([{'shop': 1, 'name': 'Nord'}]))"
     sql = "SELECT name, sum(amount) AS total FROM sales JOIN fetch_ USING (shop) GROUP BY name"
     lines = {
@@ -64,8 +58,8 @@ def test_a_flow_over_one_file(shared: Daemon, client: Raw) -> None:
     assert [entry["path"] for entry in lines["list"]["result"]["files"]][:2] == ["out", "out/sales.parquet"]
     assert lines["out"]["result"]["stdout"] == 9.5
     (flow,) = {line["flow"] for line in lines.values()}
-    assert (shared.state / "workspace" / "flows" / str(flow) / "report.txt").read_text() == "9.5"
-    assert (shared.state / "workspace").stat().st_mode & 0o777 == 0o700
+    assert (daemon.state / "workspace" / "flows" / str(flow) / "report.txt").read_text() == "9.5"
+    assert (daemon.state / "workspace").stat().st_mode & 0o777 == 0o700
 
 
 def test_flows_have_files_of_their_own_and_in_common(client: Raw) -> None:
@@ -95,7 +89,7 @@ def test_what_can_be_refused_is_refused_when_it_is_submitted(client: Raw) -> Non
         assert (caught.value.code, caught.value.path) == ("invalid_data", f"tasks[0].data{place}")
 
 
-def test_what_is_off_stays_off(shared: Daemon, client: Raw) -> None:
+def test_what_is_off_stays_off(daemon: Daemon, client: Raw) -> None:
     lines = client.run(
         task("tool", "shell", tool="shell", command="true"),
         task("tool", "here", tool="fetch_url", url="http://127.0.0.1:1/"),
@@ -108,7 +102,7 @@ def test_what_is_off_stays_off(shared: Daemon, client: Raw) -> None:
     }
 
 
-def test_a_query_that_takes_too_long_is_ended_politely(shared: Daemon, client: Raw) -> None:
+def test_a_query_that_takes_too_long_is_ended_politely(daemon: Daemon, client: Raw) -> None:
     """It is the query's process that ends, not the worker."""
     before = {worker["pid"] for worker in client("workers")["workers"] if worker["kind"] == "blocking"}
     endless = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
@@ -118,7 +112,7 @@ def test_a_query_that_takes_too_long_is_ended_politely(shared: Daemon, client: R
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
-def test_the_example_in_another_language(shared: Daemon, client: Raw, tmp_path: Path) -> None:
+def test_the_example_in_another_language(daemon: Daemon, client: Raw, tmp_path: Path) -> None:
     script = str(EXAMPLES / "other-languages" / "worker.mjs")
     lines = client.run(
         task("echo", "texts", texts=["One two", "two über drei"]),
@@ -141,7 +135,7 @@ def test_the_example_in_another_language(shared: Daemon, client: Raw, tmp_path: 
     assert [found[name]["error"]["code"] for name in ("bad", "worse")] == ["data_error", "data_error"]
 
 
-def test_the_client_submits_them_too(shared: Daemon, tmp_path: Path) -> None:
+def test_the_client_submits_them_too(daemon: Daemon, tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
     flow.write_text(
         "tasks:\n"
@@ -154,7 +148,7 @@ def test_the_client_submits_them_too(shared: Daemon, tmp_path: Path) -> None:
             "-m",
             "gemflowctl",
             "--endpoint",
-            shared.endpoint,
+            daemon.endpoint,
             "submit",
             "-f",
             str(flow),

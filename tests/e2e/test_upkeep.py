@@ -18,15 +18,9 @@ FROZEN = Path(__file__).parents[1] / "frozen"
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     with running(workers=1) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def client(shared: Daemon) -> Iterator[Raw]:
-    with Raw(shared.endpoint) as client:
-        yield client
 
 
 def echo(**fields: Any) -> dict[str, Any]:
@@ -80,8 +74,8 @@ def test_old_events_go_and_what_was_missed_is_told() -> None:
 # Copies
 
 
-def test_a_snapshot_while_it_works(client: Raw, shared: Daemon) -> None:
-    target = shared.directory / "copy.db"
+def test_a_snapshot_while_it_works(client: Raw, daemon: Daemon) -> None:
+    target = daemon.directory / "copy.db"
     client.run(*[echo(data={"x": "x" * 1000}) for _ in range(100)])
     number = client.send("db_snapshot", path=str(target))
     client.run(echo())  # it works meanwhile
@@ -97,7 +91,7 @@ def test_a_snapshot_while_it_works(client: Raw, shared: Daemon) -> None:
     assert (again.value.code, again.value.path) == ("conflict", "path")
 
 
-def test_a_daemon_on_a_snapshot(client: Raw, shared: Daemon) -> None:
+def test_a_daemon_on_a_snapshot(client: Raw, daemon: Daemon) -> None:
     flow = client.submit(echo(id="kept"))["flow"]
     client.wait(f"f{flow}")
     other = Daemon(workers=1)
@@ -174,9 +168,9 @@ def test_a_disk_with_too_little_room() -> None:
         assert client("status")["state"] == "running"
 
 
-def test_room_is_kept_beside_the_database(shared: Daemon, client: Raw) -> None:
+def test_room_is_kept_beside_the_database(daemon: Daemon, client: Raw) -> None:
     client.run(echo())
-    ballast = shared.state / "ballast"
+    ballast = daemon.state / "ballast"
     assert ballast.stat().st_blocks * 512 >= 8 * 1024 * 1024
     assert stat.S_IMODE(ballast.stat().st_mode) == 0o600
 

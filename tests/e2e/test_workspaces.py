@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from helpers.daemon import Daemon, running
-from helpers.raw import PATIENCE, Raw
+from helpers.raw import Raw
+from helpers.waiting import until
 
 
 def tool(name: str, **data: Any) -> dict[str, Any]:
@@ -20,22 +19,15 @@ def with_directory(client: Raw) -> str:
     return str(line["flow"])
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
-
-
 def wait_without(daemon: Daemon, flow: str) -> None:
     directory = daemon.state / "workspace" / "flows" / flow
-    until(lambda: not directory.exists(), f"{directory} is still there")
+    until(lambda: not directory.exists(), directory.parent)
 
 
 def kept(daemon: Daemon) -> set[str]:
     """The flows that have a directory; nothing is left of the others."""
     trash = daemon.state / "workspace" / "trash"
-    until(lambda: not list(trash.iterdir()), f"there is something in {trash}")
+    until(lambda: not list(trash.iterdir()), trash)
     return {path.name for path in (daemon.state / "workspace" / "flows").iterdir()}
 
 

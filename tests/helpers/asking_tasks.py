@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from waiting import wait_for_file
+
 from gemflowd.handlers.errors import RequestRefused
 from gemflowd.handlers.registry import task
 
@@ -183,8 +185,8 @@ def agent(data: dict[str, Any], context: Context) -> dict[str, Any]:
 
 @task("grow-when-told")
 def grow_when_told(data: dict[str, Any], context: Context) -> int:
-    """Wait for the key `go`, then add a task."""
+    """Wait for the file `until`, then read the key `go` and add a task."""
     context.log("waiting")
-    while context.memory.get("go") is None:
-        time.sleep(0.01)
+    wait_for_file(data["until"])
+    assert context.memory.get("go")
     return int(context.submit([{"type": "echo"}], step="one")["count"])

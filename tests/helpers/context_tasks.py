@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from waiting import wait_for_file
 
 from gemflowd.handlers.errors import RequestRefused
 from gemflowd.handlers.registry import task
@@ -18,17 +19,12 @@ if TYPE_CHECKING:
     from gemflowd.worker.context import AsyncContext, Context
 
 
-def _wait_for(path: str) -> None:
-    while not Path(path).exists():
-        time.sleep(0.01)
-
-
 @task("steps")
 def steps(data: dict[str, Any], context: Context) -> None:
     """Tell `count` steps as fast as it can, and wait for the file `until`."""
     for number in range(1, data["count"] + 1):
         context.progress(number, data["count"], f"step {number}")
-    _wait_for(data["until"])
+    wait_for_file(data["until"])
 
 
 @task("asteps")
@@ -36,8 +32,7 @@ async def asteps(data: dict[str, Any], context: AsyncContext) -> None:
     """The same as a coroutine."""
     for number in range(1, data["count"] + 1):
         context.progress(number, data["count"], f"step {number}")
-    while not Path(data["until"]).exists():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_for_file, data["until"])
 
 
 @task("odd-progress")
@@ -61,7 +56,7 @@ def slow_down(data: dict[str, Any], context: Context) -> Any:
     except RequestRefused as refused:
         return [refused.code, refused.path]
     if "wait" in data:
-        _wait_for(data["wait"])
+        wait_for_file(data["wait"])
     return until
 
 
@@ -104,14 +99,14 @@ async def keep_loop(data: dict[str, Any], context: AsyncContext) -> str:
     """Keep the loop until the file `until` exists; `deep`: in a task of its own."""
 
     async def keep() -> None:
-        _wait_for(data["until"])
+        wait_for_file(data["until"])
 
     context.log("keeping")
     await asyncio.sleep(0)
     if data.get("deep"):
         await asyncio.create_task(keep())
     else:
-        _wait_for(data["until"])
+        wait_for_file(data["until"])
     return "gave it back"
 
 

@@ -219,7 +219,7 @@ class Daemon:
                     raise
                 assert status == 0, f"status {status}: {self.log_text()}"
             left = [pid for pid in self.left() if not wait_gone(pid, 2.0)]
-            described = [f"{pid} {_command_line(pid)}" for pid in left]
+            described = [f"{pid} {command_line(pid)}" for pid in left]
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -232,7 +232,7 @@ class Daemon:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

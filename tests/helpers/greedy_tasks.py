@@ -11,6 +11,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from waiting import wait_for_file
+
 from gemflowd.handlers.errors import RateLimited
 from gemflowd.handlers.registry import task
 
@@ -23,9 +25,11 @@ _MB = 1024 * 1024
 
 @task("whoami")
 def whoami(data: dict[str, Any], context: Context) -> int:
-    """Say which process this is, after `seconds`."""
+    """Say which process this is, after `seconds`, or when the file `until` exists."""
     context.log("begun")
     time.sleep(data.get("seconds", 0))
+    if "until" in data:
+        wait_for_file(data["until"])
     return os.getpid()
 
 
@@ -128,12 +132,12 @@ def signalled(data: dict[str, Any], context: Context) -> None:
 
 @task("half-deaf")
 async def half_deaf(data: dict[str, Any], context: AsyncContext) -> None:
-    """Swallow the first request to stop, and end after `seconds` more."""
+    """Swallow the first request to stop, and end when the file `until` exists."""
     context.log("begun")
     try:
         await asyncio.sleep(1000)
     except asyncio.CancelledError:
-        await asyncio.sleep(data["seconds"])
+        await asyncio.to_thread(wait_for_file, data["until"])
 
 
 @task("forks")

@@ -19,17 +19,18 @@ class StandInProcess:
         settings: of a daemon that shall ask it.
         env: variables for that daemon.
         pid: of the process.
+        log: the file in which it notes what it is asked.
     """
 
     def __init__(self, url: str, log: Path, pid: int) -> None:
-        self._log = log
+        self.log = log
         self.pid = pid
         self.settings = {"gemini_endpoint": url}
         self.env = {"GEMINI_API_KEY": "a-key-that-nobody-looks-at", "NO_PROXY": "127.0.0.1"}
 
     def lines(self) -> list[dict[str, Any]]:
         """Every request, in the order in which they were answered."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
     def answered(self) -> Counter[str]:
         """How often each question was answered well, by its digest."""

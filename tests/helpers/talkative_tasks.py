@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any
+
+from waiting import wait_for_file
 
 from gemflowd.handlers.registry import task
 
@@ -117,8 +118,7 @@ def leave_child(data: dict[str, Any], context: Context) -> int:
     child = os.fork()
     if child == 0:
         os.write(1, b"child begins\n")
-        while not os.path.exists(data["until"]):
-            time.sleep(0.01)
+        wait_for_file(data["until"])
         os.write(1, b"child ends\n")
         os._exit(0)
     return os.getpid()

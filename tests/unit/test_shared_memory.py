@@ -11,9 +11,9 @@ import pytest
 
 from gemflowd.model.errors import Refused
 from gemflowd.store import shared_memory
-from gemflowd.store.base import NewValue
 from gemflowd.store.shared_memory import Moment, Page
 from gemflowd.store.sqlite import SqliteStore
+from gemflowd.store.tables import NewValue
 
 NOW = Moment(1_000.0, 5_000.0)
 

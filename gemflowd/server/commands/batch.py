@@ -5,11 +5,10 @@ Not for clients. What they mean is in `model.batch`.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from gemflowd.model import batch, facts
-from gemflowd.model.errors import Invalid, Refused
+from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import Reply, Speaker
 from gemflowd.protocol import messages
 from gemflowd.server.desk import Body, Desk
@@ -29,18 +28,7 @@ def join(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> None:
 
 async def take(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> None:
     messages.read(messages.Body, body)
-    waiting: asyncio.Future[Body] = desk.loop.create_future()
-
-    def took(result: Body | Refused) -> None:
-        if waiting.done():  # the daemon ends
-            return
-        if isinstance(result, Refused):
-            waiting.set_exception(result)
-        else:
-            waiting.set_result(result)
-
-    desk.post(facts.BatchCall(took, batch.Take(), speaker))
-    found = await waiting
+    found = await desk.decide(lambda told: facts.BatchCall(told, batch.Take(), speaker))
     # The engine has other things to do than to read it.
     reply({"answer": await desk.ask(desk.questions.batch_answer, speaker.task)} if found.get("ready") else found)
 

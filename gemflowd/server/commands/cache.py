@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from gemflowd.model import facts
 from gemflowd.model.cache import KEY_BYTES, MODES
-from gemflowd.model.errors import Invalid, Refused
+from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import Reply, Speaker
 from gemflowd.protocol import messages
 from gemflowd.server.desk import Body, Desk
@@ -25,9 +24,7 @@ async def begin(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> None:
     if mode is None:
         raise Invalid("invalid_value", f"must be one of {', '.join(MODES)}", "mode")
     while True:
-        waiting: asyncio.Future[Body] = desk.loop.create_future()
-        desk.post(facts.BeginCall(_into(waiting), request.key, request.model, mode, speaker))
-        found = await waiting
+        found = await desk.decide(lambda told: facts.BeginCall(told, request.key, request.model, mode, speaker))
         if "entry" not in found:
             reply(found)
             return
@@ -58,15 +55,3 @@ async def list_entries(desk: Desk, body: Body, reply: Reply) -> None:
 def clear(desk: Desk, body: Body, reply: Reply) -> None:
     messages.read(messages.Body, body)
     desk.post(facts.ClearCache(reply))
-
-
-def _into(waiting: asyncio.Future[Body]) -> Reply:
-    def take(result: Body | Refused) -> None:
-        if waiting.done():  # the daemon ends
-            return
-        if isinstance(result, Refused):
-            waiting.set_exception(result)
-        else:
-            waiting.set_result(result)
-
-    return take

@@ -21,11 +21,9 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
 
 async def _queue(desk: Desk) -> Body:
     """Whether turns come: a stuck disk or database shows here first."""
-    turned: asyncio.Future[object] = desk.loop.create_future()
     begin = desk.loop.time()
-    desk.post(Ping(lambda result: None if turned.done() else turned.set_result(result)))
     try:
-        await asyncio.wait_for(turned, _PATIENCE)
+        await asyncio.wait_for(desk.decide(Ping), _PATIENCE)
     except TimeoutError:
         message = f"no turn of the queue within {_PATIENCE:g} s"
         return {"check": "queue", "state": "wrong", "message": message, "remedy": "look at the disk and at the log"}

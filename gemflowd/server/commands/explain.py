@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from gemflowd.model import refs
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import AskLimits, Reply
@@ -37,10 +35,11 @@ async def handle(desk: Desk, body: Body, reply: Reply) -> None:
 
 async def _of_its_limit(desk: Desk, bucket: str, priority: int, size: int) -> list[Body]:
     """The engine alone knows what is used of a limit. One that nothing was started of yet keeps nobody."""
-    told: asyncio.Future[Body | Refused] = desk.loop.create_future()
-    desk.post(AskLimits(told.set_result, bucket, priority, size))
-    answer = await told
-    return [] if isinstance(answer, Refused) else answer["reasons"]
+    try:
+        answer = await desk.decide(lambda told: AskLimits(told, bucket, priority, size))
+    except Refused:
+        return []
+    return list(answer["reasons"])
 
 
 def _of_the_daemon(desk: Desk, kind: str) -> list[Body]:

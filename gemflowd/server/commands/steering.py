@@ -28,12 +28,12 @@ async def steer(desk: Desk, refs: list[Ref], reply: Reply, make: Make) -> None:
     last = await desk.ask(desk.questions.last_task)
     totals: Body = {}
     for piece in pieces(refs, last):
-        answer = await _one(desk, piece, make)
-        if isinstance(answer, Refused):
-            if answer.code == "not_found":
-                continue  # a hole in a range
-            reply(answer)
-            return
+        try:
+            answer = await desk.decide(lambda told, piece=piece: make(told, piece))  # type: ignore[misc]
+        except Refused as refused:
+            if refused.code != "not_found":
+                raise
+            continue  # a hole in a range
         for name, count in answer.items():
             totals[name] = totals.get(name, 0) + count
     reply(totals)
@@ -62,10 +62,3 @@ def pieces(refs: Sequence[Ref], last: int) -> Iterator[list[Ref]]:
 
 def _width(ref: Ref) -> int:
     return ref.last - ref.first + 1 if isinstance(ref, TaskRange) else 1
-
-
-async def _one(desk: Desk, refs: list[Ref], make: Make) -> Body | Refused:
-    answered = desk.loop.create_future()
-    desk.post(make(answered.set_result, refs))
-    answer: Body | Refused = await answered
-    return answer

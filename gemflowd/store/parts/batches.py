@@ -10,8 +10,8 @@ import apsw
 
 from gemflowd.model.batch import Batch, BatchState
 from gemflowd.model.budget import Amount, Reservation
-from gemflowd.store.base import BatchItem
 from gemflowd.store.guard import guarded
+from gemflowd.store.tables import BatchItem
 
 _COLUMNS: Final = "number, uuid, model, until, state, name, items, bytes, reason"
 #: Bytes of questions that are handed over at a time, about.

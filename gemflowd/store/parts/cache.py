@@ -8,8 +8,8 @@ from typing import Final
 
 import apsw
 
-from gemflowd.store.base import CacheCount, CachedCall, NewCachedCall
 from gemflowd.store.guard import guarded
+from gemflowd.store.tables import CacheCount, CachedCall, NewCachedCall
 
 _COUNTS: Final = CacheCount._fields[1:]
 _PUT: Final = """INSERT INTO cache (number, key, model, stored, used, hits, size, usage, value)

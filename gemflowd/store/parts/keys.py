@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import apsw
 
-from gemflowd.store.base import Addition
 from gemflowd.store.guard import guarded
+from gemflowd.store.tables import Addition
 
 
 class Keys:

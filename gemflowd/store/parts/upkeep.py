@@ -16,8 +16,8 @@ from typing import Final
 
 import apsw
 
-from gemflowd.store.base import Oldest
 from gemflowd.store.guard import guarded
+from gemflowd.store.tables import Oldest
 
 #: Frames (pages of 4 KiB) in the log before it is carried over; and how many more when a question held some of it back.
 LOG_FRAMES: Final = 4_000

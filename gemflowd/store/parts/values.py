@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
-from gemflowd.store.base import HeldValue, NewValue
 from gemflowd.store.guard import guarded
+from gemflowd.store.tables import HeldValue, NewValue
 
 
 class Values:

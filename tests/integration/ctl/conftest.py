@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -54,7 +55,12 @@ def spawn(peer: Peer) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
         def start(*arguments: str) -> subprocess.Popen[str]:
             process = subprocess.Popen(
-                command(peer.endpoint, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command(peer.endpoint, *arguments),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                # What a shell starts in the background inherits that Ctrl-C is ignored, and Python leaves that so.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
             stack.enter_context(process)
             stack.callback(process.kill)

@@ -236,6 +236,25 @@ def test_pages_of_tasks_results_and_logs_are_joined(peer: Peer) -> None:
     assert peer.bodies("list")[0]["state"] == "failed"
 
 
+def test_a_flow_is_followed_in_order_from_behind_a_task(peer: Peer) -> None:
+    line = {"type": "echo", "state": "succeeded", "ok": True, "flow": 7}
+    pages = iter([[5, 6], [], [8]])
+
+    def results(body: Body) -> Body:
+        numbers = next(pages)
+        found = [{**line, "number": number} for number in numbers]
+        return {"results": found, "next": numbers[-1] if numbers else body["after"], "done": numbers == [8]}
+
+    status = {"kind": "flow", "flow": 7, "total": 6, "tasks": {"succeeded": 3, "failed": 1, "running": 2}}
+    peer.answers |= {"results": results, "status": {"items": [status]}}
+    told = []
+    with Client(peer.endpoint) as client:
+        followed = client.follow("f7", after=4, progress=lambda *figures: told.append(figures))
+        assert [result.number for result in followed] == [5, 6, 8]
+    assert told == [(4, 6)] * 3
+    assert [(body["after"], body["wait"]) for body in peer.bodies("results")] == [(4, 0.5), (6, 0.5), (6, 0.5)]
+
+
 def test_a_task_waits_for_its_result(peer: Peer) -> None:
     line = {
         "number": 42,

@@ -7,13 +7,13 @@ import errno
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.daemon import wait_gone
 from helpers.pools import Pool, local_pool
 
 from gemflowd.executor.base import WorkerLimits
@@ -40,7 +40,9 @@ async def works(pool: Pool, kind: Kind = Kind.BLOCKING) -> None:
     assert (await pool.ended(pool.start(name, slot))).outcome is Outcome.DONE
 
 
-def test_a_signal_without_a_name(tmp_path: Path) -> None:
+def test_a_signal_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_TOLD_WITHIN", 60.0)  # the nursery may be slow to say how it ended
+
     async def scenario(pool: Pool) -> None:
         (slot,) = await pool.up()
         ended = await pool.ended(pool.start("signalled", slot, {"number": 35}))
@@ -105,11 +107,14 @@ def test_no_process_can_be_started_for_a_moment(tmp_path: Path, monkeypatch: pyt
 def test_a_worker_that_was_retired_for_one_attempt_leaves_when_all_have_ended(tmp_path: Path) -> None:
     async def scenario(pool: Pool) -> None:
         (slot,) = await pool.up(Kind.COROUTINE)
-        stubborn = pool.start("half-deaf", slot, {"seconds": 0.3}, timeout=0.1)
+        until = tmp_path / "until"
+        stubborn = pool.start("half-deaf", slot, {"until": str(until)})
         neighbour = pool.start("awhoami", slot, {"seconds": 0.5})
         for order in (stubborn, neighbour):
             await pool.begun(order)
+        pool.pool.cancel(stubborn.task, stubborn.token)
         await pool.until(lambda: pool.of(SlotStopping) or None)
+        until.touch()
         await pool.down(slot.name)
         assert pool.outcomes()[neighbour.task].outcome is Outcome.DONE
         await works(pool, Kind.COROUTINE)
@@ -137,8 +142,7 @@ def test_a_dead_worker_whose_channel_somebody_holds(tmp_path: Path) -> None:
         await pool.begun(order)
         (nursery,) = pool.pool.nursery_pids
         os.kill(nursery, signal.SIGKILL)
-        while Path(f"/proc/{slot.pid}/cmdline").exists() and Path(f"/proc/{slot.pid}/cmdline").read_bytes():
-            time.sleep(0.01)  # the loop stands still: when it comes to it the worker is gone, and its copy is not
+        assert wait_gone(slot.pid)  # the loop stands still: when it comes to it the worker is gone, and its copy is not
         assert (await pool.ended(order)).outcome is Outcome.LOST
         await works(pool, Kind.COROUTINE)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 import psutil
+from helpers.daemon import command_line, wait_gone
 from helpers.pools import Pool, local_pool
 
 from gemflowd.executor.base import WorkerLimits
@@ -84,7 +85,8 @@ def test_a_program_below_it_counts_and_ends_with_it(tmp_path: Path) -> None:
         order = pool.start("child-eats", slot, {"mb": 400})
         assert (await pool.ended(order)).outcome is Outcome.MEMORY
         await pool.down(slot.name)
-        assert not [p for p in psutil.Process().children(recursive=True) if "time.sleep(1000)" in " ".join(p.cmdline())]
+        below = [process.pid for process in psutil.Process().children(recursive=True)]
+        assert all(wait_gone(pid) for pid in below if "time.sleep(1000)" in command_line(pid))
 
     with_pool(tmp_path, scenario)
 

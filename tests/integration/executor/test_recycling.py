@@ -148,13 +148,15 @@ def test_new_code_takes_the_place_of_old_code(tmp_path: Path, monkeypatch: pytes
         async with local_pool(tmp_path, "changing_tasks", "greedy_tasks") as pool:
             (slot,) = await pool.up()
             assert await answer(pool, slot) == "old"
-            running: Start = pool.start("whoami", slot, {"seconds": 0.5})
+            until = tmp_path / "until"
+            running: Start = pool.start("whoami", slot, {"until": str(until)})
             await pool.begun(running)
             old = pool.pool.nursery_pids
             write_code(tmp_path, "new")
             catalogue = await pool.pool.reload(options_for(pool))
             assert "answer" in {info.type for info in catalogue}
             assert len(pool.pool.nursery_pids) == 2, "the old one stays as long as a worker of it"
+            until.touch()
             assert (await pool.ended(running)).outcome is Outcome.DONE
             await pool.down(slot.name)
             (other,) = await pool.up()

@@ -234,7 +234,7 @@ def test_what_was_missed_is_told_exactly(on_disk: OnDisk, topics: list[str]) -> 
 
 
 def test_a_rare_topic_is_looked_for_in_bounded_steps(on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemflowd.store.reader._MOST_EVENTS", 20)
+    monkeypatch.setattr("gemflowd.store.told._MOST_EVENTS", 20)
     rig = rig_of(Rules(keep_flows=0.0, keep_events=0.0), on_disk)
     for number in range(20):
         done(rig, f"s{number}", 2)
