@@ -176,6 +176,8 @@ def _start(
     full = False
     for index, (number, key) in enumerate(taken):
         task, lane = found.get(key[2]), turn.lanes[number]
+        if key[2] in memory.running:
+            continue  # taken just now: what was held and released again is in the window twice
         if task is None or not is_ready(task, number) or key != key_of(task, lane):
             memory.gathered.pop(key[2], None)
             continue  # ended, moved or edited since the window was filled

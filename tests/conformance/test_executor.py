@@ -11,7 +11,6 @@ import pytest
 from helpers.pools import Pool, local_pool
 
 from gemflowd.executor.base import Size
-from gemflowd.executor.local import attempts
 from gemflowd.model.attempt import Kind, Outcome
 from gemflowd.model.facts import AttemptsEnded, SlotDown, SlotStopping, SlotUp, TakenBack
 
@@ -125,15 +124,14 @@ def test_blame_only_where_there_is_one_culprit(run: Callable[..., None]) -> None
     run(scenario)
 
 
-def test_only_what_had_started_is_charged(run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_had_started_is_charged(run: Callable[..., None]) -> None:
     """Several very short tasks are handed over at a time; those behind the one that kills the worker come back."""
-    monkeypatch.setattr(attempts, "TAKE_BACK_AFTER", 60.0)  # not because the first is slow, on a busy machine
 
     async def scenario(pool: Pool) -> None:
         (slot,) = await pool.up()
         first, killer, behind = orders = [
-            pool.order("echo", slot),
-            pool.order("die", slot, {"how": "exit"}),
+            pool.order("echo", slot, patience=60.0),  # not taken back because the first is slow, on a busy machine
+            pool.order("die", slot, {"how": "exit"}, patience=60.0),
             pool.order("echo", slot),
         ]
         pool.pool.start(orders)
@@ -170,6 +168,22 @@ def test_shrinking_lets_workers_finish_and_growing_adds_at_once(run: Callable[..
         assert len(await pool.up(count=3)) == 3
 
     run(scenario, workers=2)
+
+
+def test_outcomes_of_very_short_tasks_are_told_together(run: Callable[..., None]) -> None:
+    """While a worker has enough left: each report is a turn of the engine."""
+
+    async def scenario(pool: Pool) -> None:
+        (slot,) = await pool.up()
+        orders = [pool.order("nap", slot, {"seconds": 0.0005}, patience=60.0) for _ in range(100)]
+        pool.pool.start(orders)
+        for order in orders:
+            assert (await pool.ended(order)).outcome is Outcome.DONE
+        reports = [fact.ended for fact in pool.of(AttemptsEnded)]
+        assert sum(map(len, reports)) == 100
+        assert len(reports) <= 60, "one by one"
+
+    run(scenario)
 
 
 @pytest.mark.parametrize(("patience", "taken_back"), [(30.0, False), (0.05, True)])

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.executor.base import AttemptAsks, Report
+from gemflowd.executor.local.channel import Pause
 from gemflowd.executor.local.crew import Handed, Key, Worker
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
 from gemflowd.model.errors import Refused
@@ -24,6 +25,11 @@ from gemflowd.worker import wire
 
 log = logging.getLogger("gemflow.pool")
 
+#: Seconds for which a worker that has several short tasks left is not listened to: what it says meanwhile is read together. Each wake of
+#: the loop and each turn cost as much as many outcomes, and take a core from the workers.
+REST: Final = 0.005
+#: What must be left in its hand for that, in seconds by what the last ones took.
+_ENOUGH_LEFT: Final = 2 * REST
 #: Log lines of one worker that are not stored yet, before it is no longer listened to.
 LOG_CREDIT: Final = 2_000
 #: Bytes of answers that a worker has not read, before its attempts get no more.
@@ -69,6 +75,7 @@ class Attempts:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._log_owed: list[tuple[Worker, int]] = []
+        self._resting: list[Worker] = []
 
     def close(self) -> None:
         if self._timer is not None:
@@ -184,14 +191,27 @@ class Attempts:
                     log.debug("task %d in %s: %s, %.3f s", one.task, worker.name, one.outcome.word, one.seconds)
             self._before_ended(worker)
             self._report(AttemptsEnded(ended))
+            if _has_enough(worker, ended):
+                self._rest(worker)
         return rest
+
+    def _rest(self, worker: Worker) -> None:
+        worker.channel.pause(Pause.REST)
+        if not self._resting:
+            self._loop.call_later(REST, self._listen_again)
+        self._resting.append(worker)
+
+    def _listen_again(self) -> None:
+        resting, self._resting = self._resting, []
+        for worker in resting:
+            worker.channel.resume(Pause.REST)
 
     def _take_lines(self, worker: Worker, lines: list[LogLine]) -> None:
         if lines:
             worker.unstored_logs += len(lines)
             self._log_owed.append((worker, len(lines)))
             if worker.unstored_logs > LOG_CREDIT:
-                worker.channel.pause()
+                worker.channel.pause(Pause.LOGS)
             self._report(LogLines(lines))
 
     def _progress(
@@ -272,7 +292,7 @@ class Attempts:
             worker.unstored_logs -= paid
             lines -= paid
             if worker.unstored_logs <= LOG_CREDIT // 2:
-                worker.channel.resume()
+                worker.channel.resume(Pause.LOGS)
             if paid == owed:
                 del self._log_owed[0]
             else:
@@ -347,6 +367,14 @@ class Attempts:
         else:
             log.warning("task %d did not stop in time; killing worker %s", handed.order.task, worker.name)
             worker.kill(f"task {handed.order.task} did not stop in time")
+
+
+def _has_enough(worker: Worker, ended: Sequence[Ended]) -> bool:
+    """Whether a worker has several short tasks left, and need not be served at once."""
+    if worker.kind is not Kind.BLOCKING or len(worker.handed) < 2:
+        return False
+    mean = sum(one.seconds for one in ended) / len(ended)
+    return len(worker.handed) * mean > _ENOUGH_LEFT
 
 
 def _numbers(tasks: Iterable[int]) -> str:

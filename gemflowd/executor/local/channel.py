@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from enum import Flag, auto
 from typing import Any, Final
 
 import msgpack
@@ -17,6 +18,13 @@ import msgpack
 _READ: Final = 256 * 1024
 #: Largest value from a worker: a result at its limit, with room for the rest of the message.
 MAX_MESSAGE: Final = 256 * 1024 * 1024
+
+
+class Pause(Flag):
+    """Why a channel is not read."""
+
+    LOGS = auto()  # the worker has said more than is stored
+    REST = auto()  # nothing that it says is urgent
 
 
 def _nobody(*_: object) -> None:
@@ -44,7 +52,7 @@ class Channel:
         self._unpacker = msgpack.Unpacker(max_buffer_size=MAX_MESSAGE, strict_map_key=False)
         self._outbox: deque[memoryview] = deque()
         self._closed = False
-        self._reading = True
+        self._paused = Pause(0)
         loop.add_reader(end.fileno(), self._readable)
 
     @property
@@ -116,16 +124,17 @@ class Channel:
         on_end()
         return False
 
-    def pause(self) -> None:
-        """Stop reading: the worker has said more than is stored."""
-        if self._reading and not self._closed:
-            self._reading = False
+    def pause(self, why: Pause) -> None:
+        """Stop reading, until nothing speaks against it any more."""
+        if not self._paused and not self._closed:
             self._loop.remove_reader(self._socket.fileno())
+        self._paused |= why
 
-    def resume(self) -> None:
-        if not self._reading and not self._closed:
-            self._reading = True
+    def resume(self, why: Pause) -> None:
+        """That speaks against it no more."""
+        if self._paused == why and not self._closed:
             self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._paused &= ~why
 
     def close(self) -> None:
         if not self._closed:

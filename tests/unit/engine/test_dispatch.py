@@ -8,7 +8,8 @@ from helpers.rig import Rig
 from helpers.tasks import Answer, dep, many, new
 
 from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
-from gemflowd.model.facts import Catalogue, Configure, Devices
+from gemflowd.model.facts import Catalogue, Configure, Devices, Hold, Release
+from gemflowd.model.refs import parse_all
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 from gemflowd.store.explain import explain
@@ -160,6 +161,19 @@ def test_a_long_task_is_not_put_behind_short_ones(rig: Rig):
     assert rig.running() == [4], "what did not fit keeps its place"
     rig.end(4)
     assert rig.running() == [5, 6, 7]
+
+
+def test_what_is_held_and_released_in_one_turn_starts_once(rig: Rig, caplog: pytest.LogCaptureFixture):
+    """Its key is in the window twice then."""
+    rig.slots()
+    rig.submit(many(3))
+    measured(rig)
+    rig.engine._memory.lane_means[rig.task(1).lane] = 0.001  # so that several are taken in one go
+    rig.post(Hold(Answer(), parse_all([2])), Release(Answer(), parse_all([2])))
+    rig.end(1, seconds=0.001)
+    assert sorted(rig.running()) == [2, 3]
+    assert not caplog.records, "the turn failed, and its facts were tried one by one"
+    rig.check()
 
 
 def test_behind_a_short_task_the_next_one_waits_in_its_worker(rig: Rig):
