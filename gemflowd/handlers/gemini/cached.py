@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
 from gemflowd.handlers.gemini.before import before
-from gemflowd.handlers.gemini.request import Request, build_request
+from gemflowd.handlers.gemini.request import Request, build_request, config_of
 from gemflowd.handlers.gemini.streaming import Pieces
 from gemflowd.model.cache import KEY_BYTES, WORDS
 from gemflowd.model.calls import uses_vertex
@@ -54,11 +54,11 @@ async def answer(
     word = _word(data, context.settings)
     if word == "off":
         return await ask(data, context)
-    request = build_request(data)
     if word == "auto":
-        if request.config.temperature != 0:
+        if config_of(data).temperature != 0:
             return await ask(data, context)
         word = "on"
+    request = build_request(data)
     if asked:
         if word == "read":
             return await ask(data, context)

@@ -10,8 +10,8 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
 from gemflowd.handlers.gemini.before import Before
@@ -19,6 +19,9 @@ from gemflowd.model.calls import misfit, setting_name
 
 if TYPE_CHECKING:
     from google.genai import types
+
+#: Characters of settings that are remembered.
+_SMALL: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,7 @@ def build_request(
     if (wrong := misfit(data, vertex=None)) is not None:
         raise Permanent(f"`{wrong.field}`: {wrong.message}", code=wrong.code)
     model = before.model or model_of(data)
-    settings = _settings(data)
-    config = _validated_config(settings)
+    config = config_of(data)
     return Request(
         model=model,
         contents=[*with_files(contents_of(data), attached), *_asked_again(before)],
@@ -69,6 +71,17 @@ def model_of(data: Mapping[str, Any]) -> str:
     if not model:
         raise Permanent("no model: give `model`, or the daemon the setting default_model", code="no_model")
     return str(model)
+
+
+def config_of(data: Mapping[str, Any]) -> types.GenerateContentConfig:
+    """The settings of the call; not to be changed, for calls with the same have the same one.
+
+    Raises:
+        Permanent: `bad_request`.
+    """
+    # As JSON, because only then are texts in fields of bytes read as base64.
+    text = _json(_settings(data))
+    return (_validated_config if len(text) <= _SMALL else _validated_config.__wrapped__)(text)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,13 +113,13 @@ def _config_class() -> type[types.GenerateContentConfig]:
     return Config
 
 
-def _validated_config(settings: dict[str, Any]) -> types.GenerateContentConfig:
+@lru_cache(maxsize=64)
+def _validated_config(text: str) -> types.GenerateContentConfig:
     from google.genai import types
     from pydantic import ValidationError
 
     try:
-        # As JSON, because only then are texts in fields of bytes read as base64.
-        config = _config_class().model_validate_json(_json(settings))
+        config = _config_class().model_validate_json(text)
     except ValidationError as error:
         raise _bad("config", error) from None
     config.automatic_function_calling = types.AutomaticFunctionCallingConfig(disable=True)
