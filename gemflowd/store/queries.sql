@@ -168,7 +168,7 @@ UNION ALL SELECT digest FROM addition WHERE submission = ?1 AND count = ?3;
 SELECT number, slot, started, finished, outcome, seconds, error, usage, peak_kb FROM attempt WHERE task = ?1 ORDER BY number;
 
 -- name: results
-SELECT t.number, r.value, a.error, a.seconds, a.usage IS NOT NULL OR t.attempts > 1
+SELECT t.number, t.flow, t.id, t.flags, t.type, t.state, t.attempts, t.reason, r.value, a.error, a.seconds, a.usage IS NOT NULL OR t.attempts > 1
 FROM json_each(?1) j CROSS JOIN task t ON t.number = j.value
 LEFT JOIN result r ON r.task = t.number LEFT JOIN attempt a ON a.task = t.number AND a.number = t.attempts ORDER BY t.number;
 
@@ -176,11 +176,11 @@ LEFT JOIN result r ON r.task = t.number LEFT JOIN attempt a ON a.task = t.number
 SELECT task, length(value) FROM result WHERE task IN (SELECT value FROM json_each(?1));
 
 -- name: ended_in_range
-SELECT {task} FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6
+SELECT number FROM task WHERE number > ?1 AND number <= ?2 AND state >= 6
     AND flow NOT IN (SELECT number FROM flow WHERE deleted = 1) ORDER BY number LIMIT ?3;
 
 -- name: ended_in_flow
-SELECT {task} FROM task WHERE flow = ?1 AND number > ?2 AND number <= ?3 AND state >= 6 ORDER BY number LIMIT ?4;
+SELECT number FROM task WHERE flow = ?1 AND number > ?2 AND number <= ?3 AND state >= 6 ORDER BY number LIMIT ?4;
 
 -- name: unended_in_flow
 SELECT number FROM (SELECT number, state FROM task WHERE flow = ?1 AND number > ?2 ORDER BY number LIMIT ?3) WHERE state < 6 LIMIT 1;

@@ -11,11 +11,10 @@ import apsw
 from gemflowd.model.ids import MAX_NUMBER
 from gemflowd.model.refs import Ref, TaskRange
 from gemflowd.model.states import FlowState
-from gemflowd.model.task import Flow, Task
+from gemflowd.model.task import Flow
 from gemflowd.store import accounts
 from gemflowd.store.finding import Named, resolve
-from gemflowd.store.shown import result_line
-from gemflowd.store.sqlite import task_from
+from gemflowd.store.shown import End, result_line
 
 Body = dict[str, Any]
 #: Bytes of results in one page, about.
@@ -50,24 +49,22 @@ def _lines(
     limit: int,
     before: int | None = None,
 ) -> Body:
-    found: dict[int, Task] = {}
+    found: set[int] = set()
     last = MAX_NUMBER if before is None else before - 1
     for flow in flows:
-        rows = db.execute(named["ended_in_flow"], (flow.number, after, last, limit))
-        found.update((row[0], task_from(row)) for row in rows)
+        found.update(number for (number,) in db.execute(named["ended_in_flow"], (flow.number, after, last, limit)))
     for span in ranges:
         scope = (max(after, span.first - 1), min(span.last, last), limit)
-        found.update((row[0], task_from(row)) for row in db.execute(named["ended_in_range"], scope))
+        found.update(number for (number,) in db.execute(named["ended_in_range"], scope))
     numbers = sorted(found)[:limit]
     lines: list[Body] = []
     size = 0
     for start in range(0, len(numbers), 100):
         some, size = _that_fit(db, named, numbers[start : start + 100], size, first=not lines)
-        ends = list(db.execute(named["results"], (json.dumps(some),)))
-        used = [number for number, *_, has_used in ends if has_used]
+        ends = list(map(End._make, db.execute(named["results"], (json.dumps(some),))))
+        used = [end.number for end in ends if end.has_used]
         usages = accounts.usages(db, json.dumps(used)) if used else {}
-        for number, value, error, seconds, _ in ends:
-            lines.append(result_line(found[number], value, error, seconds, usages.get(number)))
+        lines += [result_line(end, usages.get(end.number)) for end in ends]
         if len(some) < len(numbers[start : start + 100]):
             return {"results": lines, "next": lines[-1]["number"]}
     return {"results": lines, "next": numbers[-1] if len(numbers) == limit else None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 import msgpack
@@ -20,6 +20,9 @@ from gemflowd.store.sqlite import flow_from
 
 Body = dict[str, Any]
 _FLOW_WIDTH: Final = len(FLOW_COLUMNS.split(","))
+#: For what is made for every line: a member by its name and its word cost more than the rest of it, before Python 3.12.
+_WORDS: Final = {int(state): state.word for state in State}
+_SUCCEEDED: Final = int(State.SUCCEEDED)
 
 
 def flow(db: apsw.Connection, named: Named, number: int) -> Body:
@@ -80,7 +83,7 @@ def task(db: apsw.Connection, named: Named, task: Task) -> Body:
         if attempts and attempts[-1]["usage"] is not None:
             _add_cost(shown["result"], attempts[-1]["usage"])
     elif task.state.terminal:
-        shown["error"] = _error(task, attempts[-1]["error"] if attempts else None)
+        shown["error"] = _error(task.state, task.reason, attempts[-1]["error"] if attempts else None)
     return shown
 
 
@@ -137,11 +140,11 @@ def task_body(task: Task, queue_name: str) -> Body:
     }
 
 
-def _error(task: Task, last: Body | None) -> Body:
+def _error(state: State, reason: str | None, last: Body | None) -> Body:
     """Why a task ended without a result."""
-    if last is not None and task.state in (State.FAILED, State.QUARANTINED):
+    if last is not None and state in (State.FAILED, State.QUARANTINED):
         return {key: last[key] for key in ("class", "code", "message") if key in last}
-    return {"class": task.state.word.capitalize(), "code": task.state.word, "message": task.reason or task.state.word}
+    return {"class": state.word.capitalize(), "code": state.word, "message": reason or state.word}
 
 
 def _add_cost(result: Any, usage: Body) -> None:
@@ -151,26 +154,43 @@ def _add_cost(result: Any, usage: Body) -> None:
         its["cost"] = usage.get("cost")
 
 
-def result_line(
-    task: Task, value: bytes | None, error: bytes | None, seconds: float | None, usage: accounts.TaskUsage | None
-) -> Body:
-    """What a task came to, as `results` has it. `value` and `error` are MessagePack."""
+class End(NamedTuple):
+    """What a task came to, as the query `results` has it. `value` and `error` are MessagePack."""
+
+    number: int
+    flow: int
+    id: str | None
+    flags: int
+    type: str
+    state: int
+    attempts: int
+    reason: str | None
+    value: bytes | None
+    error: bytes | None
+    seconds: float | None  # of the last attempt
+    has_used: int  # whether one of its attempts may have a usage
+
+
+def result_line(end: End, usage: accounts.TaskUsage | None) -> Body:
+    """An end as `results` has it."""
+    ok = end.state == _SUCCEEDED
     line: Body = {
-        "id": shown_id(task.id, task.flags),
-        "number": task.number,
-        "flow": task.flow,
-        "type": task.type,
-        "state": task.state.word,
-        "ok": task.state is State.SUCCEEDED,
+        "id": shown_id(end.id, end.flags),
+        "number": end.number,
+        "flow": end.flow,
+        "type": end.type,
+        "state": _WORDS[end.state],
+        "ok": ok,
     }
-    if value is not None and task.state is State.SUCCEEDED:
-        line["result"] = result = msgpack.unpackb(value, strict_map_key=False)
+    if end.value is not None and ok:
+        line["result"] = result = msgpack.unpackb(end.value, strict_map_key=False)
         if usage is not None and usage.last is not None:
             _add_cost(result, usage.last)
     else:
-        line["error"] = _error(task, msgpack.unpackb(error, strict_map_key=False) if error else None)
-    line["attempts"] = task.attempts
-    line["seconds"] = seconds
+        error = msgpack.unpackb(end.error, strict_map_key=False) if end.error else None
+        line["error"] = _error(State(end.state), end.reason, error)
+    line["attempts"] = end.attempts
+    line["seconds"] = end.seconds
     if usage is not None:
         line["usage"] = usage.body()
     return line
