@@ -337,6 +337,8 @@ class App:
             self._failure = effects.failure
             self._engine_ended.set()
             return
+        if effects.retract:
+            self._executor.retract(effects.retract)
         if effects.starts:
             self._executor.start(effects.starts)
         for task, token in effects.cancels:

@@ -31,9 +31,19 @@ class ConditionFailed(Exception):
 
 @lru_cache(maxsize=1024)
 def _compiled(expression: str) -> cel.Program:
-    import cel  # with the command line that it brings 12 MB and a tenth of a second: not for those without conditions
+    import cel
 
     return cel.compile(expression)
+
+
+def load() -> None:
+    """Load what evaluates them. With the command line that it brings it takes 12 MB and a fifth of a second: not for those without
+    conditions, and not where others wait meanwhile.
+
+    Raises:
+        ImportError: it can't be loaded, which says nothing about any expression.
+    """
+    import cel  # noqa: F401
 
 
 def problem(expression: str) -> str | None:
@@ -42,6 +52,7 @@ def problem(expression: str) -> str | None:
         return f"it must have 1 to {MAX_LENGTH} characters"
     if len(_MACRO.findall(expression)) != len(over := _OVER_DEPS.findall(expression)) or len(over) > 1:
         return "of macros only one is taken: deps.all(name, …), deps.exists(name, …) or deps.exists_one(name, …)"
+    load()
     try:
         program = _compiled(expression)
     except BaseException as error:  # noqa: BLE001 - as below
@@ -63,6 +74,7 @@ def evaluate(expression: str, deps: Mapping[str, Any]) -> bool:
     Raises:
         ConditionFailed: it can't be told.
     """
+    load()
     try:
         value = _compiled(expression).execute({"deps": dict(deps)})
     except KeyError as error:

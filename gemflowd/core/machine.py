@@ -236,7 +236,7 @@ def record(turn: Turn, task: Task, ended: Ended, *, unclean: bool = False) -> bo
             task.number,
             task.attempts + 1,
             task.slot or "",
-            task.started or turn.now,
+            max(task.started or 0.0, turn.now - ended.seconds),  # it may have waited in its worker
             turn.now,
             ended.outcome,
             ended.seconds,

@@ -18,6 +18,7 @@ from gemflowd.core.accounts import Accounts
 from gemflowd.core.devices import Devices
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo
 from gemflowd.model.budget import Budget, ModelUse, Reservation
+from gemflowd.model.effects import Retract
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
 from gemflowd.model.facts import Reply
@@ -166,6 +167,7 @@ class Turn:
     # Decisions for outside, to be carried out after the commit.
     replies: list[tuple[Reply, dict[str, Any] | Refused]] = field(default_factory=list)
     cancel_requests: list[tuple[int, int]] = field(default_factory=list)  # task, token
+    retract: Retract = Retract.NOTHING
     became_ready: list[Task] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)  # of the engine's memory, changed, that outlive it
     queued_bytes: int = 0  # change of the bodies' sizes of all that has not ended
@@ -260,6 +262,10 @@ class Turn:
                 self.freed.append(task.number)
             if task.dependents:
                 self.cursor(CursorKind.SETTLE, task.number)
+
+    def take_back(self, what: Retract) -> None:
+        """What waits in workers would start against what was decided here."""
+        self.retract = max(self.retract, what)
 
     def cursor(self, kind: CursorKind, target: int, value: int | None = None) -> None:
         """Begin work that may be larger than a turn, or begin it again: what it has passed may have changed since."""

@@ -10,13 +10,14 @@ import msgpack
 from gemflowd.core import budgets, limits, machine
 from gemflowd.core.another_way import note_of
 from gemflowd.core.lanes import WINDOW, Key, Window, key_of, pick
-from gemflowd.core.placement import AHEAD_SECONDS, WHOLE_SLOT, Placing, Slot
+from gemflowd.core.placement import AHEAD_SECONDS, HAND_OVER_SECONDS, WHOLE_SLOT, Placing, Slot
 from gemflowd.core.turn import Turn
 from gemflowd.engine.budgets import admit, need, shut
 from gemflowd.engine.inputs import begin_to_gather, gather, inputs_of, large, must_gather
-from gemflowd.engine.memory import Memory
+from gemflowd.engine.memory import NOTHING_AHEAD, Memory
 from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import TAKE_BACK_AFTER, Ended, Kind, Outcome, Start
+from gemflowd.model.effects import Retract
 from gemflowd.model.lane import Lane
 from gemflowd.model.states import State
 from gemflowd.model.task import NOTED, Hold, Task, agains, shown_id
@@ -41,6 +42,9 @@ def enqueue(turn: Turn, memory: Memory) -> None:
                 memory.elsewhere.add(task.lane)
             window.push(key_of(task, turn.lanes[task.lane]))
             memory.live.add(task.lane)
+            if task.urgency > memory.least_ahead and turn.lanes[task.lane].key.kind is Kind.BLOCKING:
+                turn.take_back(Retract.AHEAD)  # else it would wait for what waits itself, however long that takes
+                memory.least_ahead = NOTHING_AHEAD
 
 
 def dispatch(rows: Rows, budget: int) -> list[Start]:
@@ -112,10 +116,9 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
             return
         mean = min((memory.lane_means.get(number, WHOLE_SLOT) for number in lanes), default=WHOLE_SLOT)
         room = sum(slot.room(mean) for slot in slots)
-        if kind is Kind.BLOCKING and mean <= AHEAD_SECONDS:
-            # Nothing waits behind another task that a slot might take soon: of the last ones each goes to a free slot.
-            left = sum(len(memory.windows[number]) for number in lanes) - len(slots)
-            room = max(room, min(left, sum(slot.room(mean, ahead=True) for slot in slots)))
+        spare = _spare(rows, lanes, slots) if kind is Kind.BLOCKING and mean <= AHEAD_SECONDS else 0
+        if spare > room:
+            room = min(spare, sum(slot.room(mean, ahead=True) for slot in slots))
         room = min(room, _MOST, budget - len(starts))
         if kind is Kind.COROUTINE:
             room = min(room, _coroutines_left(memory, turn.rules.coroutines))
@@ -127,9 +130,20 @@ def _fill(rows: Rows, kind: Kind, slots: list[Slot], starts: list[Start], budget
         if not taken:
             return
         looked += len(taken)
-        if not _start(rows, taken, lanes, placing, starts):
+        if not _start(rows, taken, spare, placing, starts):
             return
     memory.again = memory.again or len(starts) >= budget
+
+
+def _spare(rows: Rows, lanes: dict[int, Lane], slots: list[Slot]) -> int:
+    """Up to how many may be taken while one of them waits behind another: of the last ones each goes to a slot that is free.
+
+    What shares something does not count, for it would hold what others need while it only waits.
+    """
+    if rows.turn.queues:
+        return 0
+    windows = rows.memory.windows
+    return sum(len(windows[number]) for number, lane in lanes.items() if not lane.shares) - len(slots)
 
 
 def _coroutines_left(memory: Memory, most: int) -> int:
@@ -162,9 +176,7 @@ def is_ready(task: Task, lane: int) -> bool:
     return task.state is _READY and task.lane == lane
 
 
-def _start(
-    rows: Rows, taken: list[tuple[int, Key]], lanes: dict[int, Lane], placing: Placing, starts: list[Start]
-) -> bool:
+def _start(rows: Rows, taken: list[tuple[int, Key]], spare: int, placing: Placing, starts: list[Start]) -> bool:
     """Place and start what was taken. Returns False when the slots are full; what is left goes back to its window."""
     turn, memory = rows.turn, rows.memory
     found = rows.tasks([key[2] for _, key in taken])
@@ -197,8 +209,8 @@ def _start(
         if task.number in bulky:
             mean = WHOLE_SLOT
         memory.lane_means[number] = mean
-        plain = not lane.shares and not turn.queues  # else it would hold what others need while it only waits
-        slot = placing.place(task.number, mean, ahead=plain)
+        plain = not lane.shares and not turn.queues
+        slot = placing.place(task.number, mean, ahead=plain and len(placed) < spare)
         if slot is None:
             _put_back(memory, taken[index:])
             full = True
@@ -210,6 +222,8 @@ def _start(
         memory.running[task.number] = task
         memory.virtual_time = max(memory.virtual_time, key[1])
         placed.append((task, slot))
+        if len(slot.tasks) > 1 and slot.load > HAND_OVER_SECONDS:
+            memory.least_ahead = min(memory.least_ahead, task.urgency)
     if placed:
         turn.begin([(task, slot.name) for task, slot in placed])
         _orders(rows, placed, starts)

@@ -39,7 +39,7 @@ from gemflowd.engine.upkeep import Upkeep
 from gemflowd.model import facts
 from gemflowd.model.attempt import Ended, Outcome, Start
 from gemflowd.model.batch import Answers
-from gemflowd.model.effects import Effects, TaskEnded
+from gemflowd.model.effects import Effects, Retract, TaskEnded
 from gemflowd.model.errors import Refused, StoreError, StoreFull
 from gemflowd.model.event import EventBatch
 from gemflowd.model.rules import Rules
@@ -323,6 +323,7 @@ class Engine:
         return Effects(
             starts=starts,
             cancels=turn.cancel_requests,
+            retract=turn.retract,
             events=batch,
             logs=turn.log_lines,
             ended=[TaskEnded(t.number, t.flow, t.state, turn.seconds.get(t.number, 0.0)) for t in turn.settled],
@@ -482,6 +483,8 @@ class Engine:
                 change_slot(rows, fact)
             case facts.MemoryTight(tight):
                 self._memory.tight = self.memory_tight = tight
+                if tight:
+                    turn.take_back(Retract.ALL)
             case facts.Devices(ids):
                 self._memory.devices.replace(ids)
             case facts.Catalogue(handlers):
@@ -490,9 +493,12 @@ class Engine:
                 turn.cursor(CursorKind.UNHANDLED, 0)
             case facts.Starts(reply, on):
                 self._starting = on
+                if not on:
+                    turn.take_back(Retract.ALL)
                 turn.replies.append((reply, {}))
             case facts.Drain():
                 self._draining = True
+                turn.take_back(Retract.ALL)
             case facts.Ping(reply):
                 turn.replies.append((reply, {}))
             case facts.Stop():

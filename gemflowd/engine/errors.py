@@ -10,6 +10,7 @@ import logging
 
 from gemflowd.core.turn import CursorKind
 from gemflowd.engine.rows import Rows
+from gemflowd.model.effects import Retract
 from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.states import FlowState, State
 from gemflowd.model.task import Flow
@@ -40,6 +41,7 @@ def stop_failing(rows: Rows) -> None:
         if (CursorKind.RELEASE, number) in turn.cursors:
             continue  # it is being let go on; it is looked at again when that is through
         flow.on_hold = True
+        turn.take_back(Retract.ALL)
         turn.changed_flows[number] = flow
         turn.cursor(CursorKind.HOLD, number)
         rows.store.limits.stop_at(number, most, at, stopped=True)

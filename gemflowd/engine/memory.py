@@ -23,6 +23,8 @@ from gemflowd.model.task import Flow, Task, runs_alone
 from gemflowd.store.base import Key, Snapshot, StoredAccounts
 
 _MOST_FLOWS: Final = 4096
+#: More than any urgency.
+NOTHING_AHEAD: Final = 1 << 62
 #: Of limits: what their running attempts have reserved, and the task that tries whether a breaker may close.
 InFlight = dict[str, tuple[dict[int, Sent], int | None]]
 
@@ -34,6 +36,9 @@ class Memory:
         self.slots: dict[str, Slot] = {}
         self.means = Means()
         self.lane_means: dict[int, float] = {}  # of the type that was started last
+        self.least_ahead = (
+            NOTHING_AHEAD  # at most the urgency of what waits in workers behind a task that is not very short
+        )
         self.handlers: dict[str, HandlerInfo] = {}
         self.lanes: dict[int, Lane] = {}
         self.lane_by_key: dict[LaneKey, Lane] = {}
@@ -98,6 +103,8 @@ class Memory:
         self.gathering, self.gathered, self.to_gather = {}, {}, {}
         self.ordering = None
         self.running = {task.number: task for task in snapshot.running}
+        # Not known any more: the next one that becomes ready takes back.
+        self.least_ahead = -NOTHING_AHEAD if snapshot.running else NOTHING_AHEAD
         self.flows = {}
         self.stops = snapshot.stops
         self.next_task = snapshot.next_task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gemflowd.engine.rows import Rows
+from gemflowd.model.effects import Retract
 from gemflowd.model.event import QUEUE_TOPIC, Event
 from gemflowd.model.facts import SetQueue
 from gemflowd.model.lane import Queue
@@ -18,6 +19,7 @@ def set_queue(rows: Rows, fact: SetQueue) -> None:
     queue.paused = fact.change.get("paused", queue.paused)
     queue.most = fact.change.get("most", queue.most)
     rows.store.put_queue(queue)
+    turn.take_back(Retract.ALL)
     if not queue.paused and queue.most is None:
         del turn.queues[fact.queue]  # as if nobody had changed it
     body = {"queue": queue.name, "paused": queue.paused, "limit": queue.most}

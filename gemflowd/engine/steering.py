@@ -16,6 +16,7 @@ from gemflowd.engine.replies import Counts, Replies
 from gemflowd.engine.retrying import may_be_put_back, put_back, too_many
 from gemflowd.engine.rows import Rows
 from gemflowd.model import task as model
+from gemflowd.model.effects import Retract
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, Event
 from gemflowd.model.facts import Cancel, Delete, Discard, Edit, Hold, Release, Reply, Retry
@@ -127,6 +128,7 @@ class Steering:
             self._cursors.drop(rows, CursorKind.RELEASE, flow)
             flow.on_hold = True
             rows.turn.changed_flows[flow.number] = flow
+            rows.turn.take_back(Retract.ALL)
             counts["unchanged"] += _not_waiting(flow)
         return self._over_flows(rows, fact.reply, counts, CursorKind.HOLD, flows)
 

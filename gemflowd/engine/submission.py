@@ -204,7 +204,7 @@ def _number(tasks: list[Task], dependency: NewDependency) -> int:
 def _order(rows: Rows, flow: Flow, tasks: list[Task], new: list[NewTask]) -> None:
     """Longest remaining path first: the flow's share of the order is given out once, in that order."""
     means = rows.memory.means
-    seconds = [it.estimate if it.estimate is not None else means.of(it.type) for it in new]
+    seconds = [it.estimate if it.estimate is not None else means.estimate(it.type) for it in new]
     parents = [[d.target for d in it.deps if isinstance(d.target, int)] for it in new]
     *_, remaining = remaining_paths(seconds, parents)
     assert remaining is not None

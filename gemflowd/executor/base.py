@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gemflowd.model.attempt import HandlerInfo, Start
+from gemflowd.model.effects import Retract
 from gemflowd.model.facts import Fact
 
 Report = Callable[[Fact], None]
@@ -72,6 +73,10 @@ class Executor(Protocol):
     def start(self, attempts: Sequence[Start]) -> None: ...
     def cancel(self, task: int, token: int) -> None:
         """Ask an attempt to stop; kill it after the grace time."""
+        ...
+
+    def retract(self, what: Retract) -> None:
+        """Take back what was handed over and has not begun."""
         ...
 
     def resize(self, size: Size) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from gemflowd.model.attempt import Start
@@ -10,6 +11,14 @@ from gemflowd.model.errors import Refused
 from gemflowd.model.event import EventBatch
 from gemflowd.model.facts import Reply
 from gemflowd.model.states import State
+
+
+class Retract(IntEnum):
+    """What of all that was handed over and has not begun is to come back."""
+
+    NOTHING = 0
+    AHEAD = 1  # what waits behind a task that is not very short
+    ALL = 2
 
 
 class TaskEnded(NamedTuple):
@@ -23,6 +32,7 @@ class TaskEnded(NamedTuple):
 class Effects:
     starts: list[Start] = field(default_factory=list)
     cancels: list[tuple[int, int]] = field(default_factory=list)  # task, token
+    retract: Retract = Retract.NOTHING
     events: EventBatch | None = None
     logs: list[tuple[int, int, float, str, str]] = field(default_factory=list)
     ended: list[TaskEnded] = field(default_factory=list)

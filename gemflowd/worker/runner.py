@@ -51,10 +51,14 @@ class Config:
     settings: Mapping[str, Any]
     grace: float
     max_result_bytes: int
-    shown: Mapping[str, Any] = field(init=False)  # `settings` as handlers see them, but for those in `_WITH_SERVERS`
+    _shown: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shown", {key: value for key, value in self.settings.items() if key != "mcp"})
+        object.__setattr__(self, "_shown", {key: value for key, value in self.settings.items() if key != "mcp"})
+
+    def shown(self, module: str) -> Mapping[str, Any]:
+        """The settings as the handlers of a module see them."""
+        return self.settings if module in _WITH_SERVERS else self._shown
 
 
 @dataclass(slots=True, frozen=True)
@@ -114,7 +118,7 @@ def prepare(order: Order, around: Surroundings, handler: Handler, log: Log) -> t
         "token": order.token,
         "timeout": order.timeout,
         "results": results,
-        "settings": around.config.settings if handler.info.module in _WITH_SERVERS else around.config.shown,
+        "settings": around.config.shown(handler.info.module),
         "emit": log,
         "memory_mb": order.memory_mb,
         "devices": tuple(order.devices),

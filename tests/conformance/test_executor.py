@@ -12,6 +12,7 @@ from helpers.pools import Pool, local_pool
 
 from gemflowd.executor.base import Size
 from gemflowd.model.attempt import Kind, Outcome
+from gemflowd.model.effects import Retract
 from gemflowd.model.facts import AttemptsEnded, SlotDown, SlotStopping, SlotUp, TakenBack
 
 Scenario = Callable[[Pool], Awaitable[None]]
@@ -198,6 +199,30 @@ def test_what_is_behind_a_task_comes_back_when_that_takes_too_long(
         assert (second.task in pool.taken_back()) is taken_back
         if not taken_back:
             await pool.ended(second)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("patience", "comes_back"), [(0.03, False), (60.0, True)])
+def test_what_has_not_begun_is_taken_back_when_asked_for(
+    run: Callable[..., None], tmp_path: Path, patience: float, comes_back: bool
+) -> None:
+    """All of it, or what waits behind a task that is not very short."""
+    until = tmp_path / "go on"
+
+    async def scenario(pool: Pool) -> None:
+        (slot,) = await pool.up()
+        orders = [pool.order("whoami", slot, {"until": str(until)}, patience=60.0) for _ in range(2)]
+        orders[0].patience = patience
+        pool.pool.start(orders[:1])
+        await pool.begun(orders[0])
+        pool.pool.start(orders[1:])
+        pool.pool.retract(Retract.AHEAD)
+        assert pool.taken_back() == ({orders[1].task} if comes_back else set())
+        pool.pool.retract(Retract.ALL)
+        assert pool.taken_back() == {orders[1].task}
+        until.touch()
+        assert (await pool.ended(orders[0])).outcome is Outcome.DONE
 
     run(scenario)
 

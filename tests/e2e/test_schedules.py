@@ -70,8 +70,8 @@ def test_paused_and_resumed(daemon: Daemon, client: Raw) -> None:
     client("schedule_remove", name="idle")
 
 
-def test_each_run_has_a_budget_of_its_own(shared: Daemon, client: Raw) -> None:
-    events = shared.subscriber("schedule")
+def test_each_run_has_a_budget_of_its_own(daemon: Daemon, client: Raw) -> None:
+    events = daemon.subscriber("schedule")
     task = {"type": "gemini", "data": {"prompt": "x", "tools": ["list_files"]}, "budget": {"tokens": 1_000_000}}
     added = client("schedule_add", name="paid", cron=EVERY_SECOND, task=task, overlap="allow")
     assert added["task"]["budget"] == {"tokens": 1_000_000}

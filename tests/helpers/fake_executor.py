@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import msgpack
 
 from gemflowd.core.placement import HAND_OVER_MOST
-from gemflowd.model.attempt import Ended, Kind, Outcome, Start
+from gemflowd.model.attempt import TAKE_BACK_AFTER, Ended, Kind, Outcome, Start
+from gemflowd.model.effects import Retract
 from gemflowd.model.facts import AttemptsEnded, Fact, SlotDown, SlotStopping, SlotUp, TakenBack
 
 #: What an attempt that ended as `again` has said: the daemon reads it.
@@ -60,6 +61,13 @@ class FakeExecutor:
 
     def cancel(self, task: int, token: int) -> None:
         self.asked.add((task, token))
+
+    def retract(self, what: Retract) -> None:
+        for slot in self.slots.values():
+            if slot.kind is not Kind.BLOCKING or not slot.handed:
+                continue
+            if what is Retract.ALL or slot.handed[0].patience > TAKE_BACK_AFTER:
+                self.take_back(slot.name)
 
     # What a test wants to happen
 

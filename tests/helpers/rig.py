@@ -173,6 +173,8 @@ class Rig:
     def _deliver(self, effects: Effects) -> None:
         """As the daemon does: act, publish, reply."""
         self.effects.append(effects)
+        if effects.retract:
+            self.executor.retract(effects.retract)
         self.executor.start(effects.starts)
         for task, token in effects.cancels:
             self.executor.cancel(task, token)

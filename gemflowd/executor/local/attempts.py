@@ -18,7 +18,8 @@ import msgpack
 from gemflowd.executor.base import AttemptAsks, Report
 from gemflowd.executor.local.channel import Pause
 from gemflowd.executor.local.crew import Handed, Key, Worker
-from gemflowd.model.attempt import Ended, Kind, Outcome, Start
+from gemflowd.model.attempt import TAKE_BACK_AFTER, Ended, Kind, Outcome, Start
+from gemflowd.model.effects import Retract
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import AttemptsEnded, LogLines, TakenBack
 from gemflowd.worker import wire
@@ -155,6 +156,13 @@ class Attempts:
             log.debug("worker %s gives back %d attempts", worker.name, len(back))
             self._report(TakenBack(back))
 
+    def retract_all(self, what: Retract) -> None:
+        for worker in self._workers.values():
+            if worker.kind is Kind.BLOCKING and len(worker.handed) > 1:
+                head = next(iter(worker.handed.values()))
+                if what is Retract.ALL or head.order.patience > TAKE_BACK_AFTER:
+                    self.retract(worker)
+
     # What workers say
 
     def said(self, worker: Worker, messages: list[Any]) -> list[list[Any]]:
@@ -175,6 +183,7 @@ class Attempts:
                 if (task, token) in worker.handed:
                     worker.groups.setdefault((task, token), []).append(group)
             elif word == wire.REQUEST:
+                worker.asks = True
                 self._attempt_asks(worker, *message[1:])
             elif word == wire.DROPPED:
                 worker.fenced -= message[1]
@@ -191,8 +200,9 @@ class Attempts:
                     log.debug("task %d in %s: %s, %.3f s", one.task, worker.name, one.outcome.word, one.seconds)
             self._before_ended(worker)
             self._report(AttemptsEnded(ended))
-            if _has_enough(worker, ended):
+            if not worker.asks and _has_enough(worker, ended):
                 self._rest(worker)
+            worker.asks = False
         return rest
 
     def _rest(self, worker: Worker) -> None:

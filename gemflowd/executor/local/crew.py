@@ -65,6 +65,7 @@ class Worker:
     handed: OrderedDict[Key, Handed] = field(default_factory=OrderedDict)
     groups: dict[Key, list[int]] = field(default_factory=dict)  # of processes, that its attempts have told of
     done: int = 0
+    asks: bool = False  # since the last outcomes one of its attempts has asked for something, and waits for the answer
     fenced: int = 0  # orders that were taken back and that the worker has not dropped yet
     unstored_logs: int = 0
     refused: list[Key] = field(default_factory=list)  # came while the outbox was not empty; reported when it is

@@ -25,12 +25,12 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd import templates
-from gemflowd.executor.base import HandlerSettings
 from gemflowd.handlers.registry import Handler, discover
 from gemflowd.host.process import become_subreaper, die_with_parent
 from gemflowd.model.attempt import Kind
 from gemflowd.worker import streams, wire
 from gemflowd.worker.main import run_worker
+from gemflowd.worker.runner import Config
 
 #: Seconds to wait for the daemon's first wish, which follows the catalogue at once, and for each further one.
 _FIRST_WORD: Final = 1.0
@@ -41,6 +41,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)  # what a module starts when it is imported must not hide our end
     options = json.loads(sys.argv[2])
+    config = _config(options["config"])  # before any module is imported, which could hand the descriptor on
     streams.set_up_logging(options.get("log", "auto"))
     die_with_parent(options["parent"])
     # Ctrl-C, and what timeout(1) sends, goes to the whole process group; the daemon decides. Not SIG_IGN: programs that
@@ -61,32 +62,30 @@ def main() -> None:
     # a program that waits to be run needs nothing of it.
     blocking = {handler.info.module for handler in handlers.values() if handler.info.kind is Kind.BLOCKING}
     modules = list(dict.fromkeys(handler.info.module for handler in handlers.values()))
-    settings = _settings(options["settings"])
     nursery = Nursery(control, handlers, lease=options["lease"])
-    _preload(control, [name for name in modules if name in blocking], settings)
+    _preload(control, [name for name in modules if name in blocking], config)
     nursery.serve_blocking()
-    _preload(control, [name for name in modules if name not in blocking], settings)
+    _preload(control, [name for name in modules if name not in blocking], config)
     gc.collect()
     gc.freeze()  # what is here now is shared by all children; the collector must not touch the pages
     nursery.serve()
 
 
-def _settings(descriptor: int) -> HandlerSettings:
-    """Those of the handlers, as workers get them."""
+def _config(descriptor: int) -> Config:
+    """That of the workers which are forked first."""
     with open(descriptor, "rb") as file:
         file.seek(0)
-        settings: HandlerSettings = msgpack.unpackb(file.read())
-    return settings
+        return Config(*msgpack.unpackb(file.read()))
 
 
-def _preload(control: socket.socket, modules: Sequence[str], settings: HandlerSettings) -> None:
+def _preload(control: socket.socket, modules: Sequence[str], config: Config) -> None:
     """Import what is heavy, once for all workers that are forked from now on."""
     threads = _threads()
     for name in modules:
         preload = getattr(importlib.import_module(name), "preload", None)
         if preload is not None:
             try:
-                preload(settings)
+                preload(config.shown(name))
             except Exception as error:  # noqa: BLE001 - the handler reports it again where it counts: in the task
                 wire.send_packet(control, [wire.NOTE, f"{name}.preload() failed: {error}"])
         if _threads() > threads:

@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
-from gemflowd.executor.base import HandlerSettings
 from gemflowd.executor.local.lease import VARIABLE, Lease
 from gemflowd.executor.local.options import Options
 from gemflowd.executor.local.output import Output
@@ -74,14 +73,14 @@ class NurseryProcess:
             "handler_path": list(options.handler_path),
             "lease": lease.descriptor,
             "log": logs.style(),
-            "settings": (settings := _in_memory(options.settings)),
+            "config": (config := _in_memory(options)),
         }
         # -P: nothing is imported from the directory in which somebody happened to start the daemon.
         module = "gemflowd.executor.local.nursery"
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno()), json.dumps(arguments)],
-                pass_fds=(theirs.fileno(), lease.descriptor, settings),
+                pass_fds=(theirs.fileno(), lease.descriptor, config),
                 env={**os.environ, **_SINGLE_THREAD, VARIABLE: lease.marker},
                 stdin=subprocess.DEVNULL,
             )
@@ -90,7 +89,7 @@ class NurseryProcess:
             raise
         finally:
             theirs.close()
-            os.close(settings)
+            os.close(config)
         self._control: socket.socket | None = ours
         loop.add_reader(ours.fileno(), self._readable)
 
@@ -192,9 +191,9 @@ class NurseryProcess:
         self._loop.run_in_executor(None, self._process.wait)
 
 
-def _in_memory(settings: HandlerSettings) -> int:
-    """The descriptor of a file without a name that has them: they may be secret, and a command line is not."""
-    descriptor = os.memfd_create("gemflow-settings", os.MFD_CLOEXEC)
+def _in_memory(options: Options) -> int:
+    """The descriptor of a file without a name that has what workers are told: settings may be secret, and a command line is not."""
+    descriptor = os.memfd_create("gemflow-config", os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
-        file.write(msgpack.packb(settings))
+        file.write(msgpack.packb([options.settings, options.grace, options.max_result_bytes]))
     return descriptor

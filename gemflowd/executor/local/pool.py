@@ -30,6 +30,7 @@ from gemflowd.executor.local.watch import MemoryWatch
 from gemflowd.host.cgroups import Groups
 from gemflowd.host.process import StatmReader, rss_bytes
 from gemflowd.model.attempt import HandlerInfo, Kind, Start
+from gemflowd.model.effects import Retract
 from gemflowd.model.errors import ConfigError
 from gemflowd.model.facts import SlotDown, SlotStopping, SlotUp
 from gemflowd.worker import wire
@@ -565,6 +566,9 @@ class LocalPool:
 
     def cancel(self, task: int, token: int) -> None:
         self._attempts.cancel(task, token)
+
+    def retract(self, what: Retract) -> None:
+        self._attempts.retract_all(what)
 
     def logs_stored(self, lines: int) -> None:
         self._attempts.logs_stored(lines)

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from gemflowd import conditions
 from gemflowd.model import facts
 from gemflowd.model.errors import Invalid, Refused, echo
 from gemflowd.model.facts import NewTask, Reply, Speaker
@@ -217,6 +218,8 @@ async def _read_tasks(
         shapes.append(shape)
         if index % _PIECE == _PIECE - 1:
             await asyncio.sleep(0)
+    if any(shape.when is not None for shape in shapes):
+        await asyncio.to_thread(conditions.load)
     tasks: list[NewTask] = []
     alone = len(shapes) == 1 and request.complete and not request.offset and request.grow is None
     many = request.offset + len(shapes) >= MANY

@@ -45,7 +45,7 @@ def test_done():
     assert (task.tries, task.attempts, task.finished) == (0, 1, NOW)
     assert turn.results == [(1, b"payload")]
     (record,) = turn.attempts
-    assert (record.number, record.slot, record.started, record.finished) == (1, "b1", NOW - 2, NOW)
+    assert (record.number, record.slot, record.started, record.finished) == (1, "b1", NOW - 1.5, NOW)
     assert (record.error, record.usage, record.peak_kb, record.seconds) == (
         None,
         msgpack.packb({"n": 1, "cost_nano": None}),

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgpack
 import pytest
 from helpers.rig import Rig
 from helpers.tasks import Answer, dep, many, new
 
 from gemflowd.model.attempt import HandlerInfo, Kind, Outcome
-from gemflowd.model.facts import Catalogue, Configure, Devices, Hold, Release
+from gemflowd.model.facts import (
+    Catalogue,
+    Configure,
+    Devices,
+    Drain,
+    Fact,
+    Hold,
+    MemoryTight,
+    Release,
+    SetQueue,
+    Starts,
+)
 from gemflowd.model.refs import parse_all
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
@@ -195,6 +208,54 @@ def test_of_the_last_ones_each_goes_to_a_free_slot(rig: Rig):
     rig.end(2, seconds=0.05)
     assert sorted(rig.running()) == [1, 3]
     assert [len(slot.handed) for slot in rig.executor.slots.values()] == [1, 1]
+
+
+def test_of_the_last_ones_each_goes_to_a_free_slot_whatever_the_types(rig: Rig):
+    measured(rig, 0.001)
+    measured(rig, 0.09, "slow")
+    rig.slots(2)
+    rig.submit([new(), new()])
+    for number in (1, 2):
+        rig.end(number, seconds=0.001)  # the lane's last ones were short: there seems to be room for many
+    rig.submit(many(3, type="slow"), "s2")
+    assert [len(slot.handed) for slot in rig.executor.slots.values()] == [1, 1]
+
+
+def test_what_is_more_urgent_does_not_wait_behind_what_waits(rig: Rig):
+    measured(rig, 0.05)
+    rig.slots(1)
+    rig.submit(many(4))
+    assert rig.running() == [1, 2]
+    rig.submit([new(priority=9)], "s2")
+    assert rig.running() == [1], "2 has not begun, and came back"
+    rig.end(1, seconds=0.05)
+    assert rig.running()[0] == 5
+    rig.submit([new(priority=1)], "s3")
+    assert len(rig.running()) == 2, "one that is less urgent takes nothing back"
+    rig.check()
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        lambda: Starts(Answer(), on=False),
+        lambda: Drain(),
+        lambda: MemoryTight(True),
+        lambda: SetQueue(Answer(), "default", {"paused": True}),
+        lambda: Hold(Answer(), parse_all(["f1"])),
+    ],
+)
+def test_what_has_not_begun_does_not_start_after_a_stop(rig: Rig, fact: Callable[[], Fact]):
+    measured(rig, 0.001)
+    rig.slots(1)
+    rig.submit(many(4))
+    assert rig.running() == [1, 2, 3, 4]
+    rig.post(fact())
+    rig.run()
+    assert rig.running() == [1]
+    rig.end(1, seconds=0.001)
+    assert rig.running() == []
+    rig.check()
 
 
 @pytest.mark.parametrize("fields", [{"bucket": "model"}, {"resources": "disk=1"}, {"memory_mb": 100}])
