@@ -29,8 +29,9 @@ _BYTES_PER_TOKEN: Final = 4
 _IN_FLIGHT: Final = frozenset(
     {Outcome.LOST, Outcome.CRASH, Outcome.SUSPECT, Outcome.MEMORY, Outcome.TIMEOUT, Outcome.CANCELLED}
 )
-#: The same, as a handler says it.
+#: The same, as a handler says it, and the outcomes with which it may: a call that had no answer may be made in another way, or later.
 _UNANSWERED: Final = frozenset({"timeout", "disconnected", "bad_response"})
+_SAID: Final = frozenset({Outcome.ERROR, Outcome.PERMANENT, Outcome.AGAIN, Outcome.PARKED})
 
 
 class Estimate(NamedTuple):
@@ -314,7 +315,7 @@ def _may_cost(ended: Ended) -> bool:
     """Whether a call may have been answered that nobody has seen the answer of."""
     if ended.outcome in _IN_FLIGHT:
         return True
-    if ended.outcome not in (Outcome.ERROR, Outcome.PERMANENT) or not ended.payload:
+    if ended.outcome not in _SAID or not ended.payload:
         return False
     error = msgpack.unpackb(ended.payload, strict_map_key=False, unicode_errors="replace")
     return isinstance(error, dict) and error.get("code") in _UNANSWERED

@@ -43,8 +43,16 @@ def rig(slots: int = 4, **rules: Any) -> Rig:
     return made
 
 
-def end(it: Rig, number: int, outcome: Outcome = Outcome.DONE, usage: dict[str, Any] | None = USAGE) -> None:
+def end(
+    it: Rig,
+    number: int,
+    outcome: Outcome = Outcome.DONE,
+    usage: dict[str, Any] | None = USAGE,
+    error: dict[str, Any] | None = None,
+) -> None:
     done: Ended = it.executor.ended(it.attempt(number), outcome)
+    if error is not None:
+        done.payload = msgpack.packb({"class": "E", "message": "m", **error})
     done.usage = None if usage is None else msgpack.packb(usage)
     it.post(AttemptsEnded([done]))
     it.run()
@@ -252,6 +260,20 @@ def test_what_may_have_been_paid_for_counts_as_what_was_reserved(outcome: Outcom
     work(it)
     (budget,) = stored(it)
     assert budget.reserved == (0, 0)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ERROR, Outcome.AGAIN, Outcome.PARKED])
+@pytest.mark.parametrize(("code", "costs"), [("timeout", COST), ("disconnected", COST), ("overloaded", 0)])
+def test_a_call_that_is_made_in_another_way_after_it_had_no_answer_may_have_to_be_paid_for(
+    outcome: Outcome, code: str, costs: int
+):
+    it = rig()
+    it.submit([call()], uuid="first")
+    work(it)
+    it.submit([call()], uuid="s2", budget=money(3))
+    end(it, 2, outcome, usage=None, error={"code": code, "instead": {"note": {"tier": "standard"}}})
+    (budget,) = stored(it)
+    assert budget.assumed.money == costs
 
 
 def test_an_answer_that_says_no_costs_nothing():
