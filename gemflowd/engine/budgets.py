@@ -36,6 +36,7 @@ class Asked(NamedTuple):
 
     budgets: list[Budget]
     amount: Amount
+    allows: int = 0  # which calls it is like
 
 
 # What tasks fall under
@@ -80,8 +81,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     its = budgets.those_of(turn, task, lane) if model is not None else []
     if model is None or not its:
         return Asked([], NOTHING)
-    ceiling = None if budgets.is_known(turn, model) else _ceiling(rows, task.number)
-    wanted = budgets.estimate(turn, model, task.size, ceiling)
+    wanted = budgets.estimate(turn, model, task.size, _wish(rows, task.number))
     if not wanted.priced and any(_of_others_too(it) for it in its):
         # One of a model that others fall under is not stopped for it: they have prices.
         machine.hold(turn, task, Hold.BUDGET, f"the model {model} has no price; when it has one, release the task")
@@ -89,7 +89,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     blocker = budgets.in_the_way(turn, its, wanted, model)
     trying = None if blocker else budgets.tried(turn, its, model, lambda *about: _calls(rows, *about))
     if blocker is None and trying is None:
-        return Asked(its, wanted.amount)
+        return Asked(its, wanted.amount, wanted.allows)
     if blocker is not None and blocker.state is BudgetState.OPEN:
         assert blocker.action is Action.CANCEL, blocker
         _cancel(rows, task, blocker)
@@ -116,14 +116,18 @@ def _calls(rows: Rows, model: str, budget: Budget) -> bool:
     )
 
 
-def _ceiling(rows: Rows, number: int) -> int | None:
-    """Tokens of output that a task allows its call, if it says so."""
+def _wish(rows: Rows, number: int) -> budgets.Wish:
+    """What a task says of its call: the length of its answer, the tier."""
     data = msgpack.unpackb(rows.store.bodies([number])[number], strict_map_key=False).get("data")
-    config = data.get("config") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return budgets.Wish()
+    config = data.get("config")
     if not isinstance(config, dict):
-        return None
+        config = {}
     most = config.get("max_output_tokens", config.get("maxOutputTokens"))
-    return most if isinstance(most, int) and 0 < most <= MOST_TOKENS else None
+    ceiling = most if type(most) is int and 0 < most <= MOST_TOKENS else None
+    said = (data.get("tier"), data.get("service_tier"), config.get("service_tier"), config.get("serviceTier"))
+    return budgets.Wish(ceiling, next((tier.lower() for tier in said if isinstance(tier, str)), ""))
 
 
 def _of_others_too(budget: Budget) -> bool:

@@ -149,6 +149,16 @@ class Reservation(NamedTuple):
 
     amount: Amount
     budgets: tuple[int, ...]
+    allows: int = 0  # which calls it is like: `allows` of what its task allows
+
+
+def allows(ceiling: int | None) -> int:
+    """Calls that allow about as long an answer (the same power of two, in tokens) are counted together; 0: they don't say."""
+    return 0 if ceiling is None else ceiling.bit_length()
+
+
+#: A model, and which of its calls: those with one `allows`; 0: all of them.
+Calls = tuple[str, int]
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import msgpack
@@ -11,9 +12,9 @@ from helpers.tasks import Answer, many, new
 
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.budget import Action, Budget, NewBudget, Scope
-from gemflowd.model.facts import AttemptsEnded, ChangeBudget, Configure, RemoveBudget, Starts
+from gemflowd.model.facts import AttemptsEnded, Cancel, ChangeBudget, Configure, RemoveBudget, Starts
 from gemflowd.model.prices import NANO, Price, Prices, Rate
-from gemflowd.model.refs import parse
+from gemflowd.model.refs import parse, parse_all
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 from gemflowd.model.task import Hold
@@ -26,11 +27,11 @@ PRICES = Prices({MODEL: Price(Rate(NANO // 1000, NANO // 1000, NANO // 100))}, c
 #: What each call of these tests uses, and costs.
 USAGE = {"prompt_tokens": 100, "cached_tokens": 0, "output_tokens": 50, "thought_tokens": 10, "total_tokens": 160}
 COST = (100 * (NANO // 1000) + 60 * (NANO // 100)) // 10**6
-BODY = msgpack.packb({"data": {"prompt": "why?", "config": {"maxOutputTokens": 2}}})
+DATA = {"prompt": "why?", "config": {"maxOutputTokens": 2}}
 
 
-def call(name: str | None = None, model: str = MODEL, **fields: Any) -> Any:
-    return new(name, bucket=f"gemini:{model}", kind=Kind.COROUTINE, body=BODY, **fields)
+def call(name: str | None = None, model: str = MODEL, data: dict[str, Any] = DATA, **fields: Any) -> Any:
+    return new(name, bucket=f"gemini:{model}", kind=Kind.COROUTINE, body=msgpack.packb({"data": data}), **fields)
 
 
 def calls(count: int, **fields: Any) -> list[Any]:
@@ -274,6 +275,93 @@ def test_a_call_that_is_made_in_another_way_after_it_had_no_answer_may_have_to_b
     end(it, 2, outcome, usage=None, error={"code": code, "instead": {"note": {"tier": "standard"}}})
     (budget,) = stored(it)
     assert budget.assumed.money == costs
+
+
+def test_a_dearer_tier_is_reserved_at_its_own_price():
+    prices = Prices(PRICES.models, {"priority": Fraction(4), "flex": Fraction(1, 2)})
+    it = rig(slots=9, prices=prices)
+    it.submit([call()], uuid="first")
+    work(it)
+    for number, (data, started) in enumerate(
+        [
+            ({"tier": "priority"}, 1),
+            ({"config": {"serviceTier": "PRIORITY"}}, 1),
+            ({"tier": "flex"}, 7),
+            ({"tier": 4, "config": 3}, 7),
+        ]
+    ):
+        it.submit(
+            calls(9, data={"prompt": "why", "config": {}} | data),
+            uuid=f"s{number}",
+            budget=NewBudget(7 * COST + COST // 2, None),
+        )
+        assert len(it.running()) == started
+        it.post(Cancel(Answer(), parse_all([f"f{number + 2}"], "refs")))
+        it.run()
+        for running in it.running():
+            end(it, running, Outcome.CANCELLED, usage=None)
+
+
+#: A question that allows a long answer, and what one of it uses.
+ALLOWS = {"prompt": "tell", "config": {"max_output_tokens": 800}}
+LONG = {**USAGE, "output_tokens": 490, "total_tokens": 600}
+
+
+def test_tasks_that_allow_longer_answers_are_not_estimated_by_those_that_do_not():
+    it = rig(slots=99)
+    it.submit(calls(20), uuid="first")
+    work(it)
+    it.submit(calls(40, data=ALLOWS), uuid="s2", budget=NewBudget(None, 6_000))
+    first = it.running()
+    assert 1 < len(first) <= 6_000 // 800, "as many as the most that they may use has room for"
+    end(it, first[0], usage=LONG)
+    assert len(it.running()) > len(first) - 1, "now it is known what they use"
+    while running := it.running():
+        end(it, running[0], usage=LONG)
+    (budget,) = stored(it)
+    assert (budget.state.word, budget.spent.tokens) == ("held", 6_000)
+    it.crash()
+    assert it.engine._memory.accounts.models[MODEL, 10].calls == 10
+
+
+def test_a_long_answer_that_has_no_room_may_be_given_when_nothing_else_is_in_flight():
+    it = rig()
+    it.submit(calls(2), uuid="first")
+    work(it)
+    it.submit(calls(2, data=ALLOWS), uuid="s2", budget=NewBudget(None, 700))
+    assert it.running() == [3]
+    end(it, 3, usage={**USAGE, "output_tokens": 90, "total_tokens": 200})
+    assert it.running() == [4]
+
+
+@pytest.mark.parametrize("usage", [None, {"service_tier": "standard"}])
+def test_an_answer_that_says_nothing_of_its_use_is_taken_for_what_was_reserved(usage: dict[str, Any] | None):
+    it = rig(slots=9)
+    it.submit(calls(9), budget=NewBudget(None, 100))
+    assert it.running() == [1]
+    reserved = stored(it)[0].reserved
+    end(it, 1, usage=usage)
+    (budget,) = stored(it)
+    assert (budget.spent, budget.assumed, budget.unpriced) == ((0, 0), reserved, 1)
+    assert len(it.running()) == 100 // reserved.tokens - 1, "it is known, about, what its calls use"
+    rows = list(it.store.inner._db.execute("SELECT attempts, unpriced, total FROM usage"))
+    assert rows == [(1, 1, 0)]
+
+
+def test_an_answer_that_says_nothing_of_its_use_has_an_unknown_cost_without_a_budget_too():
+    it = rig()
+    it.submit(calls(1))
+    end(it, 1, usage=None)
+    assert list(it.store.inner._db.execute("SELECT attempts, unpriced FROM usage")) == [(1, 1)]
+    assert not it.store.inner._db.execute("SELECT count(*) FROM model_use").get
+
+
+def test_who_says_that_nothing_was_asked_for_has_used_nothing():
+    it = rig()
+    it.submit(calls(1), budget=money(3))
+    end(it, 1, usage={"total_tokens": 0})
+    (budget,) = stored(it)
+    assert (budget.assumed, budget.unpriced) == ((0, 0), 0)
 
 
 def test_an_answer_that_says_no_costs_nothing():
