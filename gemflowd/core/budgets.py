@@ -232,6 +232,15 @@ def reserve(turn: Turn, task: Task, its: Sequence[Budget], amount: Amount, like:
     turn.reservations[task.number] = reservation
 
 
+def reserve_more(turn: Turn, task: Task, budget: Budget, wanted: Estimate) -> None:
+    """A budget is set while an attempt is in flight: what is reserved for that is reserved in it, too."""
+    before = turn.accounts.reservations.get(task.number) or Reservation(wanted.amount, (), wanted.allows)
+    reservation = before._replace(budgets=(*before.budgets, budget.number))
+    budget.reserved = budget.reserved.plus(reservation.amount)
+    changed(turn, budget)
+    turn.accounts.reservations[task.number] = turn.reservations[task.number] = reservation
+
+
 def give_back(turn: Turn, task: Task) -> None:
     """What was handed over has not started."""
     if not is_in_batch(turn.lanes[task.lane]):

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-import msgpack
-
 from gemflowd.core import budgets, machine
 from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine import estimates
 from gemflowd.engine.rows import Rows
 from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, NewBudget, Scope, Target, name_of
 from gemflowd.model.errors import Refused
@@ -81,7 +80,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     its = budgets.those_of(turn, task, lane) if model is not None else []
     if model is None or not its:
         return Asked([], NOTHING)
-    wanted = budgets.estimate(turn, model, task.size, _wish(rows, task.number))
+    wanted = estimates.wanted(rows, task, model)
     if not wanted.priced and any(_of_others_too(it) for it in its):
         # One of a model that others fall under is not stopped for it: they have prices.
         machine.hold(turn, task, Hold.BUDGET, f"the model {model} has no price; when it has one, release the task")
@@ -114,20 +113,6 @@ def _calls(rows: Rows, model: str, budget: Budget) -> bool:
         budget.number in it.budgets and task in running and model_of(lanes[running[task].lane].key.bucket) == model
         for task, it in rows.turn.accounts.reservations.items()
     )
-
-
-def _wish(rows: Rows, number: int) -> budgets.Wish:
-    """What a task says of its call: the length of its answer, the tier."""
-    data = msgpack.unpackb(rows.store.bodies([number])[number], strict_map_key=False).get("data")
-    if not isinstance(data, dict):
-        return budgets.Wish()
-    config = data.get("config")
-    if not isinstance(config, dict):
-        config = {}
-    most = config.get("max_output_tokens", config.get("maxOutputTokens"))
-    ceiling = most if type(most) is int and 0 < most <= MOST_TOKENS else None
-    said = (data.get("tier"), data.get("service_tier"), config.get("service_tier"), config.get("serviceTier"))
-    return budgets.Wish(ceiling, next((tier.lower() for tier in said if isinstance(tier, str)), ""))
 
 
 def _of_others_too(budget: Budget) -> bool:
@@ -341,6 +326,7 @@ def _new_one(rows: Rows, scope: Scope, target: Target, wish: NewBudget) -> Budge
     budget = _budget(rows.turn, scope, target, wish)
     budget.spent, budget.unpriced = rows.store.budgets.used(scope, target, budget.day)
     _add(rows, [budget])
+    estimates.reserve_in_flight(rows, budget)
     return budget
 
 

@@ -120,6 +120,11 @@ class History:
         there = any(budget.scope is scope for budget in self.budgets())
         self.rig.post(ChangeBudget(Answer(), scope, ref, queue, money, None if there else tokens, None, by=there))
         self.rig.run()
+        if not there:  # what was in flight is reserved, whether it fits or not
+            for budget in self.budgets():
+                if budget.scope is scope:
+                    self.error[scope, budget.target] += budget.reserved.money
+                    self.tokens_error[scope, budget.target] += budget.reserved.tokens
 
     def step(self) -> None:
         rng = self.rng

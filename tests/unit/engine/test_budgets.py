@@ -502,6 +502,28 @@ def test_a_budget_that_is_set_later_counts_what_was_used():
     assert work(it) == 1
 
 
+@pytest.mark.parametrize(
+    ("of", "scope", "queue", "counts"),
+    [("f2", Scope.FLOW, "", 3), ("2", Scope.TASK, "", 1), ("", Scope.QUEUE, "default", 4), ("", Scope.TOTAL, "", 4)],
+)
+def test_a_budget_that_is_set_counts_what_is_in_flight(of: str, scope: Scope, queue: str, counts: int):
+    it = rig(slots=4)
+    it.submit(calls(1), uuid="first")
+    work(it)
+    it.submit(calls(3), uuid="s2")
+    it.submit([new(), *calls(1), *calls(9, queue="night")], uuid="s3")
+    answer = change(it, of, scope, money=(counts + 1) * COST, queue=queue)
+    assert answer.body["reserved"]["money"] == pytest.approx(counts * COST / NANO)
+    change(it, "", Scope.DAY, money=100 * COST)
+    assert {budget.scope: budget.reserved.money for budget in stored(it)}[Scope.DAY] == 4 * COST
+    for number in (2, 3, 4, 6):
+        end(it, number)
+    (budget, day) = stored(it)
+    assert budget.spent.money == counts * COST
+    assert (day.spent.money, day.reserved.money) == (5 * COST, len(it.running()) * COST)
+    it.check()
+
+
 def test_usage_outlives_its_flow():
     from gemflowd.model.facts import Delete
     from gemflowd.model.refs import parse_all
