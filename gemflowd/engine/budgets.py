@@ -16,7 +16,18 @@ from gemflowd.core import budgets, machine
 from gemflowd.core.turn import CursorKind, Turn
 from gemflowd.engine import estimates
 from gemflowd.engine.rows import Rows
-from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, NewBudget, Scope, Target, name_of
+from gemflowd.model.budget import (
+    ADDING,
+    NOTHING,
+    Action,
+    Amount,
+    Budget,
+    BudgetState,
+    NewBudget,
+    Scope,
+    Target,
+    name_of,
+)
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import ChangeBudget, NewTask, RemoveBudget, Submit
 from gemflowd.model.lane import Lane
@@ -341,7 +352,7 @@ def _let_go(rows: Rows, budget: Budget) -> None:
 
 
 def _target(rows: Rows, fact: ChangeBudget | RemoveBudget) -> Target:
-    """Raises: Refused: `not_found`, or `conflict`: it has ended."""
+    """Raises: Refused: `not_found`; `invalid_value`, it is nothing that a budget could be for."""
     if fact.ref is None:
         return fact.queue if fact.scope is Scope.QUEUE else 0
     try:
@@ -356,6 +367,9 @@ def _target(rows: Rows, fact: ChangeBudget | RemoveBudget) -> Target:
     if fact.scope is not Scope.TASK or len(tasks) != 1:
         raise Refused("invalid_value", "name one task, or a flow", "of")
     (task,) = tasks
+    if task.type in ADDING and isinstance(fact, ChangeBudget):
+        message = f"task {task.number} calls no model itself, those that it adds do: give the budget to its flow, f{task.flow}"
+        raise Refused("invalid_value", message, "of")
     if not task.flags & BUDGETED and isinstance(fact, ChangeBudget):
         task.flags |= BUDGETED
         rows.turn.changed[task.number] = task

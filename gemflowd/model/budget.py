@@ -52,6 +52,9 @@ class BudgetState(IntEnum):
 
 ACTIONS: Final = {action.word: action for action in Action}
 
+#: Types of tasks that call no model themselves, but add those that do: a budget of such a task would count nothing.
+ADDING: Final = frozenset({"gemini.tools", "agent", "agent.plan"})
+
 #: Calls of a model from which on what came before counts half: a mean follows what changes.
 _FORGET: Final = 1024
 

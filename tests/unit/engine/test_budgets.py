@@ -538,6 +538,15 @@ def test_usage_outlives_its_flow():
     assert it.store.inner._db.execute("SELECT sum(cost) FROM usage").get == 2 * COST
 
 
+@pytest.mark.parametrize("kind", ["gemini.tools", "agent", "agent.plan"])
+def test_who_adds_the_tasks_that_call_a_model_has_no_budget_of_its_own(kind: str):
+    it = rig()
+    it.submit([new(type=kind)])
+    answer = change(it, "1", Scope.TASK, money=1)
+    assert (answer.code, stored(it)) == ("invalid_value", [])
+    assert "f1" in str(answer.bodies), "the way to do it"
+
+
 def test_what_can_not_be_raised_is_refused():
     it = rig()
     it.submit(calls(1), budget=money(1))
