@@ -15,6 +15,7 @@ from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.batch import Answers, Begin, End, Join, Name, Take, Wish
 from gemflowd.model.budget import Budget, NewBudget, Scope
 from gemflowd.model.facts import AskLimits, AttemptsEnded, BatchCall, ChangeBudget, Speaker
+from gemflowd.model.refs import parse
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 
@@ -174,6 +175,22 @@ def test_a_question_that_is_given_up_before_it_was_sent_costs_nothing(it: Batche
     assert it.say(Take()) == {}, "it goes into another batch"
     it.end(2, Outcome.AGAIN, "gemini:a")
     it.park()
+    assert it.figures == (0, 0, TOKENS)
+    it.rig.check()
+
+
+def test_who_was_lost_with_its_question_in_a_batch_and_is_cancelled_then_counts_once(it: Batches) -> None:
+    it.join()
+    it.send()
+    it.rig.crash()
+    assert it.figures == (0, 0, 0), "it reserves when it starts again"
+    it.rig.cancel(2)
+    assert it.figures == (0, TOKENS, 0)
+    it.open()
+    it.rig.retry(2)
+    it.rig.post(ChangeBudget(Answer(), Scope.FLOW, parse("f2", "of"), "", None, 2 * TOKENS, None, by=False))
+    it.rig.run()
+    it.join()
     assert it.figures == (0, 0, TOKENS)
     it.rig.check()
 
