@@ -29,10 +29,12 @@ _BYTES_PER_TOKEN: Final = 4
 _IN_FLIGHT: Final = frozenset(
     {Outcome.LOST, Outcome.CRASH, Outcome.SUSPECT, Outcome.MEMORY, Outcome.TIMEOUT, Outcome.CANCELLED}
 )
-#: The same, as a handler says it, and the outcomes with which it may: a call that had no answer may be made in another way, or later.
+#: The same, as a handler says it.
 _UNANSWERED: Final = frozenset({"timeout", "disconnected", "bad_response"})
+#: The outcomes with which it may say so. A call that had no answer may be made in another way, or later; who took what came of a batch,
+#: and goes another way, has asked nobody itself.
 _FAILED: Final = frozenset({Outcome.ERROR, Outcome.PERMANENT})
-_SAID: Final = _FAILED | {Outcome.AGAIN, Outcome.PARKED}  # of a batch: it has brought nothing, and asks nobody itself
+_SAID: Final = _FAILED | {Outcome.AGAIN, Outcome.PARKED}
 
 
 class Wish(NamedTuple):
