@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from gemflowd.model.budget import Budget, ModelUse, Reservation, Scope, Target
+from gemflowd.model.budget import Budget, Calls, ModelUse, Reservation, Scope, Target
 
 #: Budgets of flows and tasks that are remembered, about.
 _MOST: Final = 4096
@@ -26,7 +26,7 @@ class Accounts:
     has_flows: bool = False  # whether any flow has one; else nothing is looked for
     has_tasks: bool = False
     reservations: dict[int, Reservation] = field(default_factory=dict)  # by task
-    models: dict[str, ModelUse] = field(default_factory=dict)
+    models: dict[Calls, ModelUse] = field(default_factory=dict)
     next_number: int = 1
 
     @property

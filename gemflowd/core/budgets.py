@@ -14,11 +14,11 @@ import msgpack
 from gemflowd.core.batched import goes_on, is_in_batch
 from gemflowd.core.turn import Turn, UsageRow
 from gemflowd.model.attempt import Ended, Outcome
-from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope
+from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, ModelUse, Reservation, Scope, allows
 from gemflowd.model.errors import Invalid
 from gemflowd.model.event import BUDGET_TOPIC, Event
 from gemflowd.model.lane import Lane
-from gemflowd.model.prices import STANDARD, Tokens, model_of, tier_of, tokens_of
+from gemflowd.model.prices import STANDARD, Tokens, model_of, tells_tokens, tier_of, tokens_of
 from gemflowd.model.task import Task
 from gemflowd.model.values import check_value
 
@@ -31,6 +31,17 @@ _IN_FLIGHT: Final = frozenset(
 )
 #: The same, as a handler says it.
 _UNANSWERED: Final = frozenset({"timeout", "disconnected", "bad_response"})
+#: The outcomes with which it may say so. A call that had no answer may be made in another way, or later; who took what came of a batch,
+#: and goes another way, has asked nobody itself.
+_FAILED: Final = frozenset({Outcome.ERROR, Outcome.PERMANENT})
+_SAID: Final = _FAILED | {Outcome.AGAIN, Outcome.PARKED}
+
+
+class Wish(NamedTuple):
+    """What a task says of its call."""
+
+    ceiling: int | None = None  # tokens that its answer may have
+    tier: str = ""  # that it asks for
 
 
 class Estimate(NamedTuple):
@@ -39,30 +50,51 @@ class Estimate(NamedTuple):
     amount: Amount
     priced: bool  # False: the model has no price, and `amount.money` is 0
     guess: bool  # nothing of the model is known yet
+    most: bool = False  # it is known, but not of calls that allow as long an answer: this is the most that it may use
+    allows: int = 0
 
 
 def today(turn: Turn) -> int:
     return int(turn.now // _DAY)
 
 
-def estimate(turn: Turn, model: str, size: int, ceiling: int | None) -> Estimate:
-    """What an attempt of a task will use.
+def estimate(turn: Turn, model: str, size: int, wish: Wish) -> Estimate:
+    """What an attempt of a task will use. Money is that of the tier it asks for, where that is a dearer one: cheaper ones fall back.
 
     Args:
         size: bytes of its body.
-        ceiling: tokens of output that it allows; only asked for where nothing is known of the model.
     """
-    known = turn.accounts.models.get(model)
-    if known is None or not known.calls:
-        prompt = size // _BYTES_PER_TOKEN
-        answered = turn.rules.budget_output_tokens if ceiling is None else ceiling
+    like = allows(wish.ceiling)
+    known, guess, most = _known(turn, model), False, False
+    if known is None:
+        guess = True
+        answered = turn.rules.budget_output_tokens if wish.ceiling is None else wish.ceiling
     else:
-        prompt = _up(size * known.prompt, known.size) if known.size else _up(known.prompt, known.calls)
+        alike = _known(turn, model, like)
+        known = alike or known
         answered = _up(known.answered, known.calls)
-    prompt = max(1, prompt)  # something is in flight, however small
+        if alike is None and wish.ceiling is not None:
+            most = True
+            answered = max(answered, wish.ceiling)
+    prompt = _prompt(known, size)
     used = Tokens(prompt, 0, answered, 0, prompt + answered)
     money = turn.rules.prices.cost(model, used)
-    return Estimate(Amount(money or 0, used.total), money is not None, known is None or not known.calls)
+    if money is not None and wish.tier:
+        money = max(money, turn.rules.prices.cost(model, used, wish.tier) or 0)
+    return Estimate(Amount(money or 0, used.total), money is not None, guess, most, like)
+
+
+def _known(turn: Turn, model: str, like: int = 0) -> ModelUse | None:
+    """What calls of a model have used, if any has been."""
+    known = turn.accounts.models.get((model, like))
+    return known if known is not None and known.calls else None
+
+
+def _prompt(known: ModelUse | None, size: int) -> int:
+    """Tokens of a prompt; something is in flight, however small."""
+    if known is None:
+        return max(1, size // _BYTES_PER_TOKEN)
+    return max(1, _up(size * known.prompt, known.size) if known.size else _up(known.prompt, known.calls))
 
 
 def _up(amount: int, parts: int) -> int:
@@ -72,8 +104,7 @@ def _up(amount: int, parts: int) -> int:
 
 def is_known(turn: Turn, model: str) -> bool:
     """Whether there is a mean of what its calls have used."""
-    known = turn.accounts.models.get(model)
-    return known is not None and known.calls > 0
+    return _known(turn, model) is not None
 
 
 def those_of(turn: Turn, task: Task, lane: Lane) -> list[Budget]:
@@ -140,6 +171,8 @@ def in_the_way(turn: Turn, its: Sequence[Budget], wanted: Estimate, model: str) 
         elif budget.reserved != NOTHING:
             _to(turn, budget, BudgetState.WAITING, None)
             return budget
+        elif wanted.most and _left(budget):
+            continue  # alone it may; then it is known what such calls use
         elif budget.action is Action.HOLD:
             _stop(turn, budget, None)
             return budget
@@ -191,14 +224,23 @@ def changed(turn: Turn, budget: Budget) -> None:
     turn.changed_budgets[budget.number] = budget
 
 
-def reserve(turn: Turn, task: Task, its: Sequence[Budget], amount: Amount) -> None:
+def reserve(turn: Turn, task: Task, its: Sequence[Budget], amount: Amount, like: int = 0) -> None:
     """An attempt starts."""
     for budget in its:
         budget.reserved = budget.reserved.plus(amount)
         changed(turn, budget)
-    reservation = Reservation(amount, tuple(budget.number for budget in its))
+    reservation = Reservation(amount, tuple(budget.number for budget in its), like)
     turn.accounts.reservations[task.number] = reservation
     turn.reservations[task.number] = reservation
+
+
+def reserve_more(turn: Turn, task: Task, budget: Budget, wanted: Estimate) -> None:
+    """A budget is set while an attempt is in flight: what is reserved for that is reserved in it, too."""
+    before = turn.accounts.reservations.get(task.number) or Reservation(wanted.amount, (), wanted.allows)
+    reservation = before._replace(budgets=(*before.budgets, budget.number))
+    budget.reserved = budget.reserved.plus(reservation.amount)
+    changed(turn, budget)
+    turn.accounts.reservations[task.number] = turn.reservations[task.number] = reservation
 
 
 def give_back(turn: Turn, task: Task) -> None:
@@ -233,7 +275,7 @@ def take_up(turn: Turn, task: Task, assumed: Reservation) -> None:
         budget.assumed = Amount(max(0, left.money), max(0, left.tokens))
         changed(turn, budget)
     if task.number not in turn.accounts.reservations:
-        reserve(turn, task, its, assumed.amount)
+        reserve(turn, task, its, assumed.amount, assumed.allows)
 
 
 def _unreserve(turn: Turn, task: int) -> Reservation | None:
@@ -262,18 +304,22 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     if goes_on(lane, ended) or (joined and (task.cancelled or ended.outcome is Outcome.CANCELLED)):
         return None  # if the task ends with that, it is looked at then (`engine.batches`)
     usage = _unpacked(ended.usage)
+    untold = ended.outcome is Outcome.DONE and _calls(lane) and not tells_tokens(usage or {})
     if usage is None:
-        let_go(turn, task, assume=_may_cost(ended) and not joined)
-        return None
+        if not untold:
+            let_go(turn, task, assume=_may_cost(lane, ended) and not joined)
+            return None
+        usage = {}
     if usage.get("cached") is True:  # a stored answer: nothing was asked for, and nothing is to be paid
         let_go(turn, task)
         return msgpack.packb({**usage, "cost_nano": 0}, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
     model = model_of(lane.key.bucket) or _named(usage)
     used = tokens_of(usage)
     tier = tier_of(usage)
-    cost = turn.rules.prices.cost(model, used, tier) if model else None
+    cost = turn.rules.prices.cost(model, used, tier) if model and not untold else None
     reservation = _unreserve(turn, task.number)
     _record(turn, task, model, tier, used, cost)
+    _learn(turn, task, model, None if untold else used, reservation)
     for budget in those_of(turn, task, lane):
         if reservation is not None:
             _lift(turn, budget, reservation)
@@ -281,7 +327,9 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
         if cost is None:
             budget.unpriced += 1
             if reservation is not None and budget.number in reservation.budgets:
-                budget.assumed = budget.assumed.plus(Amount(reservation.amount.money, 0))
+                budget.assumed = budget.assumed.plus(
+                    Amount(reservation.amount.money, reservation.amount.tokens * untold)
+                )
         if budget.action is Action.WARN and not _fits(budget, NOTHING):
             _warn(turn, budget)
         changed(turn, budget)
@@ -290,6 +338,11 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     usage["cost_nano"] = cost
     packed: bytes = msgpack.packb(usage, unicode_errors="surrogatepass")
     return packed
+
+
+def _calls(lane: Lane) -> bool:
+    """Whether an attempt that has succeeded has had an answer of a model."""
+    return model_of(lane.key.bucket) is not None or is_in_batch(lane)
 
 
 def _unpacked(usage: bytes | None) -> dict[str, Any] | None:
@@ -310,25 +363,38 @@ def _named(usage: dict[str, Any]) -> str:
     return model[:200] if isinstance(model, str) else ""
 
 
-def _may_cost(ended: Ended) -> bool:
+def _may_cost(lane: Lane, ended: Ended) -> bool:
     """Whether a call may have been answered that nobody has seen the answer of."""
     if ended.outcome in _IN_FLIGHT:
         return True
-    if ended.outcome not in (Outcome.ERROR, Outcome.PERMANENT) or not ended.payload:
+    if ended.outcome not in _SAID or (ended.outcome not in _FAILED and is_in_batch(lane)) or not ended.payload:
         return False
     error = msgpack.unpackb(ended.payload, strict_map_key=False, unicode_errors="replace")
     return isinstance(error, dict) and error.get("code") in _UNANSWERED
 
 
 def _record(turn: Turn, task: Task, model: str, tier: str, used: Tokens, cost: int | None) -> None:
-    """For `usage`, and for estimates to come."""
+    """For `usage`."""
     key = (today(turn), model, task.flow, tier)
     standard = cost if cost is None or tier == STANDARD else turn.rules.prices.cost(model, used)
     turn.usage[key] = turn.usage.get(key, UsageRow()).plus(used, cost, standard or 0)
-    if model:
-        known = turn.accounts.models.setdefault(model, ModelUse())
-        known.note(task.size, used.prompt, used.answered)
-        turn.changed_models[model] = known
+
+
+def _learn(turn: Turn, task: Task, model: str, used: Tokens | None, reservation: Reservation | None) -> None:
+    """For estimates to come. What has answered without saying what it used is taken for what was reserved for it."""
+    if not model:
+        return
+    if used is not None:
+        prompt, answered = used.prompt, used.answered
+    elif reservation is not None:
+        prompt = min(_prompt(_known(turn, model), task.size), reservation.amount.tokens)
+        answered = reservation.amount.tokens - prompt
+    else:
+        return
+    for like in {0, reservation.allows if reservation is not None else 0}:
+        known = turn.accounts.models.setdefault((model, like), ModelUse())
+        known.note(task.size, prompt, answered)
+        turn.changed_models[model, like] = known
 
 
 def begin_day(turn: Turn) -> None:

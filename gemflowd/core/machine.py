@@ -223,9 +223,9 @@ def record(turn: Turn, task: Task, ended: Ended, *, unclean: bool = False) -> bo
     Returns:
         Whether it was a success. Then the task is to be told with `Turn.succeed`, together with others for which that is so.
     """
-    if ended.usage is not None or turn.accounts.reservations:
-        ended = replace(ended, usage=budgets.settle(turn, task, ended))  # with its cost
     lane = turn.lanes[task.lane]
+    if ended.usage is not None or lane.key.bucket is not None or turn.accounts.reservations:
+        ended = replace(ended, usage=budgets.settle(turn, task, ended))  # with its cost
     if lane.shares or turn.queues:
         limits.settle(turn, lane, ended)
     done = ended.outcome is _DONE

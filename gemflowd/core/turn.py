@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from gemflowd.core.accounts import Accounts
 from gemflowd.core.devices import Devices
 from gemflowd.model.attempt import AttemptRecord, HandlerInfo
-from gemflowd.model.budget import Budget, ModelUse, Reservation
+from gemflowd.model.budget import Budget, Calls, ModelUse, Reservation
 from gemflowd.model.effects import Retract
 from gemflowd.model.errors import Refused
 from gemflowd.model.event import FLOW_TOPIC, TASK_TOPIC, Event
@@ -159,7 +159,7 @@ class Turn:
     usage: dict[tuple[int, str, int, str], UsageRow] = field(
         default_factory=dict
     )  # (day, model, flow, tier) -> more of it
-    changed_models: dict[str, ModelUse] = field(default_factory=dict)
+    changed_models: dict[Calls, ModelUse] = field(default_factory=dict)
     changed_budgets: dict[int, Budget] = field(default_factory=dict)
     reservations: dict[int, Reservation | None] = field(default_factory=dict)  # by task: made, or None: gone
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # (queue, state) -> change

@@ -17,6 +17,7 @@ import msgpack
 from gemflowd.core import budgets, machine
 from gemflowd.core.batched import is_judged
 from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine import estimates
 from gemflowd.engine.budgets import need
 from gemflowd.engine.rows import Rows
 from gemflowd.engine.submission import submit
@@ -36,6 +37,7 @@ from gemflowd.model.batch import (
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import BatchCall, NewTask, Submit
 from gemflowd.model.lane import LaneKey
+from gemflowd.model.prices import model_of
 from gemflowd.model.states import State
 from gemflowd.model.task import Task
 from gemflowd.store.tables import BatchItem
@@ -233,6 +235,8 @@ def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
 def follow(rows: Rows) -> None:
     """Tasks have ended: those that carried a batch, and those that waited for one with something reserved."""
     turn, carriers = rows.turn, rows.memory.carriers
+    if turn.accounts.active:
+        _reserve_lost(rows)
     reserved = [task for task in turn.settled if task.number in turn.accounts.reservations]
     if reserved:
         need(rows, reserved)
@@ -243,6 +247,23 @@ def follow(rows: Rows) -> None:
             batch = rows.store.batches.get(task.number)
             if batch is not None:
                 _end(rows, batch, f"batch_{task.state.word}")
+
+
+def _reserve_lost(rows: Rows) -> None:
+    """Who has joined a batch and was lost on its way there has nothing reserved until it starts again. If it ends before that, its
+    question may have to be paid for all the same."""
+    turn = rows.turn
+    ended = [task for task in turn.settled if task.state is not State.SUCCEEDED]
+    ended = [task for task in ended if task.number not in turn.accounts.reservations]
+    models = {task.number: model_of(turn.lanes[task.lane].key.bucket) for task in ended}
+    asking = [number for number, model in models.items() if model is not None]
+    left = rows.store.batches.those_in(asking) if asking else []
+    for task in rows.tasks(left).values():
+        need(rows, [task])
+        its, item = budgets.those_of(turn, task, turn.lanes[task.lane]), rows.store.batches.item(task.number)
+        if its and (model := models[task.number]) is not None and item is not None and item.assumed is None:
+            found = estimates.wanted(rows, task, model)
+            budgets.reserve(turn, task, its, found.amount, found.allows)
 
 
 def _given_up(rows: Rows, task: Task) -> None:

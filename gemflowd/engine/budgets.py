@@ -12,12 +12,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-import msgpack
-
 from gemflowd.core import budgets, machine
 from gemflowd.core.turn import CursorKind, Turn
+from gemflowd.engine import estimates
 from gemflowd.engine.rows import Rows
-from gemflowd.model.budget import NOTHING, Action, Amount, Budget, BudgetState, NewBudget, Scope, Target, name_of
+from gemflowd.model.budget import (
+    ADDING,
+    NOTHING,
+    Action,
+    Amount,
+    Budget,
+    BudgetState,
+    NewBudget,
+    Scope,
+    Target,
+    name_of,
+)
 from gemflowd.model.errors import Refused
 from gemflowd.model.facts import ChangeBudget, NewTask, RemoveBudget, Submit
 from gemflowd.model.lane import Lane
@@ -36,6 +46,7 @@ class Asked(NamedTuple):
 
     budgets: list[Budget]
     amount: Amount
+    allows: int = 0  # which calls it is like
 
 
 # What tasks fall under
@@ -80,8 +91,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     its = budgets.those_of(turn, task, lane) if model is not None else []
     if model is None or not its:
         return Asked([], NOTHING)
-    ceiling = None if budgets.is_known(turn, model) else _ceiling(rows, task.number)
-    wanted = budgets.estimate(turn, model, task.size, ceiling)
+    wanted = estimates.wanted(rows, task, model)
     if not wanted.priced and any(_of_others_too(it) for it in its):
         # One of a model that others fall under is not stopped for it: they have prices.
         machine.hold(turn, task, Hold.BUDGET, f"the model {model} has no price; when it has one, release the task")
@@ -89,7 +99,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     blocker = budgets.in_the_way(turn, its, wanted, model)
     trying = None if blocker else budgets.tried(turn, its, model, lambda *about: _calls(rows, *about))
     if blocker is None and trying is None:
-        return Asked(its, wanted.amount)
+        return Asked(its, wanted.amount, wanted.allows)
     if blocker is not None and blocker.state is BudgetState.OPEN:
         assert blocker.action is Action.CANCEL, blocker
         _cancel(rows, task, blocker)
@@ -114,16 +124,6 @@ def _calls(rows: Rows, model: str, budget: Budget) -> bool:
         budget.number in it.budgets and task in running and model_of(lanes[running[task].lane].key.bucket) == model
         for task, it in rows.turn.accounts.reservations.items()
     )
-
-
-def _ceiling(rows: Rows, number: int) -> int | None:
-    """Tokens of output that a task allows its call, if it says so."""
-    data = msgpack.unpackb(rows.store.bodies([number])[number], strict_map_key=False).get("data")
-    config = data.get("config") if isinstance(data, dict) else None
-    if not isinstance(config, dict):
-        return None
-    most = config.get("max_output_tokens", config.get("maxOutputTokens"))
-    return most if isinstance(most, int) and 0 < most <= MOST_TOKENS else None
 
 
 def _of_others_too(budget: Budget) -> bool:
@@ -337,6 +337,7 @@ def _new_one(rows: Rows, scope: Scope, target: Target, wish: NewBudget) -> Budge
     budget = _budget(rows.turn, scope, target, wish)
     budget.spent, budget.unpriced = rows.store.budgets.used(scope, target, budget.day)
     _add(rows, [budget])
+    estimates.reserve_in_flight(rows, budget)
     return budget
 
 
@@ -351,7 +352,7 @@ def _let_go(rows: Rows, budget: Budget) -> None:
 
 
 def _target(rows: Rows, fact: ChangeBudget | RemoveBudget) -> Target:
-    """Raises: Refused: `not_found`, or `conflict`: it has ended."""
+    """Raises: Refused: `not_found`; `invalid_value`, it is nothing that a budget could be for."""
     if fact.ref is None:
         return fact.queue if fact.scope is Scope.QUEUE else 0
     try:
@@ -366,6 +367,9 @@ def _target(rows: Rows, fact: ChangeBudget | RemoveBudget) -> Target:
     if fact.scope is not Scope.TASK or len(tasks) != 1:
         raise Refused("invalid_value", "name one task, or a flow", "of")
     (task,) = tasks
+    if task.type in ADDING and isinstance(fact, ChangeBudget):
+        message = f"task {task.number} calls no model itself, those that it adds do: give the budget to its flow, f{task.flow}"
+        raise Refused("invalid_value", message, "of")
     if not task.flags & BUDGETED and isinstance(fact, ChangeBudget):
         task.flags |= BUDGETED
         rows.turn.changed[task.number] = task

@@ -218,7 +218,7 @@ def _start(rows: Rows, taken: list[tuple[int, Key]], spare: int, placing: Placin
         if not plain:
             limits.reserve(turn, lane, task.number, task.size)
         if asked is not None and asked.budgets:
-            budgets.reserve(turn, task, asked.budgets, asked.amount)
+            budgets.reserve(turn, task, asked.budgets, asked.amount, asked.allows)
         memory.running[task.number] = task
         memory.virtual_time = max(memory.virtual_time, key[1])
         placed.append((task, slot))

@@ -52,6 +52,9 @@ class BudgetState(IntEnum):
 
 ACTIONS: Final = {action.word: action for action in Action}
 
+#: Types of tasks that call no model themselves, but add those that do: a budget of such a task would count nothing.
+ADDING: Final = frozenset({"gemini.tools", "agent", "agent.plan"})
+
 #: Calls of a model from which on what came before counts half: a mean follows what changes.
 _FORGET: Final = 1024
 
@@ -149,6 +152,16 @@ class Reservation(NamedTuple):
 
     amount: Amount
     budgets: tuple[int, ...]
+    allows: int = 0  # which calls it is like: `allows` of what its task allows
+
+
+def allows(ceiling: int | None) -> int:
+    """Calls that allow about as long an answer (the same power of two, in tokens) are counted together; 0: they don't say."""
+    return 0 if ceiling is None else ceiling.bit_length()
+
+
+#: A model, and which of its calls: those with one `allows`; 0: all of them.
+Calls = tuple[str, int]
 
 
 @dataclass(slots=True)

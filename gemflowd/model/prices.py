@@ -24,6 +24,8 @@ _MILLION: Final = 10**6
 STANDARD: Final = "standard"
 _STANDARD: Final = frozenset({"", STANDARD, "unspecified", "default"})
 _MOST_TIER: Final = 64
+#: Where a usage has its counts.
+_COUNTS: Final = ("prompt_tokens", "output_tokens", "thought_tokens", "total_tokens")
 #: What a limit that is a model's quota begins with, before the model's name.
 _BUCKET: Final = "gemini:"
 
@@ -122,6 +124,11 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens:
     prompt = count("prompt_tokens") + count("tool_prompt_tokens")
     output, thoughts = count("output_tokens"), count("thought_tokens")
     return Tokens(prompt, count("cached_tokens"), output, thoughts, count("total_tokens") or prompt + output + thoughts)
+
+
+def tells_tokens(usage: Mapping[str, Any]) -> bool:
+    """Whether an attempt's usage says how many tokens it used, be it none."""
+    return any(usage.get(name) is not None for name in _COUNTS)
 
 
 def tier_of(usage: Mapping[str, Any]) -> str:

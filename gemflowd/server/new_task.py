@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from gemflowd import conditions, templates
 from gemflowd.model import facts
 from gemflowd.model.attempt import HandlerInfo, Kind
+from gemflowd.model.budget import ADDING
 from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import NewDependency, NewTask
 from gemflowd.model.ids import ID_PATTERN
@@ -65,6 +66,9 @@ def new_task(
     many: bool,
 ) -> NewTask:
     task_type, data = _type_and_data(desk, shape, path)
+    if shape.budget is not None and task_type in ADDING:
+        what = "a task with `tools`" if task_type == "gemini.tools" else f"a task of the type `{task_type}`"
+        raise Invalid("invalid_value", f"{what} is many: give the budget to its flow", f"{path}.budget")
     if task_type in model_calls.TYPES:
         vertex = desk.configuration.vertex()
         data = model_calls.written_out(data, shape.priority, desk.now(), f"{path}.data", many=many, vertex=vertex)
@@ -192,8 +196,6 @@ def _with_tools(shape: messages.Task, data: Body, path: str) -> tuple[str, Body]
     """A question to a model that may use tools is a conversation of several tasks, which are submitted with what its own says."""
     if not data.get("tools"):
         return "gemini", data
-    if shape.budget is not None:
-        raise Invalid("invalid_value", "a task with `tools` is many: give the budget to its flow", f"{path}.budget")
     terms = {name: getattr(shape, name) for name in _OF_HOPS if getattr(shape, name) != getattr(_EMPTY, name)}
     if terms and isinstance(data.get("hop"), dict | None):
         data["hop"] = {**terms, **(data.get("hop") or {})}

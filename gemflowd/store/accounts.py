@@ -172,7 +172,7 @@ def in_the_way(db: apsw.Connection, task: Task, lane: Mapping[str, Any]) -> list
 
 def _first_call(db: apsw.Connection, model: str, bucket: str, its: Sequence[Budget]) -> list[Body]:
     """The call of a model of which nothing is known yet that others wait for under the same budget."""
-    if not its or db.execute("SELECT calls FROM model_use WHERE model = ?", (model,)).get:
+    if not its or db.execute("SELECT calls FROM model_use WHERE model = ? AND allows = 0", (model,)).get:
         return []
     sql = """SELECT t.number, r.budgets FROM reservation r JOIN task t ON t.number = r.task JOIN lane l ON l.number = t.lane
         WHERE t.state = 5 AND l.bucket = ?"""

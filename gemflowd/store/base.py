@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gemflowd.core.turn import Chunk, Cursor, Turn
 from gemflowd.model.attempt import HandlerInfo
-from gemflowd.model.budget import Budget, ModelUse, Reservation
+from gemflowd.model.budget import Budget, Calls, ModelUse, Reservation
 from gemflowd.model.event import EventBatch
 from gemflowd.model.lane import Bucket, Lane, Queue
 from gemflowd.model.states import On, State
@@ -63,7 +63,7 @@ class StoredAccounts(NamedTuple):
     has_flows: bool
     has_tasks: bool
     reservations: dict[int, Reservation]
-    models: dict[str, ModelUse]
+    models: dict[Calls, ModelUse]
     next_number: int
 
 

@@ -335,6 +335,10 @@ class BatchTable(Protocol):
         """Those of the tasks that have a question in a batch."""
         ...
 
+    def waiting(self) -> list[int]:
+        """Tasks with a question in a batch, but for those that were given up with something reserved."""
+        ...
+
     def assume(self, task: int, reservation: Reservation | None) -> None:
         """What counts as used for a question; None: nothing any more."""
         ...

@@ -123,6 +123,9 @@ def test_what_is_refused(daemon: Daemon, ctl: Ctl, prices: Path) -> None:
         with pytest.raises(Refusal) as caught:
             client.submit({**priceless, "budget": budget})
         assert caught.value.path == f"tasks[0].budget.{path}"
+    with pytest.raises(Refusal, match="give the budget to its flow") as caught:
+        client.submit({"type": "agent", "data": {"goal": "g"}, "budget": {"tokens": 1}})
+    assert caught.value.path == "tasks[0].budget"
     ctl("budget", "set", "queue", "slow", "--tokens", "0")
     client.submit(priceless)
     assert refusal("budget_set", of="f1", money=1) == ("no_price", "money")

@@ -83,7 +83,8 @@ class History:
         order = self.rng.choice(self.running())
         outcome = outcome or self.rng.choice([Outcome.DONE] * 5 + [Outcome.ERROR, Outcome.RATE_LIMITED, *LOST])
         usage = None
-        if order.slot.startswith("c") and outcome in (Outcome.DONE, Outcome.ERROR):
+        tells = self.rng.random() < 0.9 or self.serial == 1  # an answer may say nothing of what it used
+        if tells and order.slot.startswith("c") and outcome in (Outcome.DONE, Outcome.ERROR):
             counts = {"prompt_tokens": self.rng.randrange(100), "output_tokens": self.rng.randrange(200)}
             usage = {**counts, "total_tokens": sum(counts.values())}
             self.note_error(order.task, usage)
@@ -119,6 +120,11 @@ class History:
         there = any(budget.scope is scope for budget in self.budgets())
         self.rig.post(ChangeBudget(Answer(), scope, ref, queue, money, None if there else tokens, None, by=there))
         self.rig.run()
+        if not there:  # what was in flight is reserved, whether it fits or not
+            for budget in self.budgets():
+                if budget.scope is scope:
+                    self.error[scope, budget.target] += budget.reserved.money
+                    self.tokens_error[scope, budget.target] += budget.reserved.tokens
 
     def step(self) -> None:
         rng = self.rng
@@ -184,7 +190,7 @@ class History:
         attempts: Counter[str] = Counter()
         for (packed,) in run("SELECT usage FROM attempt WHERE usage IS NOT NULL"):
             usage = msgpack.unpackb(packed)
-            attempts.update(attempts=1, total=usage["total_tokens"], cost=usage["cost_nano"])
+            attempts.update(attempts=1, total=usage.get("total_tokens", 0), cost=usage["cost_nano"] or 0)
         recorded = next(
             iter(run("SELECT coalesce(sum(attempts), 0), coalesce(sum(total), 0), coalesce(sum(cost), 0) FROM usage"))
         )

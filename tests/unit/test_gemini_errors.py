@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from google.auth.exceptions import DefaultCredentialsError
 from google.genai import errors, types
 
@@ -17,6 +18,8 @@ from gemflowd.handlers.gemini.result import breaks_off, result_of, usage_of, wit
 
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
+#: Where a connection was to go.
+_KEY = ConnectionKey("gemini.invalid", 443, True, True, None, None, None)
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
@@ -109,7 +112,8 @@ def test_durations_and_headers() -> None:
         (aiohttp.ServerDisconnectedError(), Transient, "disconnected"),
         (aiohttp.ClientPayloadError("incomplete"), Transient, "disconnected"),
         (ConnectionResetError("reset"), Transient, "disconnected"),
-        (aiohttp.ClientOSError(113, "no route"), Transient, "connection_failed"),
+        (aiohttp.ClientOSError(104, "reset"), Transient, "disconnected"),
+        (aiohttp.ClientConnectorError(_KEY, OSError(113, "no route")), Transient, "connection_failed"),
         (OSError(24, "too many open files"), Transient, "connection_failed"),
         (aiohttp.InvalidURL("nonsense"), Permanent, "bad_endpoint"),
         (json.JSONDecodeError("bad", "x" * 10_000, 3), Transient, "bad_response"),

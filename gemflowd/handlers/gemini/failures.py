@@ -75,6 +75,8 @@ def explain(error: Exception, timeout: float) -> HandlerError:
     if isinstance(error, aiohttp.ClientConnectorError):  # its own words quote the repr of an SSL context
         reason = error.os_error.strerror or error.os_error
         return Transient(f"Gemini can't be reached at {error.host}:{error.port}: {reason}", code="connection_failed")
+    if isinstance(error, aiohttp.ClientOSError):  # reset while it was asked or answered: it may have to be paid for
+        return Transient(f"Gemini broke off the connection: {_short(str(error))}", code="disconnected")
     if isinstance(error, aiohttp.ClientError | TransportError | OSError):
         return Transient(
             f"Gemini can't be reached: {_short(str(error)) or type(error).__name__}", code="connection_failed"

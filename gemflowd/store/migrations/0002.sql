@@ -242,7 +242,8 @@ CREATE TABLE reservation (
     task    INTEGER PRIMARY KEY,
     money   INTEGER NOT NULL,
     tokens  INTEGER NOT NULL,
-    budgets TEXT NOT NULL                           -- their numbers, JSON
+    budgets TEXT NOT NULL,                          -- their numbers, JSON
+    allows  INTEGER NOT NULL                        -- as in model_use
 ) STRICT;
 
 -- What attempts have used, added up: it outlives flows, and is read at once. Days since the epoch, UTC; model '' is none.
@@ -266,11 +267,13 @@ CREATE INDEX usage_flow ON usage (flow);
 
 -- Where estimates come from: bytes of tasks, and the tokens that their calls have used.
 CREATE TABLE model_use (
-    model    TEXT PRIMARY KEY,
+    model    TEXT NOT NULL,
+    allows   INTEGER NOT NULL,                      -- bits of the most tokens that their tasks allow as answer; 0: all calls
     calls    INTEGER NOT NULL,
     size     INTEGER NOT NULL,
     prompt   INTEGER NOT NULL,
-    answered INTEGER NOT NULL
+    answered INTEGER NOT NULL,
+    PRIMARY KEY (model, allows)
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO meta (key, value) SELECT 'queued_bytes', coalesce(sum(size), 0) FROM task WHERE state < 6;

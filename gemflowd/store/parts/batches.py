@@ -68,6 +68,10 @@ class Batches:
         return [task for (task,) in self._db.execute(sql, (json.dumps(tasks),))]
 
     @guarded
+    def waiting(self) -> list[int]:
+        return [task for (task,) in self._db.execute("SELECT task FROM batch_item WHERE assumed IS NULL")]
+
+    @guarded
     def assume(self, task: int, reservation: Reservation | None) -> None:
         packed = None if reservation is None else json.dumps([*reservation.amount, *reservation.budgets])
         self._db.execute("UPDATE batch_item SET assumed = ? WHERE task = ?", (packed, task))

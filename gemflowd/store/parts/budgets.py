@@ -70,12 +70,14 @@ class Budgets:
             has_flows=bool(run(there, (Scope.FLOW,)).get),
             has_tasks=bool(run(there, (Scope.TASK,)).get),
             reservations={
-                task: Reservation(Amount(money, tokens), tuple(json.loads(budgets)))
-                for task, money, tokens, budgets in run("SELECT task, money, tokens, budgets FROM reservation")
+                task: Reservation(Amount(money, tokens), tuple(json.loads(budgets)), allows)
+                for task, money, tokens, budgets, allows in run(
+                    "SELECT task, money, tokens, budgets, allows FROM reservation"
+                )
             },
             models={
-                model: ModelUse(*its)
-                for model, *its in run("SELECT model, calls, size, prompt, answered FROM model_use")
+                (model, allows): ModelUse(*its)
+                for model, allows, *its in run("SELECT model, allows, calls, size, prompt, answered FROM model_use")
             },
             next_number=(run("SELECT max(number) FROM budget").get or 0) + 1,
         )
@@ -132,14 +134,21 @@ class Budgets:
         """What the turn has decided."""
         if turn.changed_budgets:
             self._write_budgets(list(turn.changed_budgets.values()))
-        made = [(task, *it.amount, json.dumps(it.budgets)) for task, it in turn.reservations.items() if it is not None]
+        made = [
+            (task, *it.amount, json.dumps(it.budgets), it.allows)
+            for task, it in turn.reservations.items()
+            if it is not None
+        ]
         gone = [task for task, it in turn.reservations.items() if it is None]
         if gone:
             self._db.execute(
                 "DELETE FROM reservation WHERE task IN (SELECT value FROM json_each(?))", (json.dumps(gone),)
             )
         write_many(
-            self._db, "INSERT OR REPLACE INTO reservation (task, money, tokens, budgets) VALUES {values}", 4, made
+            self._db,
+            "INSERT OR REPLACE INTO reservation (task, money, tokens, budgets, allows) VALUES {values}",
+            5,
+            made,
         )
         names = _USAGE.split(", ")
         write_many(
@@ -152,9 +161,9 @@ class Budgets:
         )
         write_many(
             self._db,
-            "INSERT OR REPLACE INTO model_use (model, calls, size, prompt, answered) VALUES {values}",
-            5,
-            [(model, it.calls, it.size, it.prompt, it.answered) for model, it in turn.changed_models.items()],
+            "INSERT OR REPLACE INTO model_use (model, allows, calls, size, prompt, answered) VALUES {values}",
+            6,
+            [(*calls, it.calls, it.size, it.prompt, it.answered) for calls, it in turn.changed_models.items()],
         )
 
     def _write_budgets(self, budgets: list[Budget]) -> None:

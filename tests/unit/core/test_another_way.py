@@ -213,5 +213,7 @@ def test_a_usage_that_nobody_could_read_is_not_stored(usage: bytes) -> None:
     task = running()
     turn = end(task, Outcome.DONE, {}, usage=usage)
     assert task.state is State.SUCCEEDED
-    assert turn.attempts[0].usage is None
-    assert not turn.usage
+    stored = turn.attempts[0].usage
+    assert stored is not None
+    assert msgpack.unpackb(stored) == {"cost_nano": None}, "a model has answered, and nobody knows what that cost"
+    assert [(row.attempts, row.unpriced, row.total) for row in turn.usage.values()] == [(1, 1, 0)]

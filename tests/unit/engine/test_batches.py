@@ -13,8 +13,9 @@ from helpers.tasks import Answer, new
 from gemflowd.core.quota import margin
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.batch import Answers, Begin, End, Join, Name, Take, Wish
-from gemflowd.model.budget import Budget, NewBudget
-from gemflowd.model.facts import AskLimits, AttemptsEnded, BatchCall, Speaker
+from gemflowd.model.budget import Budget, NewBudget, Scope
+from gemflowd.model.facts import AskLimits, AttemptsEnded, BatchCall, ChangeBudget, Speaker
+from gemflowd.model.refs import parse
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 
@@ -175,6 +176,37 @@ def test_a_question_that_is_given_up_before_it_was_sent_costs_nothing(it: Batche
     it.end(2, Outcome.AGAIN, "gemini:a")
     it.park()
     assert it.figures == (0, 0, TOKENS)
+    it.rig.check()
+
+
+def test_who_was_lost_with_its_question_in_a_batch_and_is_cancelled_then_counts_once(it: Batches) -> None:
+    it.join()
+    it.send()
+    it.rig.crash()
+    assert it.figures == (0, 0, 0), "it reserves when it starts again"
+    it.rig.cancel(2)
+    assert it.figures == (0, TOKENS, 0)
+    it.open()
+    it.rig.retry(2)
+    it.rig.post(ChangeBudget(Answer(), Scope.FLOW, parse("f2", "of"), "", None, 2 * TOKENS, None, by=False))
+    it.rig.run()
+    it.join()
+    assert it.figures == (0, 0, TOKENS)
+    it.rig.check()
+
+
+def test_a_budget_that_is_set_counts_a_question_in_a_batch(it: Batches) -> None:
+    it.rig.submit([it.question()], uuid="second")
+    it.task = 3
+    assert it.say(Join("a", b"{}", 0), 3) == {}
+    it.end(3, Outcome.PARKED, "gemini.batch:a", retry_after=1000.0)
+    it.send()
+    it.rig.post(ChangeBudget(Answer(), Scope.TOTAL, None, "", None, 10 * TOKENS, None, by=False))
+    it.rig.run()
+    total = it.rig.engine._memory.accounts.wide[Scope.TOTAL, 0]
+    assert total.reserved.tokens == 2 * TOKENS, "it, and the one that runs"
+    it.rig.cancel(3)
+    assert (total.reserved.tokens, total.assumed.tokens) == (TOKENS, TOKENS)
     it.rig.check()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import msgpack
@@ -11,9 +12,9 @@ from helpers.tasks import Answer, many, new
 
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.budget import Action, Budget, NewBudget, Scope
-from gemflowd.model.facts import AttemptsEnded, ChangeBudget, Configure, RemoveBudget, Starts
+from gemflowd.model.facts import AttemptsEnded, Cancel, ChangeBudget, Configure, RemoveBudget, Starts
 from gemflowd.model.prices import NANO, Price, Prices, Rate
-from gemflowd.model.refs import parse
+from gemflowd.model.refs import parse, parse_all
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 from gemflowd.model.task import Hold
@@ -26,11 +27,11 @@ PRICES = Prices({MODEL: Price(Rate(NANO // 1000, NANO // 1000, NANO // 100))}, c
 #: What each call of these tests uses, and costs.
 USAGE = {"prompt_tokens": 100, "cached_tokens": 0, "output_tokens": 50, "thought_tokens": 10, "total_tokens": 160}
 COST = (100 * (NANO // 1000) + 60 * (NANO // 100)) // 10**6
-BODY = msgpack.packb({"data": {"prompt": "why?", "config": {"maxOutputTokens": 2}}})
+DATA = {"prompt": "why?", "config": {"maxOutputTokens": 2}}
 
 
-def call(name: str | None = None, model: str = MODEL, **fields: Any) -> Any:
-    return new(name, bucket=f"gemini:{model}", kind=Kind.COROUTINE, body=BODY, **fields)
+def call(name: str | None = None, model: str = MODEL, data: dict[str, Any] = DATA, **fields: Any) -> Any:
+    return new(name, bucket=f"gemini:{model}", kind=Kind.COROUTINE, body=msgpack.packb({"data": data}), **fields)
 
 
 def calls(count: int, **fields: Any) -> list[Any]:
@@ -43,8 +44,16 @@ def rig(slots: int = 4, **rules: Any) -> Rig:
     return made
 
 
-def end(it: Rig, number: int, outcome: Outcome = Outcome.DONE, usage: dict[str, Any] | None = USAGE) -> None:
+def end(
+    it: Rig,
+    number: int,
+    outcome: Outcome = Outcome.DONE,
+    usage: dict[str, Any] | None = USAGE,
+    error: dict[str, Any] | None = None,
+) -> None:
     done: Ended = it.executor.ended(it.attempt(number), outcome)
+    if error is not None:
+        done.payload = msgpack.packb({"class": "E", "message": "m", **error})
     done.usage = None if usage is None else msgpack.packb(usage)
     it.post(AttemptsEnded([done]))
     it.run()
@@ -254,6 +263,107 @@ def test_what_may_have_been_paid_for_counts_as_what_was_reserved(outcome: Outcom
     assert budget.reserved == (0, 0)
 
 
+@pytest.mark.parametrize("outcome", [Outcome.ERROR, Outcome.AGAIN, Outcome.PARKED])
+@pytest.mark.parametrize(("code", "costs"), [("timeout", COST), ("disconnected", COST), ("overloaded", 0)])
+def test_a_call_that_is_made_in_another_way_after_it_had_no_answer_may_have_to_be_paid_for(
+    outcome: Outcome, code: str, costs: int
+):
+    it = rig()
+    it.submit([call()], uuid="first")
+    work(it)
+    it.submit([call()], uuid="s2", budget=money(3))
+    end(it, 2, outcome, usage=None, error={"code": code, "instead": {"note": {"tier": "standard"}}})
+    (budget,) = stored(it)
+    assert budget.assumed.money == costs
+
+
+def test_a_dearer_tier_is_reserved_at_its_own_price():
+    prices = Prices(PRICES.models, {"priority": Fraction(4), "flex": Fraction(1, 2)})
+    it = rig(slots=9, prices=prices)
+    it.submit([call()], uuid="first")
+    work(it)
+    for number, (data, started) in enumerate(
+        [
+            ({"tier": "priority"}, 1),
+            ({"config": {"serviceTier": "PRIORITY"}}, 1),
+            ({"tier": "flex"}, 7),
+            ({"tier": 4, "config": 3}, 7),
+        ]
+    ):
+        it.submit(
+            calls(9, data={"prompt": "why", "config": {}} | data),
+            uuid=f"s{number}",
+            budget=NewBudget(7 * COST + COST // 2, None),
+        )
+        assert len(it.running()) == started
+        it.post(Cancel(Answer(), parse_all([f"f{number + 2}"], "refs")))
+        it.run()
+        for running in it.running():
+            end(it, running, Outcome.CANCELLED, usage=None)
+
+
+#: A question that allows a long answer, and what one of it uses.
+ALLOWS = {"prompt": "tell", "config": {"max_output_tokens": 800}}
+LONG = {**USAGE, "output_tokens": 490, "total_tokens": 600}
+
+
+def test_tasks_that_allow_longer_answers_are_not_estimated_by_those_that_do_not():
+    it = rig(slots=99)
+    it.submit(calls(20), uuid="first")
+    work(it)
+    it.submit(calls(40, data=ALLOWS), uuid="s2", budget=NewBudget(None, 6_000))
+    first = it.running()
+    assert 1 < len(first) <= 6_000 // 800, "as many as the most that they may use has room for"
+    end(it, first[0], usage=LONG)
+    assert len(it.running()) > len(first) - 1, "now it is known what they use"
+    while running := it.running():
+        end(it, running[0], usage=LONG)
+    (budget,) = stored(it)
+    assert (budget.state.word, budget.spent.tokens) == ("held", 6_000)
+    it.crash()
+    assert it.engine._memory.accounts.models[MODEL, 10].calls == 10
+
+
+def test_a_long_answer_that_has_no_room_may_be_given_when_nothing_else_is_in_flight():
+    it = rig()
+    it.submit(calls(2), uuid="first")
+    work(it)
+    it.submit(calls(2, data=ALLOWS), uuid="s2", budget=NewBudget(None, 700))
+    assert it.running() == [3]
+    end(it, 3, usage={**USAGE, "output_tokens": 90, "total_tokens": 200})
+    assert it.running() == [4]
+
+
+@pytest.mark.parametrize("usage", [None, {"service_tier": "standard"}])
+def test_an_answer_that_says_nothing_of_its_use_is_taken_for_what_was_reserved(usage: dict[str, Any] | None):
+    it = rig(slots=9)
+    it.submit(calls(9), budget=NewBudget(None, 100))
+    assert it.running() == [1]
+    reserved = stored(it)[0].reserved
+    end(it, 1, usage=usage)
+    (budget,) = stored(it)
+    assert (budget.spent, budget.assumed, budget.unpriced) == ((0, 0), reserved, 1)
+    assert len(it.running()) == 100 // reserved.tokens - 1, "it is known, about, what its calls use"
+    rows = list(it.store.inner._db.execute("SELECT attempts, unpriced, total FROM usage"))
+    assert rows == [(1, 1, 0)]
+
+
+def test_an_answer_that_says_nothing_of_its_use_has_an_unknown_cost_without_a_budget_too():
+    it = rig()
+    it.submit(calls(1))
+    end(it, 1, usage=None)
+    assert list(it.store.inner._db.execute("SELECT attempts, unpriced FROM usage")) == [(1, 1)]
+    assert not it.store.inner._db.execute("SELECT count(*) FROM model_use").get
+
+
+def test_who_says_that_nothing_was_asked_for_has_used_nothing():
+    it = rig()
+    it.submit(calls(1), budget=money(3))
+    end(it, 1, usage={"total_tokens": 0})
+    (budget,) = stored(it)
+    assert (budget.assumed, budget.unpriced) == ((0, 0), 0)
+
+
 def test_an_answer_that_says_no_costs_nothing():
     it = rig()
     it.submit([call()], uuid="first")
@@ -392,6 +502,28 @@ def test_a_budget_that_is_set_later_counts_what_was_used():
     assert work(it) == 1
 
 
+@pytest.mark.parametrize(
+    ("of", "scope", "queue", "counts"),
+    [("f2", Scope.FLOW, "", 3), ("2", Scope.TASK, "", 1), ("", Scope.QUEUE, "default", 4), ("", Scope.TOTAL, "", 4)],
+)
+def test_a_budget_that_is_set_counts_what_is_in_flight(of: str, scope: Scope, queue: str, counts: int):
+    it = rig(slots=4)
+    it.submit(calls(1), uuid="first")
+    work(it)
+    it.submit(calls(3), uuid="s2")
+    it.submit([new(), *calls(1), *calls(9, queue="night")], uuid="s3")
+    answer = change(it, of, scope, money=(counts + 1) * COST, queue=queue)
+    assert answer.body["reserved"]["money"] == pytest.approx(counts * COST / NANO)
+    change(it, "", Scope.DAY, money=100 * COST)
+    assert {budget.scope: budget.reserved.money for budget in stored(it)}[Scope.DAY] == 4 * COST
+    for number in (2, 3, 4, 6):
+        end(it, number)
+    (budget, day) = stored(it)
+    assert budget.spent.money == counts * COST
+    assert (day.spent.money, day.reserved.money) == (5 * COST, len(it.running()) * COST)
+    it.check()
+
+
 def test_usage_outlives_its_flow():
     from gemflowd.model.facts import Delete
     from gemflowd.model.refs import parse_all
@@ -404,6 +536,15 @@ def test_usage_outlives_its_flow():
     assert not it.contents().flows
     assert stored(it) == []
     assert it.store.inner._db.execute("SELECT sum(cost) FROM usage").get == 2 * COST
+
+
+@pytest.mark.parametrize("kind", ["gemini.tools", "agent", "agent.plan"])
+def test_who_adds_the_tasks_that_call_a_model_has_no_budget_of_its_own(kind: str):
+    it = rig()
+    it.submit([new(type=kind)])
+    answer = change(it, "1", Scope.TASK, money=1)
+    assert (answer.code, stored(it)) == ("invalid_value", [])
+    assert "f1" in str(answer.bodies), "the way to do it"
 
 
 def test_what_can_not_be_raised_is_refused():
