@@ -346,8 +346,9 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
         return
     refused = ended.outcome is Outcome.RATE_LIMITED
     told = _told(ended.usage)
-    if told.get("cached") is True or asked_nobody(lane, ended) or ended.task in turn.joined:
-        # A stored answer, or a batch's: nothing was sent.
+    idle = ended.task in turn.joined or ended.task in turn.unasked
+    if idle or told.get("cached") is True or asked_nobody(lane, ended):
+        # A stored answer, a batch's, or another one's refusal: nothing was sent.
         _unsend(turn, bucket, ended.task)
         return
     tokens, cost = _used(told)
