@@ -209,6 +209,16 @@ def roll(ledger: Ledger, figures: Figures, wall: float) -> None:
     ledger.day_count, ledger.parked, ledger.day_waited = 0, False, 0.0
 
 
+def turn_day(ledger: Ledger, figures: Figures, wall: float) -> None:
+    """The day turns in another zone, perhaps. What was counted today goes on counting: it was sent on either one's day, or just before."""
+    begin, end = ledger.day
+    if begin <= wall < end:
+        counted = ledger.day_count, ledger.parked, ledger.day_waited
+        ledger.day = (0.0, 0.0)
+        roll(ledger, figures, wall)
+        ledger.day_count, ledger.parked, ledger.day_waited = counted
+
+
 # Before an attempt
 
 
