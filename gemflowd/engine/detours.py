@@ -21,7 +21,7 @@ from gemflowd.engine.budgets import need, set_apart, shut
 from gemflowd.engine.dispatch import is_ready, refill
 from gemflowd.engine.rows import Rows
 from gemflowd.model.attempt import Kind
-from gemflowd.model.lane import Lane, LaneKey, other_limits
+from gemflowd.model.lane import Lane, other_limits
 from gemflowd.model.prices import model_of
 from gemflowd.model.task import Task
 
@@ -45,17 +45,20 @@ def detour(rows: Rows) -> None:
             and (free := _free(rows, lane.key.kind))
         ):
             others = [name for name in other_limits(lane.key) if not _is_away(turn, name, _HIGHEST)]
-            if any(not _is_waited_for(rows, replace(lane.key, bucket=name)) for name in others):
+            if others and any(not _is_waited_for(rows, lane, name) for name in others):
                 _some(rows, lane, others, free)
 
 
-def _is_waited_for(rows: Rows, key: LaneKey) -> bool:
-    """Whether somebody stands in that lane already."""
-    own = rows.turn.lane_by_key.get(key)
-    if own is None or own.number not in rows.memory.live:
+def _is_waited_for(rows: Rows, lane: Lane, other: str) -> bool:
+    """Whether somebody stands there already who comes before the first of the lane."""
+    memory = rows.memory
+    there = rows.turn.lane_by_key.get(replace(lane.key, bucket=other))
+    window = None if there is None or there.number not in memory.live else memory.windows.get(there.number)
+    if window is None:
         return False
-    window = rows.memory.windows.get(own.number)
-    return window is not None and (window.head() is not None or window.must_fill)
+    refill(rows, lane.number)
+    first, ahead = memory.windows[lane.number].head(), window.head()
+    return window.must_fill if first is None or ahead is None else ahead < first
 
 
 def _some(rows: Rows, lane: Lane, others: Sequence[str], free: int) -> None:
@@ -66,7 +69,7 @@ def _some(rows: Rows, lane: Lane, others: Sequence[str], free: int) -> None:
     if first is None or other is None:
         return
     there = replace(lane, key=replace(lane.key, bucket=other))
-    if _is_waited_for(rows, there.key) or (turn.accounts.active and shut(rows, there)):
+    if _is_waited_for(rows, lane, other) or (turn.accounts.active and shut(rows, there)):
         return
     window, most = memory.windows[lane.number], _room(turn, there, first.priority, free)
     keys: list[Key] = []

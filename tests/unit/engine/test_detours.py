@@ -230,3 +230,18 @@ def test_who_comes_first_is_not_kept_out_by_those_who_are_there_already():
         rig.end(running[0])
     assert order == [1, 6, 2, 3, 4, 5]
     rig.check()
+
+
+def test_who_waits_there_is_in_nobody_s_way_who_comes_before():
+    rig = rig_with(a={"rpd": 1}, b={"rpm": 1})
+    rig.submit([call("a", "b", priority=1) for _ in range(5)])
+    assert rig.running() == [1, 2]
+    assert limits_of(rig, 5) == {"a": 3, "b": 2}
+    rig.submit([call("a", "b", priority=priority) for priority in (1, 2, 3)], uuid="urgent")
+    assert [limit(rig, number) for number in range(6, 9)] == ["gemini:a", "gemini:a", "gemini:b"]
+    patience = rig.engine._patience()
+    assert patience is not None
+    rig.clock.now += patience
+    rig.run()
+    assert rig.running() == [1, 2, 8]
+    rig.check()
