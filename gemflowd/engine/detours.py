@@ -33,7 +33,7 @@ _LOWEST: Final = -(2**31)
 
 
 def detour(rows: Rows) -> None:
-    """Let some of them go on: no more than may start there about now, since they don't come back. They start in the next turn."""
+    """Let some of them go on: no more than may start there about now, since they don't come back."""
     turn, memory = rows.turn, rows.memory
     for number in memory.elsewhere & memory.live:
         lane = turn.lanes.get(number)
