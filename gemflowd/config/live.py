@@ -11,7 +11,7 @@ from gemflowd.model.budget import ACTIONS, NewBudget
 from gemflowd.model.calls import uses_vertex
 from gemflowd.model.errors import Invalid, Refused
 from gemflowd.model.facts import Configure, Fact, Reply
-from gemflowd.model.limit import check_figures
+from gemflowd.model.limit import check_figures, plain_name
 from gemflowd.model.prices import NANO, Prices
 from gemflowd.model.rules import Rules
 
@@ -39,7 +39,7 @@ def rules_from(settings: Settings, found: Mapping[str, float], prices: Prices) -
         min_free_bytes=settings["min_free_mb"] * 1024 * 1024,
         ageing=settings["ageing"],
         resources={**found, **resources_of(settings["resources"])},
-        limits={name: check_figures(figures) for name, figures in settings["limits"].items()},
+        limits={plain_name(name): check_figures(figures) for name, figures in settings["limits"].items()},
         max_growth_tasks=settings["max_growth_tasks"],
         max_growth_depth=settings["max_growth_depth"],
         open_expires=settings["open_expires"],

@@ -20,7 +20,7 @@ from gemflowd.config.profiles import DEFAULT, profiles
 from gemflowd.model.cache import WORDS
 from gemflowd.model.errors import Invalid
 from gemflowd.model.ids import is_task_id
-from gemflowd.model.limit import MAX_NAME, check_figures
+from gemflowd.model.limit import MAX_NAME, check_figures, plain_name
 
 #: What is wrong with a value, as the end of `workers …`; None: nothing.
 Check = Callable[[Any], str | None]
@@ -147,6 +147,8 @@ def _limits(value: dict[str, dict[str, Any]]) -> str | None:
     for name, figures in value.items():
         if not 0 < len(name) <= MAX_NAME:
             return f"has a limit whose name has not 1 to {MAX_NAME} characters;"
+        if name != (plain := plain_name(name)) and plain in value:
+            return f"has the limits {name!r} and {plain!r}, which are one: leave {name!r} out;"
         try:
             check_figures(figures)
         except ValueError as error:

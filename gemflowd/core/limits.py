@@ -49,13 +49,16 @@ def bucket_of(buckets: dict[str, Bucket], lane: Lane) -> Bucket | None:
 
 def may_start(turn: Turn, lane: Lane) -> bool:
     """Whether anything of the lane may start now."""
+    bucket = bucket_of(turn.buckets, lane)
+    return (bucket is None or _awake(turn, bucket)) and has_place(turn, lane)
+
+
+def has_place(turn: Turn, lane: Lane) -> bool:
+    """The same but for the lane's limit: its gate, its queue, and what else it needs."""
     if not lane.open:
         return False
     queue = turn.queues.get(lane.key.queue)
     if queue is not None and (queue.paused or (queue.most is not None and queue.running >= queue.most)):
-        return False
-    bucket = bucket_of(turn.buckets, lane)
-    if bucket is not None and not _awake(turn, bucket):
         return False
     if not lane.key.resources:
         return True
@@ -208,23 +211,35 @@ def waking(bucket: Bucket) -> tuple[float, ...]:
     return (bucket.asleep_until, bucket.ledger.breaker.until, bucket.wakes if bucket.wakes < math.inf else 0.0)
 
 
-def room(turn: Turn, name: str) -> int:
-    """How many of a limit may start now at most, whatever their priority."""
+def room(turn: Turn, name: str, priority: int | None = None) -> int:
+    """How many of a limit may start now at most, of that priority; None: whatever theirs."""
     bucket = turn.buckets.get(name) or turn.buckets.setdefault(name, Bucket(name))
     left = 1.0 if _awake(turn, bucket) else 0.0
     if left and breaker.closed(bucket.ledger.breaker):
         left = min(
-            quota.room(one.ledger, figures, in_flight, now=turn.steady, wall=turn.now)
+            quota.room(
+                one.ledger,
+                figures,
+                in_flight,
+                high=priority is None or priority >= figures.reserve_from,
+                now=turn.steady,
+                wall=turn.now,
+            )
             for one, figures, in_flight in _ledgers(turn, bucket)
         )
     return int(min(left, _MUCH) + _DUST)
 
 
 class Room:
-    """How many tasks of each lane may still be taken, while some are being picked and none has been started yet."""
+    """How many tasks of each lane may still be taken, while some are being picked and none has been started yet.
 
-    def __init__(self, turn: Turn, lanes: Mapping[int, Lane]) -> None:
+    Args:
+        priority: of all of them; None: there may be any.
+    """
+
+    def __init__(self, turn: Turn, lanes: Mapping[int, Lane], priority: int | None = None) -> None:
         self._turn = turn
+        self._priority = priority
         self._lanes = lanes
         self._queues = {
             queue.name: queue.most - queue.running for queue in turn.queues.values() if queue.most is not None
@@ -263,7 +278,7 @@ class Room:
         """How many of it may still be taken. At least one: why it may not start is found out where the task is known (`admit`)."""
         left = self._buckets.get(name)
         if left is None:
-            left = self._buckets[name] = max(1.0, room(self._turn, name))
+            left = self._buckets[name] = max(1.0, room(self._turn, name, self._priority))
         return left
 
 
@@ -331,8 +346,9 @@ def settle(turn: Turn, lane: Lane, ended: Ended) -> None:
         return
     refused = ended.outcome is Outcome.RATE_LIMITED
     told = _told(ended.usage)
-    if told.get("cached") is True or asked_nobody(lane, ended) or ended.task in turn.joined:
-        # A stored answer, or a batch's: nothing was sent.
+    idle = ended.task in turn.joined or ended.task in turn.unasked
+    if idle or told.get("cached") is True or asked_nobody(lane, ended):
+        # A stored answer, a batch's, or another one's refusal: nothing was sent.
         _unsend(turn, bucket, ended.task)
         return
     tokens, cost = _used(told)

@@ -209,6 +209,16 @@ def roll(ledger: Ledger, figures: Figures, wall: float) -> None:
     ledger.day_count, ledger.parked, ledger.day_waited = 0, False, 0.0
 
 
+def turn_day(ledger: Ledger, figures: Figures, wall: float) -> None:
+    """The day turns in another zone, perhaps. What was counted today goes on counting: it was sent on either one's day, or just before."""
+    begin, end = ledger.day
+    if begin <= wall < end:
+        counted = ledger.day_count, ledger.parked, ledger.day_waited
+        ledger.day = (0.0, 0.0)
+        roll(ledger, figures, wall)
+        ledger.day_count, ledger.parked, ledger.day_waited = counted
+
+
 # Before an attempt
 
 
@@ -260,16 +270,16 @@ def wait(
     return None
 
 
-def room(ledger: Ledger, figures: Figures, in_flight: int, *, now: float, wall: float) -> float:
-    """How many more may start now at most, whatever their priority; of tokens and costs by the mean of what was."""
+def room(ledger: Ledger, figures: Figures, in_flight: int, *, high: bool = True, now: float, wall: float) -> float:
+    """How many more may start now at most; of tokens and costs by the mean of what was."""
     roll(ledger, figures, wall)
     if ledger.parked:
         return 0.0
     left = [math.inf]
     if figures.rpd is not None:
-        left.append(figures.rpd - ledger.day_count)
+        left.append(_count(figures.rpd, figures, high=high) - ledger.day_count)
     if figures.in_flight is not None:
-        left.append(figures.in_flight - in_flight)
+        left.append(_count(figures.in_flight, figures, high=high) - in_flight)
     if ledger.cap is not None:
         left.append(max(1.0, ledger.cap) - in_flight)
     for window in limits_of(figures):
@@ -277,7 +287,7 @@ def room(ledger: Ledger, figures: Figures, in_flight: int, *, now: float, wall: 
         mean = {"requests": 1.0, "tokens": ledger.mean_tokens, "cost": ledger.mean_cost}[window.what]
         if mean > 0:
             # Twice as many as fit by the mean, and one: the rest is looked at one by one (`wait`).
-            free = (window.limit - used(ledger, window, now)) / mean
+            free = (share(window.limit, figures, high=high) - used(ledger, window, now)) / mean
             left.append(free if window.what == "requests" else 2 * max(0.0, free) + 1)
     return max(0.0, min(left))
 

@@ -179,6 +179,7 @@ class Turn:
     started: list[Task] = field(default_factory=list)
     refused_outcomes: int = 0
     joined: frozenset[int] = frozenset()  # tasks whose attempts end here and have put a question into a batch
+    unasked: frozenset[int] = frozenset()  # the same of those that have only waited for somebody else's call
     budget_news: list[tuple[str, Budget]] = field(default_factory=list)  # held, warned, …: for the log
     # The engine's, for runs of schedules that wait for the end of an earlier one.
     awaited: dict[int, str] = field(default_factory=dict)  # flow -> schedule

@@ -31,6 +31,8 @@ def end_attempts(rows: Rows, ended: Sequence[Ended], *, unclean: bool = False) -
         need(rows, found.values())
     if memory.carriers or memory.in_batches:
         turn.joined = batches.joined(rows, ended)
+    if memory.calls.attempts:
+        turn.unasked = cache.unasked(rows, ended)
     done: dict[int, Task] = {}
     for outcome in ended:
         task = found.get(outcome.task)

@@ -106,7 +106,7 @@ def admit(rows: Rows, task: Task, lane: Lane, key: tuple[int, float, int]) -> As
     elif blocker is not None and blocker.scope is Scope.TASK:
         machine.hold(turn, task, Hold.BUDGET, blocker.reason or _USED_UP)
     elif Scope.FLOW in (it.scope for it in (blocker, trying) if it) and lane.key.gate != task.flow:
-        _set_apart(turn, task, lane)
+        set_apart(turn, task, lane)
     else:
         rows.memory.windows[lane.number].push(key)
     return None
@@ -132,7 +132,7 @@ def _of_others_too(budget: Budget) -> bool:
     )
 
 
-def _set_apart(turn: Turn, task: Task, lane: Lane) -> None:
+def set_apart(turn: Turn, task: Task, lane: Lane) -> None:
     """Into a lane of its flow's own."""
     key = replace(lane.key, gate=task.flow)
     own = turn.lane_by_key.get(key) or machine.new_lane(turn, key, shift=lane.shift)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgpack
 
 from gemflowd.core import limits
-from gemflowd.engine.calls import Call, Member, Served
+from gemflowd.engine.calls import Call, Member, Served, Waited
 from gemflowd.engine.memory import Memory
 from gemflowd.engine.rows import Rows, stale
 from gemflowd.model.attempt import Ended, Outcome
@@ -92,9 +92,9 @@ def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
             continue
         task = rows.turn.tasks.get(outcome.task)
         well = outcome.outcome is Outcome.DONE and task is not None and task.state is State.SUCCEEDED
-        if isinstance(found, Served):
+        if isinstance(found, Served | Waited):
             calls.part(attempt)
-            if well:
+            if well and isinstance(found, Served):
                 served.append(found)
         elif found.leader != attempt:  # it was cancelled, or its worker is gone
             reply = found.members[attempt].reply
@@ -111,6 +111,22 @@ def attempts_ended(rows: Rows, ended: Sequence[Ended]) -> None:
             else:
                 _hand_on(rows, found)
     _count(rows, served, asked)
+
+
+def unasked(rows: Rows, ended: Sequence[Ended]) -> frozenset[int]:
+    """Tasks whose attempts have ended without a call: each has waited for somebody else's until it was stopped, or until that one met a
+    quota. Their limit has not heard of them."""
+    found: list[int] = []
+    for one in ended:
+        attempt = (one.task, one.token)
+        call = rows.memory.calls.attempts.get(attempt)
+        if isinstance(call, Waited):
+            idle = one.outcome is Outcome.RATE_LIMITED
+        else:
+            idle = isinstance(call, Call) and call.leader != attempt and one.outcome is not Outcome.DONE
+        if idle:
+            found.append(one.task)
+    return frozenset(found)
 
 
 def clear(rows: Rows) -> dict[str, Any]:
@@ -233,6 +249,7 @@ def _wait(rows: Rows, call: Call, seconds: float) -> None:
         rows.memory.calls.part(attempt)
         if member.reply is not None:
             rows.turn.replies.append((member.reply, {"wait": seconds}))
+            rows.memory.calls.serve(attempt, Waited())
 
 
 def _count(rows: Rows, served: Sequence[Served], asked: Sequence[str]) -> None:

@@ -74,11 +74,16 @@ class Served:
     entry: int | None  # None: the answer was not stored
 
 
+@dataclass(slots=True, frozen=True)
+class Waited:
+    """An attempt that has waited for a call which met a quota, and has been told so."""
+
+
 class Calls:
     """All of them. Every change is made by a method, so that it can be taken back."""
 
     def __init__(self) -> None:
-        self.attempts: dict[Attempt, Call | Served] = {}
+        self.attempts: dict[Attempt, Call | Served | Waited] = {}
         self.shared: dict[bytes, Call] = {}  # those that others may wait for
         self._undo: list[Callable[[], Any]] = []
 
@@ -109,7 +114,7 @@ class Calls:
         call.leader = attempt
         self._put(call.members, attempt, Member(member.mode, None))
 
-    def serve(self, attempt: Attempt, served: Served) -> None:
+    def serve(self, attempt: Attempt, served: Served | Waited) -> None:
         self._put(self.attempts, attempt, served)
 
     def part(self, attempt: Attempt) -> None:

@@ -376,9 +376,14 @@ class Engine:
             batches.follow(rows)
             self._write(turn)
         memory.again = False
-        starts = dispatch(rows, TURN_ROWS) if self._starting and not self._draining else []
-        if memory.elsewhere:
-            detour(rows)
+        starts: list[Start] = []
+        if self._starting and not self._draining:
+            if memory.elsewhere:  # before: what has become free is for who comes first, also from elsewhere
+                detour(rows)
+                self._write(turn)
+            starts = dispatch(rows, TURN_ROWS)
+            if memory.elsewhere:
+                detour(rows)
         self._write(turn)
         batch = None
         if turn.events:

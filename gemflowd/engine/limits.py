@@ -49,9 +49,7 @@ def set_limit(rows: Rows, fact: SetLimit) -> Body:
     if not figures.breaker:
         ledger.breaker = Breaker()
     if "zone" in fact.figures or fact.reset:
-        begin, end = ledger.day
-        if not begin <= turn.now < end or fact.figures.get("zone") is not None:
-            ledger.day = (0.0, 0.0)  # it turns at another moment
+        quota.turn_day(ledger, figures, turn.now)
     for one in turn.buckets.values():
         limits.release(one)
     rows.store.limits.give(bucket)

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 #: Task types that these rules are about.
 TYPES: Final = frozenset({"gemini", "gemini.tools"})
+#: Those that name the model that they ask, and are limited by it.
+OF_A_MODEL: Final = TYPES | {"gemini.embed", "gemini.count"}
 #: Settings that a task may not have, and why.
 OURS: Final = {
     "http_options": "where requests go is a matter of the daemon's settings",
@@ -29,6 +31,7 @@ OF_FORM: Final = frozenset({"response_mime_type", "response_schema", "response_j
 _SCHEMAS: Final = ("response_schema", "response_json_schema")
 _TOOLS: Final = ("max_hops", "hop")
 _VARIABLES: Final = ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE")
+_PREFIX: Final = "models/"
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -46,6 +49,24 @@ class Misfit(NamedTuple):
 def uses_vertex(environment: Mapping[str, str]) -> bool:
     """Whether the environment asks the SDK for Vertex AI, read as the SDK reads it."""
     return any(environment.get(name, "").lower() in ("true", "1") for name in _VARIABLES)
+
+
+def plain_model(name: str) -> str:
+    """A model's name without the `models/` that it may be written with: it is the same model, with one price and one quota."""
+    return name.removeprefix(_PREFIX) or name
+
+
+def with_plain_models(data: dict[str, Any]) -> dict[str, Any]:
+    """The data of a question, its models named as `plain_model` has it; the same data where they are."""
+    named = {"model": data.get("model"), "fallback": data.get("fallback")}
+    plain = {name: _plain(value) for name, value in named.items() if value is not None}
+    return data if all(data[name] == value for name, value in plain.items()) else {**data, **plain}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return plain_model(value) if isinstance(value, str) else value
 
 
 def setting_name(key: str) -> str:

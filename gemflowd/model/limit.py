@@ -8,10 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from gemflowd.model.calls import plain_model
+
 #: Where the day of a quota per day turns, unless a limit says otherwise: at midnight Pacific, as Google's does.
 PACIFIC: Final = "America/Los_Angeles"
 #: Names of limits, as the handlers' buckets make them.
 MAX_NAME: Final = 400
+#: What those begin with that are a model's.
+_OF_MODELS: Final = frozenset({"gemini", "gemini.count"})
+
+
+def plain_name(name: str) -> str:
+    """A limit's name as the tasks that fall under it have it: that of a model without `models/`."""
+    word, colon, model = name.partition(":")
+    return f"{word}:{plain_model(model)}" if colon and word in _OF_MODELS else name
 
 
 class Figure(NamedTuple):

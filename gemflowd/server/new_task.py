@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from gemflowd import conditions, templates
-from gemflowd.model import facts
+from gemflowd.model import calls, facts
 from gemflowd.model.attempt import HandlerInfo, Kind
 from gemflowd.model.budget import ADDING
 from gemflowd.model.errors import Invalid
@@ -74,6 +74,8 @@ def new_task(
         data = model_calls.written_out(data, shape.priority, desk.now(), f"{path}.data", many=many, vertex=vertex)
     template = shape.template and bool(deps)
     info = desk.validator.check(task_type, data, path, templates=template)
+    if task_type in calls.OF_A_MODEL:
+        data = calls.with_plain_models(data)
     terms = _terms(desk, shape, path, info, _limits(info, data), known)
     if template:
         _check_templates(data, f"{path}.data")
@@ -317,8 +319,9 @@ def _limits(info: HandlerInfo, data: Mapping[str, Any]) -> tuple[str | None, str
     models = data.get("fallback") if info.type == "gemini" else None
     if not models:
         return _bucket(info.bucket, data), ""
-    names = [_bucket(info.bucket, {**data, "model": model}) for model in [data.get("model"), *models]]
-    return names[0], "" if any("{{" in name or "\n" in name for name in names) else "\n".join(names)
+    # Each once: a model that is named twice is no other one.
+    names = list(dict.fromkeys(_bucket(info.bucket, {**data, "model": one}) for one in [data.get("model"), *models]))
+    return names[0], "" if len(names) == 1 or any("{{" in name or "\n" in name for name in names) else "\n".join(names)
 
 
 def _bucket(name: str, data: Mapping[str, Any]) -> str:

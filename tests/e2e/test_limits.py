@@ -58,6 +58,15 @@ def test_the_short_form_uses_its_persona(client: Raw) -> None:
     assert data["model"] == "gemini-2.5-flash"
 
 
+def test_a_model_that_is_written_in_two_ways_has_one_limit(client: Raw) -> None:
+    client("limits", limit="gemini:models/gemini-two", set={"rpm": 100})
+    lines = client.run(ask("one", "gemini-two"), ask("two", "models/gemini-two"))
+    assert [line["ok"] for line in lines] == [True] * 2
+    assert client.show(lines[1]["number"])["data"]["model"] == "gemini-two"
+    names = {one["limit"]: one["used"]["rpm"] for one in client("limits")["limits"] if "two" in one["limit"]}
+    assert names == {"gemini:gemini-two": 2}
+
+
 def test_a_limit_that_the_server_announces(client: Raw, offline: Daemon) -> None:
     client.run(ask("warm up"), ask("warm up", "gemini-b"))
     with_events = offline.subscriber("limit")

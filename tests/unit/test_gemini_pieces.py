@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from google.genai import types
 
-from gemflowd.handlers.errors import Permanent, Transient
-from gemflowd.handlers.gemini.before import Before, before
+from gemflowd.handlers.errors import Instead, Permanent, Transient
+from gemflowd.handlers.gemini.before import Before, before, name_next_model
 from gemflowd.handlers.gemini.handler import count, embed, gemini
 from gemflowd.handlers.gemini.request import build_request
 from gemflowd.handlers.gemini.schema import CONFIG
@@ -202,3 +202,14 @@ def test_chunks_that_do_not_come_to_an_end() -> None:
 )
 def test_what_kind_of_file_it_is(name: str, beginning: bytes, kind: str | None) -> None:
     assert media_type(name, beginning) == kind
+
+
+@pytest.mark.parametrize(
+    ("asked", "following"),
+    [("a", "b"), ("models/a", "b"), ("b", "c"), ("c", None), ("d", None)],
+)
+def test_the_next_model_has_its_own_limit_however_it_is_written(asked: str, following: str | None) -> None:
+    data = {"model": "models/a", "fallback": ["a", "models/b", "b", "c"]}
+    failure = Transient("no", code="overloaded")
+    name_next_model(failure, asked, data)
+    assert failure.instead == (Instead({"model": following}, f"gemini:{following}") if following else None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gemflowd.handlers.errors import Again, HandlerError, Instead, Permanent
+from gemflowd.model.calls import plain_model
 
 #: Characters of an answer that are shown to the model again, and kept.
 _MOST_ANSWER: Final = 12_000
@@ -65,7 +66,10 @@ def name_next_model(failure: HandlerError, model: str, data: Mapping[str, Any]) 
     """Where the model can't be had: the next of the task's list, under its own limit."""
     if failure.code not in _OF_THE_MODEL or isinstance(failure, Again):
         return
-    models: Sequence[str] = [str(data.get("model")), *(data.get("fallback") or ())]
+    # Each once, else the place of one that is named twice would be its first for ever.
+    named = (str(data.get("model")), *(data.get("fallback") or ()))
+    models: Sequence[str] = list(dict.fromkeys(map(plain_model, named)))
+    model = plain_model(model)
     place = models.index(model) + 1 if model in models else len(models)
     if place < len(models):
         failure.instead = Instead({"model": models[place]}, f"gemini:{models[place]}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
 from gemflowd.handlers.gemini.before import Before
-from gemflowd.model.calls import misfit, setting_name
+from gemflowd.model.calls import misfit, plain_model, setting_name
 
 if TYPE_CHECKING:
     from google.genai import types
@@ -70,7 +70,7 @@ def model_of(data: Mapping[str, Any]) -> str:
     model = data.get("model")
     if not model:
         raise Permanent("no model: give `model`, or the daemon the setting default_model", code="no_model")
-    return str(model)
+    return plain_model(str(model))
 
 
 def config_of(data: Mapping[str, Any]) -> types.GenerateContentConfig:

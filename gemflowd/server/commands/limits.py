@@ -8,7 +8,7 @@ from typing import Any, Final
 from gemflowd.model import facts
 from gemflowd.model.errors import Invalid
 from gemflowd.model.facts import Reply
-from gemflowd.model.limit import FIGURES, MAX_NAME, check_figure
+from gemflowd.model.limit import FIGURES, MAX_NAME, check_figure, plain_name
 from gemflowd.protocol import messages
 from gemflowd.server.desk import Body, Desk
 
@@ -25,10 +25,11 @@ def handle(desk: Desk, body: Body, reply: Reply) -> None:
         raise Invalid(
             "invalid_value", f"must have 1 to {MAX_NAME} characters, none of them control characters", "limit"
         )
-    if not changes or request.limit is None:
-        desk.post(facts.AskLimits(reply, request.limit))
+    name = None if request.limit is None else plain_name(request.limit)
+    if not changes or name is None:
+        desk.post(facts.AskLimits(reply, name))
     else:
-        desk.post(facts.SetLimit(reply, request.limit, _figures(request.set), request.reset))
+        desk.post(facts.SetLimit(reply, name, _figures(request.set), request.reset))
 
 
 def _figures(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from gemflowd.config.live import LiveSettings
 from gemflowd.config.reading import load
-from gemflowd.model.errors import Invalid, Refused
+from gemflowd.model.errors import ConfigError, Invalid, Refused
 from gemflowd.model.facts import Configure, Fact
 from gemflowd.model.prices import Prices
 
@@ -107,3 +107,11 @@ def test_a_cap_below_what_a_worker_has_is_refused_with_both_figures() -> None:
     assert engine.facts == []
     engine.live.change({"memory_mb": BASELINE}, [], answers.append)
     assert len(engine.facts) == 1
+
+
+def test_a_limit_is_that_of_its_model_however_it_is_written() -> None:
+    engine, answers = Engine(limits={"gemini:models/a": {"rpm": 5}}), Answers()
+    engine.live.change({"retries": 1}, [], answers.append)
+    assert engine.facts[0].rules.limits == {"gemini:a": {"rpm": 5}}
+    with pytest.raises(ConfigError, match="which are one: leave 'gemini:models/a' out"):
+        Engine(limits={"gemini:models/a": {"rpm": 5}, "gemini:a": {"rpm": 6}})

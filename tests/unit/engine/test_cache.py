@@ -16,7 +16,7 @@ from gemflowd.engine.cache import ROW_COST
 from gemflowd.model.attempt import Kind, Outcome
 from gemflowd.model.cache import MODES
 from gemflowd.model.errors import StoreFull
-from gemflowd.model.facts import AttemptsEnded, BeginCall, ClearCache, Configure, LeaveCall, Ping, Speaker
+from gemflowd.model.facts import AskLimits, AttemptsEnded, BeginCall, ClearCache, Configure, LeaveCall, Ping, Speaker
 from gemflowd.model.prices import Price, Prices, Rate
 from gemflowd.model.rules import Rules
 
@@ -188,6 +188,51 @@ def test_who_waits_for_a_call_that_meets_a_quota_does_not_meet_it_too(rig: Rig) 
     end(rig, 1, Outcome.RATE_LIMITED, retry_after=7.0)
     assert [other.body for other in others] == [{"wait": 7.0}] * 2
     assert begin(rig, 4).body == {"lead": True}
+
+
+@pytest.mark.parametrize("how", [Outcome.RATE_LIMITED, Outcome.TIMEOUT, Outcome.CANCELLED])
+def test_who_has_only_waited_has_sent_nothing(how: Outcome) -> None:
+    rig = Rig(rules=Rules(limits={"b": {"rpm": 50, "rpd": 50}}))
+    rig.slots(1, Kind.COROUTINE, 6)
+    rig.submit(many(6, kind=Kind.COROUTINE, bucket="b"))
+    for task in range(1, 6):
+        post_begin(rig, task)
+    rig.run()
+    quota = {"class": "X", "code": "rate_limited", "quota": [{"id": "RequestsPerMinute", "value": "50"}]}
+    if how is Outcome.RATE_LIMITED:
+        end(rig, 1, how, retry_after=7.0, payload=msgpack.packb(quota))
+    for task in range(2, 6):
+        end(rig, task, how, retry_after=30.0, payload=msgpack.packb({"class": "X", "code": "timeout"}))
+    if how is not Outcome.RATE_LIMITED:
+        end(rig, 1)
+    limit = ask_limits(rig)
+    left = 1 if how is Outcome.RATE_LIMITED else 2
+    assert (limit["cap"], limit["used"]["rpm"], limit["used"]["rpd"]) == (None, left, left)
+    assert limit["breaker"]["failures"] == 0
+    if how is Outcome.RATE_LIMITED:
+        assert limit["asleep_until"] == rig.clock.wall() + 7.0
+    check(rig)
+
+
+def ask_limits(rig: Rig) -> dict[str, Any]:
+    answer = Answer()
+    rig.post(AskLimits(answer, "b"))
+    rig.run()
+    found: dict[str, Any] = answer.body["limits"][0]
+    return found
+
+
+def test_who_was_told_of_a_quota_and_asks_all_the_same_has_asked() -> None:
+    rig = Rig(rules=Rules(limits={"b": {"rpm": 50}}))
+    rig.slots(1, Kind.COROUTINE, 6)
+    rig.submit(many(2, kind=Kind.COROUTINE, bucket="b"))
+    begin(rig, 1)
+    begin(rig, 2)
+    end(rig, 1, Outcome.RATE_LIMITED, retry_after=7.0)
+    assert begin(rig, 2).body == {"lead": True}
+    end(rig, 2)
+    assert ask_limits(rig)["used"]["rpm"] == 1
+    check(rig)
 
 
 def test_an_answer_that_is_not_for_others(rig: Rig) -> None:

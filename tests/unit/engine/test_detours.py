@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import msgpack
 import pytest
-from helpers.rig import Rig
+from helpers.rig import Rig, set_queue
 from helpers.tasks import Answer, new
 
 from gemflowd.model.attempt import Kind, Outcome
-from gemflowd.model.facts import AttemptsEnded, NewTask, SetLimit
+from gemflowd.model.budget import Action, NewBudget, Scope
+from gemflowd.model.facts import AttemptsEnded, ChangeBudget, Drain, NewTask, SetLimit, Starts
 from gemflowd.model.rules import Rules
 from gemflowd.model.states import State
 
@@ -23,7 +25,8 @@ def rig_with(slots: int = 100, **limits: dict[str, Any]) -> Rig:
 
 
 def call(*models: str, **fields: Any) -> NewTask:
-    task = new(bucket=f"gemini:{models[0]}", kind=Kind.COROUTINE, **fields)
+    body = msgpack.packb({"data": {}})
+    task = new(bucket=f"gemini:{models[0]}", kind=Kind.COROUTINE, body=body, **fields)
     others = "\n".join(f"gemini:{model}" for model in models) if len(models) > 1 else ""
     return replace(task, lane=replace(task.lane, others=others))
 
@@ -132,4 +135,113 @@ def test_a_flow_that_is_cancelled_meanwhile_is_cancelled():
     rig.cancel("f1")
     rig.end(rig.running()[0], Outcome.CANCELLED)
     assert {rig.state(number) for number in range(1, 6)} == {State.CANCELLED}
+    rig.check()
+
+
+def limits_of(rig: Rig, count: int) -> Counter[str]:
+    return Counter((limit(rig, number) or "").removeprefix("gemini:") for number in range(1, count + 1))
+
+
+def test_what_the_first_other_one_keeps_for_the_urgent_is_asked_of_the_next():
+    half = {"rpd": 10, "reserve": 0.5}
+    rig = rig_with(a=half, b=half)
+    rig.submit([call("a", "b", "c") for _ in range(20)])
+    assert limits_of(rig, 20) == {"a": 5, "b": 5, "c": 10}
+    assert len(rig.running()) == 20
+    rig.submit([call("a", "b", priority=9) for _ in range(12)], uuid="urgent")
+    assert len(rig.running()) == 30
+    assert [limit(rig, number) for number in (31, 32)] == ["gemini:a"] * 2, "they wait where they are"
+    rig.check()
+
+
+def test_no_more_go_than_their_priority_has_room_for():
+    rig = rig_with(a={"rpd": 1}, b={"rpd": 10, "reserve": 0.9})
+    rig.submit([call("a", "b") for _ in range(5)])
+    assert limits_of(rig, 5) == {"a": 4, "b": 1}
+
+
+def test_a_queue_that_is_paused_or_full_lets_nobody_go():
+    rig = rig_with(a={"rpd": 1})
+    set_queue(rig, "default", most=3)
+    rig.submit([call("a", "b") for _ in range(9)])
+    assert (limits_of(rig, 9), len(rig.running())) == ({"a": 7, "b": 2}, 3)
+    set_queue(rig, "default", paused=True)
+    for number in rig.running():
+        rig.end(number)
+    assert limits_of(rig, 9) == {"a": 7, "b": 2}
+    set_queue(rig, "default", paused=False)
+    assert limits_of(rig, 9) == {"a": 4, "b": 5}
+
+
+def test_nobody_goes_while_nothing_starts():
+    rig = rig_with(slots=2, a={"rpd": 1})
+    rig.submit([call("a", "b") for _ in range(9)])
+    assert limits_of(rig, 9) == {"a": 8, "b": 1}, "as many as there are slots"
+    rig.post(Starts(Answer(), False))
+    rig.end(1)
+    assert limits_of(rig, 9) == {"a": 8, "b": 1}
+    rig.post(Starts(Answer(), True))
+    rig.run()
+    assert limits_of(rig, 9) == {"a": 7, "b": 2}
+    rig.post(Drain())
+    rig.end(2)
+    assert limits_of(rig, 9) == {"a": 7, "b": 2}
+
+
+def spend(rig: Rig, number: int) -> None:
+    done = rig.executor.ended(rig.attempt(number), Outcome.DONE)
+    done.usage = msgpack.packb({"model": "a", "prompt_tokens": 100, "output_tokens": 60, "total_tokens": 160})
+    rig.post(AttemptsEnded([done]))
+    rig.run()
+
+
+def test_nobody_goes_while_a_budget_holds():
+    rig = rig_with(slots=1, a={"rpd": 1})
+    rig.post(ChangeBudget(Answer(), Scope.TOTAL, None, "", None, 160, None, by=False))
+    rig.submit([call("a", "b") for _ in range(4)])
+    spend(rig, 1)
+    assert rig.running() == []
+    assert limits_of(rig, 4) == {"a": 3, "b": 1}, "by that one it was found out"
+    rig.submit([call("a", "b", "c") for _ in range(4)], uuid="other")
+    assert limits_of(rig, 8) == {"a": 7, "b": 1}
+    rig.post(ChangeBudget(Answer(), Scope.TOTAL, None, "", None, 1_000_000, None, by=True))
+    rig.run()
+    assert rig.running() == [2]
+    rig.check()
+
+
+def test_a_flow_whose_budget_holds_stays_and_keeps_nobody_behind_it():
+    rig = rig_with(slots=1, a={"rpd": 1})
+    rig.submit([call("a", "b") for _ in range(3)], budget=NewBudget(None, 160, Action.HOLD))
+    rig.submit([call("a", "b") for _ in range(2)], uuid="other")
+    spend(rig, 1)
+    assert limits_of(rig, 5) == {"a": 3, "b": 2}, "by one it was found out"
+    assert rig.running() == [4]
+    rig.check()
+
+
+def test_who_comes_first_is_not_kept_out_by_those_who_are_there_already():
+    rig = rig_with(slots=1, a={"rpd": 1})
+    rig.submit([call("a")], uuid="first")
+    rig.submit([*(call("b") for _ in range(3)), call("a", "b", priority=1), call("a", "b", priority=6)])
+    order = []
+    while running := rig.running():
+        order.append(running[0])
+        rig.end(running[0])
+    assert order == [1, 6, 2, 3, 4, 5]
+    rig.check()
+
+
+def test_who_waits_there_is_in_nobody_s_way_who_comes_before():
+    rig = rig_with(a={"rpd": 1}, b={"rpm": 1})
+    rig.submit([call("a", "b", priority=1) for _ in range(5)])
+    assert rig.running() == [1, 2]
+    assert limits_of(rig, 5) == {"a": 3, "b": 2}
+    rig.submit([call("a", "b", priority=priority) for priority in (1, 2, 3)], uuid="urgent")
+    assert [limit(rig, number) for number in range(6, 9)] == ["gemini:a", "gemini:a", "gemini:b"]
+    patience = rig.engine._patience()
+    assert patience is not None
+    rig.clock.now += patience
+    rig.run()
+    assert rig.running() == [1, 2, 8]
     rig.check()

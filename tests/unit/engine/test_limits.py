@@ -378,3 +378,19 @@ def test_a_common_limit_that_is_taken_away_while_calls_run_keeps_nothing_of_them
     finish(rig, 2, Outcome.RATE_LIMITED)
     assert not rig.engine._memory.buckets["gemini"].sent
     assert shown(rig, "gemini")["used"]["rpm"] == 1
+
+
+def test_another_zone_does_not_forget_what_was_sent_today():
+    rig = rig_with({"rpd": 2})
+    rig.clock.now = datetime(2026, 3, 6, 20, 0, tzinfo=UTC).timestamp()
+    rig.submit(many(3, **MODEL))
+    for zone, hour in (("America/Los_Angeles", 8), ("UTC", 0), (None, 8)):
+        rig.post(SetLimit(Answer(), "gemini:a", {"zone": zone}, False))
+        rig.run()
+        assert rig.running() == [1, 2]
+        assert shown(rig)["used"]["rpd"] == 2
+        (reason,) = ask(rig, "gemini:a", priority=5)["reasons"]
+        assert reason["until"] == datetime(2026, 3, 7, hour, 0, tzinfo=UTC).timestamp()
+    rig.post(SetLimit(Answer(), "gemini:a", {}, True))
+    rig.run()
+    assert shown(rig)["used"]["rpd"] == 2

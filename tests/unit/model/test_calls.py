@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from google.genai import models
 
-from gemflowd.model.calls import NOT_VERTEX, VERTEX_ALONE, misfit, uses_vertex
+from gemflowd.model.calls import NOT_VERTEX, VERTEX_ALONE, misfit, plain_model, uses_vertex, with_plain_models
 from gemflowd.model.errors import Invalid
+from gemflowd.model.limit import plain_name
 from gemflowd.server.model_calls import written_out
 
 
@@ -79,3 +80,25 @@ def test_a_template_is_looked_at_when_it_is_rendered() -> None:
 def test_the_settings_of_one_way_to_gemini_are_those_of_the_sdk(convert: str, names: frozenset[str]) -> None:
     source = inspect.getsource(getattr(models, f"_GenerateContentConfig_to_{convert}"))
     assert set(re.findall(r"'(\w+) parameter is", source)) == names
+
+
+def test_a_model_has_one_name():
+    data = {"model": "models/a", "fallback": ["b", "models/c"], "prompt": "models/d"}
+    assert with_plain_models(data) == {"model": "a", "fallback": ["b", "c"], "prompt": "models/d"}
+    plain = {"model": "tunedModels/a"}
+    assert with_plain_models(plain) is plain
+    assert plain_model("models/") == "models/", "which is no model, and is told so"
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("gemini:models/a", "gemini:a"),
+        ("gemini.count:models/a", "gemini.count:a"),
+        ("gemini:a", "gemini:a"),
+        ("gemini", "gemini"),
+        ("mail:models/a", "mail:models/a"),
+    ],
+)
+def test_so_has_its_limit(name: str, plain: str):
+    assert plain_name(name) == plain
