@@ -307,7 +307,8 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     untold = ended.outcome is Outcome.DONE and _calls(lane) and not tells_tokens(usage or {})
     if usage is None:
         if not untold:
-            let_go(turn, task, assume=_may_cost(lane, ended) and not joined)
+            asked = not joined and task.number not in turn.unasked
+            let_go(turn, task, assume=asked and _may_cost(lane, ended))
             return None
         usage = {}
     if usage.get("cached") is True:  # a stored answer: nothing was asked for, and nothing is to be paid

@@ -12,7 +12,17 @@ from helpers.tasks import Answer, many, new
 
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.budget import Action, Budget, NewBudget, Scope
-from gemflowd.model.facts import AttemptsEnded, Cancel, ChangeBudget, Configure, RemoveBudget, Starts
+from gemflowd.model.cache import MODES
+from gemflowd.model.facts import (
+    AttemptsEnded,
+    BeginCall,
+    Cancel,
+    ChangeBudget,
+    Configure,
+    RemoveBudget,
+    Speaker,
+    Starts,
+)
 from gemflowd.model.prices import NANO, Price, Prices, Rate
 from gemflowd.model.refs import parse, parse_all
 from gemflowd.model.rules import Rules
@@ -372,6 +382,23 @@ def test_an_answer_that_says_no_costs_nothing():
     end(it, 2, Outcome.RATE_LIMITED, usage=None)
     (budget,) = stored(it)
     assert (budget.assumed, budget.reserved) == ((0, 0), (0, 0))
+
+
+def test_who_has_only_waited_for_an_identical_call_may_cost_nothing():
+    it = rig()
+    it.submit([call()], uuid="first")
+    work(it)
+    it.submit(calls(2), uuid="s2", budget=money(5))
+    for task in (2, 3):
+        it.post(BeginCall(Answer(), b"k" * 32, MODEL, MODES["on"], Speaker(task, it.attempt(task).token)))
+    it.run()
+    it.cancel(3)
+    end(it, 3, Outcome.CANCELLED, usage=None)
+    (budget,) = stored(it)
+    assert budget.assumed == (0, 0)
+    it.cancel(2)
+    end(it, 2, Outcome.CANCELLED, usage=None)
+    assert stored(it)[0].assumed != (0, 0), "the one that asks may have been answered"
 
 
 def test_a_crash_leaves_nothing_reserved():
