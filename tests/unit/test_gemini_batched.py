@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from gemflowd.handlers.errors import HandlerError, RequestRefused, Transient
+from gemflowd.handlers.gemini.credentials import Connection
 from gemflowd.handlers.gemini.handler import gemini
+from gemflowd.handlers.gemini.jobs import packed
 from gemflowd.worker.context import AsyncContext
 
 NOTE = {"parked": "m", "waits": 2}
@@ -67,3 +69,30 @@ def test_an_answer_that_does_not_do_is_not_to_be_taken_again(found: dict[str, An
     assert failed.instead.bucket == "gemini:m"
     assert failed.instead.note == {"waits": 2, "tier": "standard"}
     assert bool(usage) == (b"candidates" in found.get("answer", b""))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_why_google_refuses_a_question_is_told_without_the_key(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "a-key-of-no-known-form" if known else "AIzaSyTheKeyThatNobodyMaySee0123456789"
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    if known:
+        monkeypatch.setenv("GEMINI_API_KEY", key)
+    error = {"code": 7, "message": f"Consumer 'api_key:{key}' has been suspended."}
+    failed, _ = take({"answer": json.dumps({"error": error}).encode()})
+    assert failed.code == "permission_denied"
+    assert "[key removed]" in failed.message
+    assert key not in repr(failed)
+
+
+def test_an_answer_is_stored_without_the_key() -> None:
+    from google.genai import types
+
+    key = "a-key-of-no-known-form"
+    error = types.JobError(code=7, message=f"the key {key}", details=[f"see {key}"])
+    refused = types.InlinedResponse(metadata={"key": "3"}, error=error)
+    job = types.BatchJob(dest=types.BatchJobDestination(inlined_responses=[refused]))
+    [(task, found)] = packed(job, Connection(key, None, None).scrub)
+    assert task == 3
+    assert found.count(b"[key removed]") == 2
+    assert key.encode() not in found

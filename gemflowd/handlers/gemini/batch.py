@@ -71,7 +71,7 @@ async def carry(google: Jobs, context: AsyncContext) -> dict[str, Any]:
         job = await google.cancel(name)
         if not job.done and (not late or now < it["until"] + _PATIENCE):
             raise _later(_CANCELLING, "is being cancelled")
-    answered = await _bring(context, it, job)
+    answered = await _bring(google, context, it, job)
     context.progress(answered, it["items"], _word(job))
     result = await _end(context, it, _why_over(job, late=late), answered)
     await google.delete(name)
@@ -86,9 +86,9 @@ async def _send(google: Jobs, context: AsyncContext, it: dict[str, Any]) -> str:
     return await google.send(it["model"], _display(it), questions)
 
 
-async def _bring(context: AsyncContext, it: dict[str, Any], job: types.BatchJob) -> int:
+async def _bring(google: Jobs, context: AsyncContext, it: dict[str, Any], job: types.BatchJob) -> int:
     """Store the answers. Returns how many there are."""
-    found = await asyncio.to_thread(jobs.packed, job)
+    found = await asyncio.to_thread(jobs.packed, job, google.scrub)
     page: list[tuple[int, bytes]] = []
     size = 0
     for count, (task, answer) in enumerate(found, 1):
