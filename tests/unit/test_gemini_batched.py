@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from gemflowd.handlers.errors import HandlerError, RequestRefused, Transient
+from gemflowd.handlers.errors import Again, HandlerError, Instead, Parked, RequestRefused, Transient
 from gemflowd.handlers.gemini.credentials import Connection
 from gemflowd.handlers.gemini.handler import gemini
 from gemflowd.handlers.gemini.jobs import packed
+from gemflowd.handlers.gemini.tiers import MARGIN
+from gemflowd.model.batch import DEADLINE
 from gemflowd.worker.context import AsyncContext
 
 NOTE = {"parked": "m", "waits": 2}
@@ -25,7 +28,7 @@ def take(found: dict[str, Any], cache: str = "off", **data: Any) -> tuple[Any, d
 
     async def ask(op: str, body: dict[str, Any]) -> dict[str, Any]:
         if op == "batch_take":
-            return found
+            return {"over": DEADLINE} if body["late"] and found == {"waits": True} else found
         raise RequestRefused("internal", "a defect")
 
     context = AsyncContext(1, 1, None, "gemini", 1, 30.0, {}, {}, lambda *_: None, _ask=ask)
@@ -69,6 +72,25 @@ def test_an_answer_that_does_not_do_is_not_to_be_taken_again(found: dict[str, An
     assert failed.instead.bucket == "gemini:m"
     assert failed.instead.note == {"waits": 2, "tier": "standard"}
     assert bool(usage) == (b"candidates" in found.get("answer", b""))
+
+
+@pytest.mark.parametrize(("seconds", "goes"), [(-40, True), (0, False), (5, False), (None, False)])
+def test_a_question_waits_for_its_batch_no_longer_than_its_time(seconds: float | None, goes: bool) -> None:
+    deadline = {}
+    if seconds is not None:  # by then it has to be the standard tier
+        until = datetime.now(UTC) + timedelta(seconds=seconds + MARGIN)
+        deadline["deadline"] = until.isoformat()
+    failed, _ = take({"waits": True}, tier="batch", **deadline)
+    if goes:
+        assert isinstance(failed, Again)
+        assert (failed.code, failed.instead) == (
+            DEADLINE,
+            Instead({"waits": 2, "tier": "standard"}, "gemini:m", anew=False),
+        )
+    else:
+        assert isinstance(failed, Parked)
+        assert failed.instead == Instead(NOTE)
+        assert 0 < failed.seconds <= 30
 
 
 @pytest.mark.parametrize("known", [True, False])

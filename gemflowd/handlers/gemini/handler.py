@@ -93,7 +93,8 @@ async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, 
     async with _Calling(context) as call:
         request = build_request(data, earlier)
         call.model = request.model
-        response = await batched.take(context)
+        way = tiers.way_of(data, context.note, context.settings, context.timeout, time.time())
+        response = await batched.take(context, way.until)
         usage = {**usage_of(response), "service_tier": "batch"}
 
         async def answered(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
