@@ -23,12 +23,17 @@ USAGE = {"promptTokenCount": 2, "candidatesTokenCount": 1, "totalTokenCount": 3}
 GOOD = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}], "usageMetadata": USAGE}
 
 
-def take(found: dict[str, Any], cache: str = "off", **data: Any) -> tuple[Any, dict[str, Any]]:
+def take(
+    found: dict[str, Any], cache: str = "off", _begun: list[str] | None = None, **data: Any
+) -> tuple[Any, dict[str, Any]]:
     """What the attempt comes to, and its usage."""
 
     async def ask(op: str, body: dict[str, Any]) -> dict[str, Any]:
         if op == "batch_take":
             return {"over": DEADLINE} if body["late"] and found == {"waits": True} else found
+        if op == "cache_begin" and _begun is not None:
+            _begun.append(body["mode"])
+            return {"lead": True}
         raise RequestRefused("internal", "a defect")
 
     context = AsyncContext(1, 1, None, "gemini", 1, 30.0, {}, {}, lambda *_: None, _ask=ask)
@@ -48,6 +53,16 @@ def test_an_answer_is_the_result() -> None:
     result, usage = take(answer())
     assert result["text"] == "hi"
     assert (usage["model"], usage["total_tokens"], usage["service_tier"]) == ("m", 3, "batch")
+
+
+@pytest.mark.parametrize(
+    ("cache", "mode"), [("on", "write"), ("write", "write"), ("refresh", "replace"), ("read", None)]
+)
+def test_an_answer_is_stored_and_no_other_one_is_waited_for(cache: str, mode: str | None) -> None:
+    begun: list[str] = []
+    result, _ = take(answer(), cache=cache, _begun=begun)
+    assert result["text"] == "hi"
+    assert begun == ([] if mode is None else [mode])
 
 
 def test_what_fails_beside_the_answer_says_nothing_of_it() -> None:
