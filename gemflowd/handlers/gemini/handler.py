@@ -259,9 +259,8 @@ class _Calling:
         self.model = ""
         self._timeout = context.timeout if timeout is None else timeout
         self._settings = context.settings
-        self._scrub = scrubbing(
-            context.settings, os.environ
-        )  # also where nobody is called: a batch has brought what Google says
+        # Also where nobody is called: what a batch has brought are Google's words, too.
+        self._scrub = scrubbing(context.settings, os.environ)
         self._deadline = asyncio.timeout(self._timeout)
 
     @property
