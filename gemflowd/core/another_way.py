@@ -31,7 +31,7 @@ _FAILURES: Final = (Outcome.ERROR, Outcome.PERMANENT, Outcome.RATE_LIMITED)
 @dataclass(frozen=True, slots=True)
 class Way:
     """What the next attempt does differently. `bucket`: the limit that it falls under, None: as before; `anew`: its tries count anew
-    with another one; `hold`: why it waits for a person's `release`, None: it does not."""
+    with another one; `hold`: why it waits for a person's `release` of the task itself, None: it does not."""
 
     note: bytes  # MessagePack
     bucket: str | None

@@ -132,12 +132,12 @@ def expire(turn: Turn, task: Task) -> None:
 
 
 def hold(turn: Turn, task: Task, why: Hold, reason: str) -> bool:
-    """Keep what waits from starting. Returns whether it waited."""
+    """Keep what waits from starting. Returns whether it waited. What a person is asked about stays a question."""
     if task.state.terminal or task.state is State.RUNNING:
         return False
     task.flags &= ~JUDGING  # if it has not been judged yet, it is when it is released
     if task.state is State.HELD:
-        if task.hold == why:
+        if task.hold in (why, Hold.ASKED):
             return False
         task.hold, task.reason = why, reason
         turn.changed[task.number] = task
@@ -147,9 +147,13 @@ def hold(turn: Turn, task: Task, why: Hold, reason: str) -> bool:
     return True
 
 
-def release(turn: Turn, task: Task) -> bool:
-    """Let what is held wait on as before. Returns whether it was held."""
-    if task.state is not State.HELD:
+def release(turn: Turn, task: Task, *, whole: bool = False) -> bool:
+    """Let what is held wait on as before. Returns whether it did.
+
+    Args:
+        whole: its flow is released, which is no answer to what the handler of one of its tasks asks.
+    """
+    if task.state is not State.HELD or (whole and task.hold == Hold.ASKED):
         return False
     task.hold = Hold.NONE
     proceed(turn, task)
@@ -168,12 +172,12 @@ def edit(turn: Turn, task: Task, priority: int) -> bool:
     return True
 
 
-def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None, hold: bool = False) -> None:
-    """The task goes back to the queue, after so many seconds; held if that is asked for, or where its flow is."""
+def _again(turn: Turn, task: Task, reason: str, *, after: float | None = None, ask: bool = False) -> None:
+    """The task goes back to the queue, after so many seconds; held if a person is to be asked, or where its flow is."""
     task.due = None if after is None else turn.steady + after
     task.flags &= ~DUE_WALL
-    if hold or turn.flows[task.flow].on_hold:
-        task.hold = Hold.PERSON
+    if ask or turn.flows[task.flow].on_hold:
+        task.hold = Hold.ASKED if ask else Hold.PERSON
         turn.move(task, State.HELD, reason)
     elif task.waiting:  # for what it has added (`engine.waiting`)
         turn.move(task, State.BLOCKED, reason)
@@ -298,7 +302,7 @@ def _without_success(turn: Turn, task: Task, ended: Ended, unclean: bool) -> Non
         task.flags = (task.flags | NOTED) + AGAIN
         task.expires = None  # it has started, and goes on
         way = _take_way(turn, task, ended)
-        _again(turn, task, way.hold or way.reason, hold=way.hold is not None)
+        _again(turn, task, way.hold or way.reason, ask=way.hold is not None)
     elif kind is Outcome.PARKED:
         task.flags |= NOTED
         task.expires = None

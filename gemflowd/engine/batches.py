@@ -23,6 +23,8 @@ from gemflowd.engine.rows import Rows
 from gemflowd.engine.submission import submit
 from gemflowd.model.attempt import Ended, Kind, Outcome
 from gemflowd.model.batch import (
+    DEADLINE,
+    GIVEN_UP,
     MOST_BYTES,
     TYPE,
     Answers,
@@ -57,8 +59,8 @@ def carry_out(rows: Rows, fact: BatchCall) -> dict[str, Any]:
     match fact.wish:
         case Join():
             return _join(rows, task, fact.wish)
-        case Take():
-            return _take(rows, task)
+        case Take(late):
+            return _take(rows, task, late=late)
         case Begin():
             return _begin(rows, _carried(rows, task))
         case Name(name):
@@ -144,16 +146,25 @@ def _new(rows: Rows, wish: Join) -> Batch:
     return Batch(number, name, wish.model, wish.until)
 
 
-def _take(rows: Rows, task: Task) -> dict[str, Any]:
+def _take(rows: Rows, task: Task, *, late: bool) -> dict[str, Any]:
     item = rows.store.batches.item(task.number)
     if item is None:
         return {}
     _take_up(rows, task, item)
     batch = rows.store.batches.get(item.batch)
-    if not item.answered and batch is not None and batch.state is not BatchState.OVER:
+    over = batch is None or batch.state is BatchState.OVER
+    if not item.answered and not over and not late:
         return {"waits": True}
     rows.memory.in_batches[task.number, task.token] = True
-    return {"ready": True} if item.answered else {"over": (batch and batch.reason) or "unanswered"}
+    if item.answered:
+        return {"ready": True}
+    reason = (batch and batch.reason) or "unanswered"
+    if not over or reason == GIVEN_UP:
+        # Nobody knows whether it is answered after all. When this attempt has ended an answer finds no question any more.
+        need(rows, [task])
+        _given_up(rows, task)
+        reason = DEADLINE
+    return {"over": reason}
 
 
 def _take_up(rows: Rows, task: Task, item: BatchItem) -> None:

@@ -142,8 +142,11 @@ class Cursors:
                 if machine.hold(rows.turn, task, model.Hold.PERSON, "its flow is held"):
                     self._replies.count(cursor.kind, cursor.target, "held")
             elif cursor.kind is CursorKind.RELEASE:
-                if machine.release(rows.turn, task):
+                was_held = task.state is State.HELD
+                if machine.release(rows.turn, task, whole=True):
                     self._replies.count(cursor.kind, cursor.target, "released")
+                elif was_held:
+                    self._replies.count(cursor.kind, cursor.target, "unchanged")
             else:
                 assert cursor.value is not None
                 if machine.edit(rows.turn, task, cursor.value):

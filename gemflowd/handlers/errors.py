@@ -28,7 +28,8 @@ class Instead:
         bucket: the limit that it falls under; None: as before.
         anew: whether its tries count anew with another one.
         tasks: numbers of tasks that must have ended before (`Wait`).
-        hold: why it is held until a person releases it (`gemflowctl release`), a sentence; None: it is not.
+        hold: why it is held until a person releases it (`gemflowctl release TASK`; a release of its whole flow does not), a sentence;
+            None: it is not. A retry after a cancel is no release.
     """
 
     note: Any

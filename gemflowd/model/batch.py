@@ -19,6 +19,8 @@ MOST_BYTES: Final = 12 * 1024 * 1024
 #: Why a batch has come to its end, where that is no failure.
 DEADLINE: Final = "deadline"
 EXPIRED: Final = "batch_expired"
+#: As `DEADLINE`, and nothing is known of it: it may still go on, and have to be paid for.
+GIVEN_UP: Final = "batch_given_up"
 
 
 class BatchState(IntEnum):
@@ -59,7 +61,13 @@ class Join:
 
 @dataclass(slots=True, frozen=True)
 class Take:
-    """What became of a question. Reply: `{ready: True}`, `{over: why}`, `{waits: True}`, or `{}`: it is in no batch."""
+    """What became of a question. Reply: `{ready: True}`, `{over: why}`, `{waits: True}`, or `{}`: it is in no batch.
+
+    Attributes:
+        late: its time is over: where there is no answer it waits no more, and is told that its batch is over.
+    """
+
+    late: bool = False
 
 
 @dataclass(slots=True, frozen=True)

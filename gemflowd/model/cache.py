@@ -32,8 +32,9 @@ MODES: Final = {
     "read": Mode(True, True, Storing.NO),
     "write": Mode(False, False, Storing.NEW),
     "refresh": Mode(False, True, Storing.REPLACE),
+    "replace": Mode(False, False, Storing.REPLACE),  # no word of a task's: `refresh` where the answer is there already
 }
 #: What a task and the setting `cache` may say: `auto` is `on` at temperature 0, else `off`.
-WORDS: Final = ("auto", *MODES, "off")
+WORDS: Final = ("auto", "on", "read", "write", "refresh", "off")
 #: Bytes of a key.
 KEY_BYTES: Final = 32

@@ -29,6 +29,7 @@ NOT_VERTEX: Final = frozenset({"enable_enhanced_civic_answers", "store"})
 #: Settings that say that an answer is JSON: no question may have them beside functions.
 OF_FORM: Final = frozenset({"response_mime_type", "response_schema", "response_json_schema"})
 _SCHEMAS: Final = ("response_schema", "response_json_schema")
+_JSON: Final = "application/json"
 _TOOLS: Final = ("max_hops", "hop")
 _VARIABLES: Final = ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE")
 _PREFIX: Final = "models/"
@@ -124,6 +125,9 @@ def _of_pairs(data: Mapping[str, Any], said: Mapping[str, tuple[str, Any]]) -> M
             field, value = said.get(name, ("", None))
             if value and data.get(ours):
                 return Misfit("bad_request", field, f"give `{ours}` or `config.{name}`, not both")
+    field, form = said.get("response_mime_type", ("", None))
+    if data.get("schema") is not None and form is not None and form != _JSON and "{{" not in str(form):
+        return Misfit("bad_request", field, f"an answer by `schema` is {_JSON}: leave it out")
     if all(said.get(name, ("", None))[1] for name in _SCHEMAS):
         return Misfit("bad_request", said[_SCHEMAS[1]][0], f"give `{_SCHEMAS[0]}` or `{_SCHEMAS[1]}`, not both")
     return None

@@ -32,6 +32,7 @@ class Hold(IntEnum):
     PERSON = 1
     HANDLER = 2  # its type is not registered (any more)
     BUDGET = 3  # its own budget is used up
+    ASKED = 4  # its handler asks a person: only a release of the task itself says yes
 
 
 class Ordering(IntEnum):

@@ -224,6 +224,10 @@ class BatchJoin(Body):
     until: int = 0
 
 
+class BatchTake(Body):
+    late: bool = False
+
+
 class BatchQuestions(Body):
     after: int = 0
 

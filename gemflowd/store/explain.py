@@ -57,6 +57,11 @@ def explain(
             reasons.append({"code": "missing_handler", "type": task.type, "message": task.reason or ""})
         elif task.hold == Hold.BUDGET and (own := accounts.budget_of(db, Scope.TASK, task.number)) is not None:
             reasons.append(accounts.reason(own))
+        elif task.hold == Hold.ASKED:
+            whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get
+            first = f"`release f{task.flow}`, then " if whole else ""
+            message = f"{task.reason or 'held'}; {first}`release {task.number}` lets it go on"
+            reasons.append({"code": "held", "why": task.reason, "message": message})
         else:
             fields: Body = {}
             whole = db.execute("SELECT on_hold FROM flow WHERE number = ?", (task.flow,)).get

@@ -17,9 +17,9 @@ class AsyncBatch:
     async def join(self, model: str, request: bytes, until: int) -> None:
         await self._ask("batch_join", {"model": model, "request": request, "until": until})
 
-    async def take(self) -> Body:
+    async def take(self, *, late: bool = False) -> Body:
         """`{answer}`, `{over}`, `{waits}` or nothing."""
-        return await self._ask("batch_take", {})
+        return await self._ask("batch_take", {"late": late})
 
     async def begin(self) -> Body:
         return await self._ask("batch_begin", {})

@@ -170,6 +170,13 @@ def test_over_http_with_a_header(client: Raw) -> None:
     assert made["result"]["structured"] == {"result": 42}
 
 
+def test_a_secret_that_a_tool_tells_is_not_in_its_result(client: Raw) -> None:
+    (line,) = client.run({"type": "mcp", "data": {"server": "calc", "tool": "tell", "arguments": {"word": "well"}}})
+    assert line["result"]["text"] == "well and […]"
+    assert line["result"]["structured"] == {"result": "well and […]"}
+    assert SECRET not in str(line)
+
+
 def test_a_server_that_does_not_start_and_one_that_ends(client: Raw) -> None:
     gone = {"type": "mcp", "data": {"server": "gone", "tool": "x"}, "retries": 0}
     end = {"type": "mcp", "data": {"server": "calc", "tool": "end"}, "retries": 0}
@@ -286,7 +293,7 @@ def test_prompt_prints_the_answer_alone_and_doctor_asks_the_servers(ctl: Ctl) ->
     assert done.stdout.count("[stand-in]") == 1
     said = ctl("doctor", status=1)
     assert "mcp calc" in said.stdout
-    assert "answers, with 4 tools" in said.stdout
+    assert "answers, with 5 tools" in said.stdout
     assert "it is broken" in said.stdout
     shown = ctl("config")
     assert "stdio" in shown.stdout

@@ -230,6 +230,25 @@ def test_at_its_deadline_a_batch_is_cancelled(tmp_path: Path) -> None:
         assert budget["assumed"]["tokens"] > 0, "it may have to be paid for"
 
 
+def test_a_batch_that_can_not_be_looked_at_keeps_no_question_beyond_its_deadline(tmp_path: Path) -> None:
+    with (
+        stand_in(tmp_path, "--batch-seconds", "3600") as gone,
+        running(env=gone.env, **gone.settings, workers=1, tier_margin=1.0, **BATCHES) as daemon,
+    ):
+        client = daemon.client()
+        warm_up(client)
+        events = daemon.subscriber("task")
+        task = client.submit(ask("x?", "gone", tier="batch", deadline=4.0) | {"retries": 0}, budget={"tokens": 10_000})
+        until(lambda: created(gone, "gone") > 0, gone.log.parent)
+        os.kill(gone.pid, signal.SIGKILL)
+        events.until("task.failed", type="gemini")
+        assert outcomes(client, task["first"]) == ["parked", "again", "error"], "the standard tier was tried in the end"
+        assert client.show(task["first"])["attempts_log"][1]["error"]["code"] == "deadline"
+        (budget,) = client("budget_list")["budgets"]
+        assert budget["reserved"]["tokens"] == 0
+        assert budget["assumed"]["tokens"] > 0, "Google may carry the batch on"
+
+
 def test_a_budget_counts_what_is_in_a_batch_and_a_limit_does_not(client: Raw) -> None:
     client("limits", limit="gemini:batch-b", set={"requests": 1, "per": 3600})
     tasks = [ask(f"Budgeted {n}?", "batch-b", tier="batch") for n in range(4)]

@@ -31,6 +31,12 @@ def fail(word: str) -> str:
 
 
 @server.tool()
+def tell(word: str) -> str:
+    """Tell too much."""
+    return f"{word} and {os.environ.get('SECRET')}"
+
+
+@server.tool()
 async def hold(path: str) -> str:
     """Wait for a file."""
     Path(f"{path}.begun").write_text("begun")

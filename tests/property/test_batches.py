@@ -16,7 +16,7 @@ from helpers.rig import Rig
 from helpers.tasks import Answer, new
 
 from gemflowd.model.attempt import Ended, Kind, Outcome, Start
-from gemflowd.model.batch import TYPE, Answers, Begin, Join, Name, Take, Wish
+from gemflowd.model.batch import DEADLINE, TYPE, Answers, Begin, Join, Name, Take, Wish
 from gemflowd.model.budget import Amount, Budget, NewBudget
 from gemflowd.model.facts import AttemptsEnded, BatchCall, Speaker
 from gemflowd.model.rules import Rules
@@ -32,8 +32,10 @@ QUESTIONS = 6
 class History:
     """Six questions, three of them with a budget of their own, in a flow with one."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, late: float = 0.0) -> None:
         self.rng = random.Random(seed)
+        self.late = late  # how many of those that look have no more time
+        self.given_up = 0
         self.rig = Rig(
             rules=Rules(retries=3, batch_wait=30.0, batch_items=4, lost_limit=1000, crash_limit=1000), seed=seed
         )
@@ -90,7 +92,9 @@ class History:
             self.say(order, Join("a", b"{}", 0))
             self.joined.add((order.task, order.token))
         else:
-            found = self.say(order, Take())
+            late = bool(self.late) and rng.random() < self.late
+            found = self.say(order, Take(late))
+            self.given_up += found == {"over": DEADLINE}
             if found == {"ready": True} and (smoothly or rng.random() < 0.5):
                 self.judged += 1
                 if smoothly or rng.random() < 0.6:
@@ -168,8 +172,17 @@ class History:
             raise AssertionError("they do not come to an end")
         self.check()
         for budget in self.budgets():
-            assert (budget.assumed.tokens, budget.reserved.tokens) == (0, 0), budget.name
+            assert budget.reserved.tokens == 0, budget.name
+            assert self.given_up or budget.assumed.tokens == 0, budget.name
         assert not self.rig.store.inner._db.execute("SELECT count(*) FROM batch_item").get
+
+
+@pytest.mark.parametrize("seed", range(400 if LONG else 5))
+def test_who_has_no_more_time_leaves_nothing_behind(seed: int) -> None:
+    history = History(seed, late=0.3)
+    for _ in range(60):
+        history.step()
+    history.finish()
 
 
 @pytest.mark.parametrize("seed", range(400 if LONG else 15))

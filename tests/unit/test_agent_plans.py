@@ -193,6 +193,25 @@ def test_a_plan_within_a_plan_has_less_depth() -> None:
     assert task["data"] == {"goal": "Plan it", "nesting": 1, "max_tasks": 3}
 
 
+@pytest.mark.parametrize("kind", ["tool", "command", "analysis", "gemini.count"])
+def test_what_works_with_files_stays_where_the_agent_works(kind: str) -> None:
+    data = {"tool": "write_file", "workspace": "of-others"} if kind == "tool" else {"workspace": "of-others"}
+    for own in (None, "ours"):
+        found = problems(item(type=kind, data=json.dumps(data)), types=(kind,), workspace=own)
+        assert found == [("not_permitted", "tasks[0].data.workspace")]
+    step = Step("a", "Work", kind, None, (), "high", {"x": 1})
+    (task,) = tasks.of_plan({"goal": "g", "workspace": "ours"}, [step], "agent.")
+    assert task["data"] == {"x": 1, "workspace": "ours"}
+    (task,) = tasks.of_plan({"goal": "g"}, [step], "agent.")
+    assert task["data"] == {"x": 1}
+
+
+def test_a_page_is_fetched_into_no_workspace() -> None:
+    step = Step("a", "Fetch it", "tool", None, (), "high", {"tool": "fetch_url", "url": "https://example.org"})
+    (task,) = tasks.of_plan({"goal": "g", "workspace": "ours"}, [step], "agent.")
+    assert task["data"] == step.data
+
+
 def test_a_budget_in_the_way() -> None:
     nothing = {"tokens": 0, "money": 0.0}
     budget = {"action": "hold", "tokens": 100, "money": None, "spent": {**nothing, "tokens": 60}, "assumed": nothing}

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 _MOST_ID: Final = 60
 #: Entries of the shared memory that the planner is told.
 _MOST_KNOWN: Final = 50
-_PLANNED, _APPROVED, _RAN, _WRITTEN = "planned", "approved", "ran", "written"
-#: From which stage it goes on when it is retried.
-_BACK: Final[dict[str | None, str | None]] = {_RAN: _APPROVED, _WRITTEN: _APPROVED, _PLANNED: None}
+#: Asked: a person. Only who releases this very task lets another attempt begin, unless it is retried: then it is asked anew.
+_PLANNED, _ASKED, _APPROVED, _RAN, _WRITTEN = "planned", "asked", "approved", "ran", "written"
+#: From which stage it goes on when it is retried. What ran was approved.
+_BACK: Final[dict[str | None, str | None]] = {_RAN: _APPROVED, _WRITTEN: _APPROVED, _ASKED: _PLANNED, _PLANNED: None}
 
 
 @task("agent.plan", schema=PLAN_DATA)
@@ -121,8 +122,8 @@ async def agent(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
         why = (
             f"its plan waits for approval: gemflowctl results f{context.flow}/{prefix}plan, then release {context.task}"
         )
-        raise Again(why, Instead({"stage": _APPROVED}, hold=why), code="approval")
-    if stage in (_PLANNED, _APPROVED):
+        raise Again(why, Instead({"stage": _ASKED}, hold=why), code="approval")
+    if stage in (_PLANNED, _ASKED, _APPROVED):
         await _go_on(context, tasks.of_plan(data, steps, prefix), "run", _RAN)
     done = [step for step in steps if f"{prefix}{step.id}" in context.results]
     failed = [step for step in steps if step not in done]

@@ -23,8 +23,10 @@ _TAKEN: Final = frozenset({"plan", "answer"})
 _FIELDS: Final = frozenset({"id", "description", "type", "agent", "tools", "dependencies", "priority", "data"})
 #: Types whose input follows from the description.
 SPOKEN: Final = frozenset({"gemini", "agent"})
+#: Types that work with files, or may: their input may say in which workspace.
+IN_WORKSPACES: Final = frozenset({"tool", "command", "analysis", "gemini.count"})
 #: Types whose input may say where they work.
-_PLACED: Final = frozenset({"tool", "analysis", "memory"})
+_PLACED: Final = IN_WORKSPACES | {"memory"}
 _MOST_PROBLEMS: Final = 20
 _MOST_WORDS: Final = 300
 

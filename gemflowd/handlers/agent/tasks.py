@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from gemflowd.handlers.agent import prompts
-from gemflowd.handlers.agent.plan import Step
+from gemflowd.handlers.agent.plan import IN_WORKSPACES, Step
 from gemflowd.handlers.agent.schema import DEFAULT_NESTING, PRIORITIES
 from gemflowd.handlers.agent.templating import renamed
 
 Task = dict[str, Any]
-#: Types that work with files.
-IN_WORKSPACES: Final = frozenset({"tool", "analysis"})
 
 
 def of_plan(data: Mapping[str, Any], steps: Sequence[Step], prefix: str) -> list[Task]:
@@ -73,7 +71,7 @@ def _data(data: Mapping[str, Any], step: Step, prefix: str) -> dict[str, Any]:
     own: dict[str, Any] = renamed(step.data or {}, step.dependencies, prefix)
     if step.type == "memory" and data.get("memory"):
         own.setdefault("namespace", data["memory"])
-    if step.type in IN_WORKSPACES and data.get("workspace"):
+    if step.type in IN_WORKSPACES and data.get("workspace") and own.get("tool") != "fetch_url":  # which has none
         own.setdefault("workspace", data["workspace"])
     return own
 

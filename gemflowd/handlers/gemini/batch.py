@@ -11,10 +11,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from gemflowd.handlers.errors import Instead, Parked, Transient
+from gemflowd.handlers.errors import Instead, Parked, RateLimited, Transient
 from gemflowd.handlers.gemini import jobs
+from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.jobs import Jobs
-from gemflowd.model.batch import DEADLINE, EXPIRED
+from gemflowd.model.batch import DEADLINE, EXPIRED, GIVEN_UP
 
 if TYPE_CHECKING:
     from google.genai import types
@@ -33,6 +34,7 @@ _POLL: Final = 60.0
 _CANCELLING: Final = 2.0
 #: Seconds after its deadline from which on nothing of a batch that won't end is waited for.
 _PATIENCE: Final = 30.0
+_NOT_FOUND: Final = 404
 #: Answers that are stored at a time, and their bytes, about.
 _MOST: Final = 200
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -47,11 +49,49 @@ async def carry(google: Jobs, context: AsyncContext) -> dict[str, Any]:
     Raises:
         Parked: it goes on.
         RequestRefused: `not_found`, this task carries none.
-        What the SDK raises.
+        Permanent, Transient, RateLimited: as `explain` has them. Where the batch has a deadline, what may pass is `Parked`: it is
+            looked at again at that time at the latest; and then those who wait are let go, whatever becomes of the batch.
     """
     it = await context.batch.begin()
-    if it["over"]:
-        return {"state": "over", "items": it["items"], "answered": 0}
+    try:
+        return await (_withdraw if it["over"] else _step)(google, context, it)
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+        failure = explain(error, context.timeout)
+    # Outside of the block, as in `handler`: chained to it, the SDK's exception would be quoted.
+    if not isinstance(failure, Transient | RateLimited) or it["over"] or not it["until"]:
+        raise failure
+    left = it["until"] - time.time()
+    if left > 0:
+        wanted = (failure.retry_after or 0.0) if isinstance(failure, RateLimited) else 0.0
+        seconds = max(0.1, min(left, max(wanted, _poll(context))))
+        raise Parked(failure.message, seconds=seconds, instead=Instead(None), code=failure.code)
+    await context.batch.end(GIVEN_UP)
+    context.log("its deadline is over and it can't be looked at: it is cancelled as soon as that is possible")
+    raise failure
+
+
+async def _withdraw(google: Jobs, context: AsyncContext, it: dict[str, Any]) -> dict[str, Any]:
+    """Nobody waits for it any more, and it may have been given up without a word to Google. Raises as `carry`."""
+    from google.genai import errors
+
+    ended = {"state": "over", "items": it["items"], "answered": 0}
+    try:
+        name = it["name"] or await google.named(_display(it))
+        if name is None:
+            return ended
+        job = await google.cancel(name)
+    except errors.APIError as error:
+        if error.code == _NOT_FOUND:
+            return ended
+        raise
+    if not job.done:
+        raise _later(_poll(context), "is being cancelled")
+    await google.delete(name)
+    return ended
+
+
+async def _step(google: Jobs, context: AsyncContext, it: dict[str, Any]) -> dict[str, Any]:
+    """One step of a batch that is not over. Raises as `carry`, and what the SDK raises."""
     now = time.time()
     late = bool(it["until"]) and now >= it["until"]
     name = it["name"] or (await google.named(_display(it)) if it["tried"] else None)
@@ -66,14 +106,14 @@ async def carry(google: Jobs, context: AsyncContext) -> dict[str, Any]:
     if not job.done:
         context.progress(0, it["items"], _word(job))
         if not late and it["waiting"]:
-            poll = float(context.settings.get("batch_poll", _POLL))
+            poll = _poll(context)
             raise _later(poll if not it["until"] else min(poll, it["until"] - now), _word(job))
         job = await google.cancel(name)
         if not job.done and (not late or now < it["until"] + _PATIENCE):
             raise _later(_CANCELLING, "is being cancelled")
-    answered = await _bring(context, it, job)
+    answered = await _bring(google, context, it, job)
     context.progress(answered, it["items"], _word(job))
-    result = await _end(context, it, _why_over(job, late=late), answered)
+    result = await _end(context, it, _why_over(job, late=late) if job.done else GIVEN_UP, answered)
     await google.delete(name)
     return result
 
@@ -86,9 +126,9 @@ async def _send(google: Jobs, context: AsyncContext, it: dict[str, Any]) -> str:
     return await google.send(it["model"], _display(it), questions)
 
 
-async def _bring(context: AsyncContext, it: dict[str, Any], job: types.BatchJob) -> int:
+async def _bring(google: Jobs, context: AsyncContext, it: dict[str, Any], job: types.BatchJob) -> int:
     """Store the answers. Returns how many there are."""
-    found = await asyncio.to_thread(jobs.packed, job)
+    found = await asyncio.to_thread(jobs.packed, job, google.scrub)
     page: list[tuple[int, bytes]] = []
     size = 0
     for count, (task, answer) in enumerate(found, 1):
@@ -114,6 +154,10 @@ def _why_over(job: types.BatchJob, *, late: bool) -> str:
     if late:
         return DEADLINE
     return "unanswered" if state in ("succeeded", "partially_succeeded") else f"batch_{state}"
+
+
+def _poll(context: AsyncContext) -> float:
+    return float(context.settings.get("batch_poll", _POLL))
 
 
 def _later(seconds: float, what: str) -> Parked:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which a question is parked at most: Google gives a batch up after 48 hours, and its task tells of that.
 _LONGEST: Final = 4 * 86_400.0
-#: Seconds after its deadline in which the batch is given up by its task.
+#: Seconds after its deadline in which the batch is given up by its task. A question that looks after half of them waits no more:
+#: nobody carries its batch.
 _GRACE: Final = 60.0
 #: Of a question's settings: they are not for a batch.
 _NOT_SENT: Final = {"http_options", "service_tier", "automatic_function_calling", "automatic_continuation", "labels"}
@@ -76,8 +77,11 @@ async def join(request: Request, way: Way, context: AsyncContext) -> Parked:
     return Parked("waits for its batch", seconds=seconds, instead=Instead(note, f"{BUCKET}{request.model}"))
 
 
-async def take(context: AsyncContext) -> types.GenerateContentResponse:
+async def take(context: AsyncContext, until: float | None) -> types.GenerateContentResponse:
     """The answer.
+
+    Args:
+        until: when it has to be the standard tier (`Way.until`).
 
     Raises:
         Again: there will be none: the standard tier is asked, or another batch.
@@ -86,10 +90,11 @@ async def take(context: AsyncContext) -> types.GenerateContentResponse:
     """
     from google.genai import types
 
-    found = await context.batch.take()
+    left = math.inf if until is None else until + _GRACE / 2 - time.time()
+    found = await context.batch.take(late=left <= 0)
     otherwise = standard(context.note)
     if "waits" in found:
-        raise Parked("waits for its batch", seconds=_GRACE / 2, instead=Instead(context.note))
+        raise Parked("waits for its batch", seconds=max(1.0, min(_GRACE / 2, left)), instead=Instead(context.note))
     if "over" in found:
         reason = str(found["over"])
         if reason in (DEADLINE, EXPIRED):

@@ -62,10 +62,10 @@ async def answer(
     if asked:
         if word == "read":
             return await ask(data, context)
-        word = "refresh" if word == "refresh" else "write"
+        word = "replace" if word == "refresh" else "write"
     key = key_of(request, context.settings, os.environ)
     found = await context.cache.begin(key, request.model, word)
-    if found is not None and not asked:
+    if found is not None:
         return _used(found, data, context)
     result = await ask(data, context)
     if not _complete(result) or _of_another_model(request, context):

@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from gemflowd.handlers.errors import Again, HandlerError, Instead, Permanent, Transient
+from gemflowd.handlers.errors import Again, HandlerError, Instead, Permanent, RateLimited, Transient
 from gemflowd.handlers.gemini import batch, batched, cached, client, tiers, warm_up
 from gemflowd.handlers.gemini.before import Before, before, name_next_model, unfit
-from gemflowd.handlers.gemini.credentials import Connection, connection
+from gemflowd.handlers.gemini.credentials import Connection, connection, scrubbing
 from gemflowd.handlers.gemini.failures import explain
 from gemflowd.handlers.gemini.files import attached
 from gemflowd.handlers.gemini.jobs import Jobs
@@ -93,7 +93,8 @@ async def _from_batch(data: dict[str, Any], context: AsyncContext) -> dict[str, 
     async with _Calling(context) as call:
         request = build_request(data, earlier)
         call.model = request.model
-        response = await batched.take(context)
+        way = tiers.way_of(data, context.note, context.settings, context.timeout, time.time())
+        response = await batched.take(context, way.until)
         usage = {**usage_of(response), "service_tier": "batch"}
 
         async def answered(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]:
@@ -258,7 +259,8 @@ class _Calling:
         self.model = ""
         self._timeout = context.timeout if timeout is None else timeout
         self._settings = context.settings
-        self._scrub: Callable[[str], str] = str
+        # Also where nobody is called: what a batch has brought are Google's words, too.
+        self._scrub = scrubbing(context.settings, os.environ)
         self._deadline = asyncio.timeout(self._timeout)
 
     @property
@@ -289,4 +291,6 @@ class _Calling:
         self.failure = explain(error, self._timeout)
         self.failure.message = self._scrub(self.failure.message)
         self.failure.args = (self.failure.message,)
+        if isinstance(self.failure, RateLimited) and self.failure.quota:
+            self.failure.quota = [{name: self._scrub(word) for name, word in one.items()} for one in self.failure.quota]
         return True

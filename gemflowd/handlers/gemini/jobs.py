@@ -22,10 +22,14 @@ T = TypeVar("T")
 
 
 class Jobs:
-    """Every method raises what the SDK does."""
+    """Every method that is awaited raises what the SDK does."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def scrub(self, text: str) -> str:
+        """`text` without the key (`Connection.scrub`)."""
+        return self._connection.scrub(text)
 
     async def send(self, model: str, display_name: str, questions: Sequence[tuple[int, bytes]]) -> str:
         """Make a batch of (task, request as JSON). Returns its name.
@@ -89,11 +93,18 @@ class Jobs:
         return await asyncio.to_thread(lambda: asyncio.run(run()))
 
 
-def packed(job: types.BatchJob) -> list[tuple[int, bytes]]:
-    """The answers of a batch as they are stored: (task, JSON). Those without a key of ours are left out."""
+def packed(job: types.BatchJob, scrub: Callable[[str], str]) -> list[tuple[int, bytes]]:
+    """The answers of a batch as they are stored: (task, JSON). Those without a key of ours are left out.
+
+    Args:
+        scrub: takes the API key out of why a question was refused.
+    """
     found = []
     for answer in (job.dest.inlined_responses if job.dest else None) or []:
         key = (answer.metadata or {}).get("key", "")
         if key.isdigit() and (answer.response is not None or answer.error is not None):
+            if answer.error is not None:
+                answer.error.message = answer.error.message and scrub(answer.error.message)
+                answer.error.details = answer.error.details and [scrub(str(it)) for it in answer.error.details]
             found.append((int(key), answer.model_dump_json(exclude_none=True).encode("utf-8", "replace")))
     return found

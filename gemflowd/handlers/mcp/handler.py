@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gemflowd.handlers.errors import Permanent
@@ -59,7 +60,16 @@ async def _called(data: dict[str, Any], context: AsyncContext) -> dict[str, Any]
         found["text"] = text
     if answer.structured_content is not None:
         found["structured"] = answer.structured_content
-    return found
+    scrubbed: dict[str, Any] = _each_text(found, there.scrub_answer())
+    return scrubbed
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {_each_text(key, change): _each_text(item, change) for key, item in value.items()}
+    return [_each_text(item, change) for item in value] if isinstance(value, list) else value
 
 
 async def shutdown() -> None:

@@ -218,7 +218,7 @@ async def _asked(server: Server, session: _Session, ask: Callable[[Client], Awai
     except HandlerError:
         raise
     except MCPError as error:
-        message = server.scrub()(f"the MCP server {server.name}: {error.message}")[:_LAST_WORDS]
+        message = f"the MCP server {server.name}: {server.scrub()(error.message)}"[:_LAST_WORDS]
         if error.code == _request_timeout():
             raise Transient(message, code="timeout") from None
         if error.code == _connection_closed():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gemflowd.handlers.errors import Permanent
 
 #: Values that are too short to be secrets, and would mangle every sentence they are taken out of.
 _SHORT: Final = 6
+#: Characters from which on a part of a URL's path looks like a secret of its own.
+_LONG: Final = 16
+#: What stands in front of the secret in a header, and is none.
+_SCHEMES: Final = frozenset({"Bearer", "Digest"})
 _HIDDEN: Final = "[…]"
 
 
@@ -42,25 +46,45 @@ class Server:
         return _pairs(self.headers_file, ":") if self.headers_file else {}
 
     def scrub(self) -> Callable[[str], str]:
-        """Takes what may be a secret out of a sentence."""
-        secrets = {*self.env.values(), *self.command[1:]}
+        """Takes what stands in the settings of it, and what may be a secret, out of a sentence about what went wrong."""
+        said = {*self._secrets(), *self.env.values(), *self.command}
         if self.url is not None:
             where = urlsplit(self.url)
-            secrets.update((where.query, where.username or "", where.password or ""))
-        for read in (self.environment, self.headers):
+            paths = {where.path, unquote(where.path)}
+            said.update((self.url, where.netloc, *paths))
+            said.update(part for path in paths for part in path.split("/") if len(part) >= _LONG)
+        return _scrubber(said)
+
+    def scrub_answer(self) -> Callable[[str], str]:
+        """Takes secrets out of what it answers. What else stands in the settings of it, such as the folder that it serves, may well be
+        what it was asked for."""
+        return _scrubber(self._secrets())
+
+    def _secrets(self) -> set[str]:
+        """What the files for secrets have, and the credentials in the URL."""
+        found: set[str] = set()
+        if self.url is not None:
+            where = urlsplit(self.url)
+            found.update((where.query, where.username or "", where.password or ""))
+            found.update(value for _, value in parse_qsl(where.query))
+        for path, separator in ((self.env_file, "="), (self.headers_file, ":")):
             try:
-                secrets.update(read().values())
+                found.update(_pairs(path, separator).values() if path else ())
             except Permanent:
                 continue
-        secrets.update(part for secret in list(secrets) for part in secret.split())  # "Bearer TOKEN" is two words
-        words = sorted((word for word in secrets if len(word) >= _SHORT), key=len, reverse=True)
+        return found
 
-        def scrubbed(text: str) -> str:
-            for word in words:
-                text = text.replace(word, _HIDDEN)
-            return text
 
-        return scrubbed
+def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
+    parts = {part for secret in secrets for part in (secret, *secret.split())}  # "Bearer TOKEN" is two words
+    words = sorted((it for it in parts if len(it) >= _SHORT and it not in _SCHEMES), key=len, reverse=True)
+
+    def scrubbed(text: str) -> str:
+        for word in words:
+            text = text.replace(word, _HIDDEN)
+        return text
+
+    return scrubbed
 
 
 def servers(settings: Mapping[str, Any]) -> dict[str, Server]:

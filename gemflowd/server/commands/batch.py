@@ -27,8 +27,8 @@ def join(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> None:
 
 
 async def take(desk: Desk, body: Body, reply: Reply, speaker: Speaker) -> None:
-    messages.read(messages.Body, body)
-    found = await desk.decide(lambda told: facts.BatchCall(told, batch.Take(), speaker))
+    it = messages.read(messages.BatchTake, body)
+    found = await desk.decide(lambda told: facts.BatchCall(told, batch.Take(it.late), speaker))
     # The engine has other things to do than to read it.
     reply({"answer": await desk.ask(desk.questions.batch_answer, speaker.task)} if found.get("ready") else found)
 

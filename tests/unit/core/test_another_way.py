@@ -77,7 +77,9 @@ def test_again_may_be_held_for_a_person() -> None:
     said["instead"]["hold"] = "look at the plan"
     task = running()
     turn = end(task, Outcome.AGAIN, said)
-    assert (task.state, task.hold, task.reason) == (State.HELD, Hold.PERSON, "look at the plan")
+    assert (task.state, task.hold, task.reason) == (State.HELD, Hold.ASKED, "look at the plan")
+    assert not machine.hold(turn, task, Hold.PERSON, "its flow is held")
+    assert not machine.release(turn, task, whole=True), "that is no answer"
     assert machine.release(turn, task)
     assert task.state is State.READY
 

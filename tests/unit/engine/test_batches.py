@@ -12,7 +12,7 @@ from helpers.tasks import Answer, new
 
 from gemflowd.core.quota import margin
 from gemflowd.model.attempt import Ended, Kind, Outcome
-from gemflowd.model.batch import Answers, Begin, End, Join, Name, Take, Wish
+from gemflowd.model.batch import DEADLINE, GIVEN_UP, Answers, Begin, End, Join, Name, Take, Wish
 from gemflowd.model.budget import Budget, NewBudget, Scope
 from gemflowd.model.facts import AskLimits, AttemptsEnded, BatchCall, ChangeBudget, Speaker
 from gemflowd.model.refs import parse
@@ -268,6 +268,45 @@ def test_a_batch_that_comes_to_nothing_gives_back_what_was_reserved(it: Batches)
     assert sorted(it.rig.running()) == [2, carrier]
     assert it.figures == (0, 0, TOKENS), "that of the next attempt"
     it.rig.check()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_question_whose_time_is_over_goes_and_what_was_sent_is_assumed(it: Batches, lost: bool, told: bool) -> None:
+    carrier = it.sent()
+    it.wait()
+    if told:
+        it.say(End(GIVEN_UP), carrier)
+    else:  # nobody carries the batch
+        it.rig.clock.now += 1000
+        it.rig.run()
+    if lost:
+        assert it.say(Take(late=True)) == {"over": DEADLINE}
+        it.end(2, Outcome.LOST)
+    assert it.say(Take(late=True)) == {"over": DEADLINE}
+    assert it.figures == (0, TOKENS, 0)
+    it.end(2, Outcome.AGAIN, "gemini:a")
+    assert (it.figures, it.items()) == ((0, TOKENS, 0), 0), "its budget has no room for another call"
+    it.answer(carrier)
+    assert (it.items(), it.rig.state(2)) == (0, State.READY), "an answer that comes later is nobody's"
+    it.rig.check()
+
+
+def test_a_question_whose_time_is_over_before_it_was_sent_costs_nothing(it: Batches) -> None:
+    it.park()
+    it.rig.clock.now += 2000
+    it.rig.run()
+    assert it.say(Take(late=True)) == {"over": DEADLINE}
+    assert (it.figures, it.items()) == ((0, 0, 0), 0)
+    it.end(2, Outcome.AGAIN, "gemini:a")
+    assert it.figures == (0, 0, TOKENS)
+    it.rig.check()
+
+
+def test_an_answer_that_is_there_is_taken_however_late(it: Batches) -> None:
+    carrier = it.sent()
+    it.answer(carrier)
+    assert it.say(Take(late=True)) == {"ready": True}
 
 
 def test_a_day_that_has_begun_since_owes_nothing(it: Batches) -> None:

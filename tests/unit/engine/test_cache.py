@@ -103,6 +103,19 @@ def test_an_answer_is_stored_with_the_outcome_and_used_from_then_on(rig: Rig) ->
     assert begin(rig, 2).body == {"entry": 1}, "it outlives the daemon"
 
 
+def test_an_answer_that_is_there_already_waits_for_no_other_one(rig: Rig) -> None:
+    begin(rig, 1, A, "refresh")
+    assert begin(rig, 2, A, "replace").body == {"lead": True}
+    end(rig, 2, payload=b"of a batch")
+    assert values(rig) == {A: b"of a batch"}
+    end(rig, 1, payload=b"later")
+    assert values(rig) == {A: b"later"}
+    begin(rig, 3, A, "replace")
+    end(rig, 3, payload=b"of another batch")
+    assert values(rig) == {A: b"of another batch"}
+    check(rig)
+
+
 def test_a_use_counts_when_its_task_has_succeeded(rig: Rig) -> None:
     begin(rig, 1)
     end(rig, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 from helpers.rig import Rig, ask, words
 from helpers.tasks import dep, grow, new
 
@@ -46,6 +47,22 @@ def test_a_held_flow_holds_what_is_added_and_what_comes_back(rig: Rig):
     assert words(rig) == ["held", "held", "held"]
     assert ask(rig, facts.Release, "f1").body == {"released": 3, "unchanged": 0}
     assert rig.check().flows[1].on_hold is False
+
+
+def test_what_its_handler_asks_a_person_only_a_release_of_the_task_itself_answers(rig: Rig):
+    rig.submit([new(), new(delay=50.0)])
+    said = {"class": "Again", "code": "c", "message": "m", "instead": {"note": None, "hold": "look at it"}}
+    rig.end(1, Outcome.AGAIN, payload=msgpack.packb(said))
+    assert ask(rig, facts.Release, "f1").body == {"released": 0, "unchanged": 2}
+    assert ask(rig, facts.Hold, "f1").body == {"held": 1, "unchanged": 0}
+    assert ask(rig, facts.Release, 1).body == {"released": 0, "unchanged": 1}, "the whole flow is held, too"
+    assert ask(rig, facts.Release, "f1").body == {"released": 1, "unchanged": 1}
+    rig.crash()
+    rig.slots()
+    assert words(rig) == ["held", "scheduled"]
+    assert rig.task(1).reason == "look at it"
+    assert ask(rig, facts.Release, 1).body == {"released": 1, "unchanged": 0}
+    assert words(rig) == ["running", "scheduled"]
 
 
 # A type that nobody carries out

@@ -43,6 +43,8 @@ SCHEMA = {"type": "object"}
         ({"service_tier": "flex", "config": {"serviceTier": "flex"}}, "invalid_value", "config.serviceTier"),
         ({"system": "a", "config": {"systemInstruction": "b"}}, "invalid_value", "config.systemInstruction"),
         ({"schema": SCHEMA, "config": {"responseSchema": SCHEMA}}, "invalid_value", "config.responseSchema"),
+        ({"schema": SCHEMA, "config": {"responseMimeType": "text/plain"}}, "invalid_value", "config.responseMimeType"),
+        ({"schema": {}, "config": {"response_mime_type": ""}}, "invalid_value", "config.response_mime_type"),
         ({"config": {"candidateCount": 2}}, "not_supported", "config.candidateCount"),
         ({"config": {"response_modalities": ["IMAGE"]}}, "not_supported", "config.response_modalities"),
         ({"config": {"httpOptions": {}}}, "not_supported", "config.httpOptions"),
@@ -51,6 +53,12 @@ SCHEMA = {"type": "object"}
 )
 def test_what_does_not_go_together_is_refused_at_submission(data: dict[str, Any], code: str, field: str) -> None:
     assert refusal(data) == (code, f"data.{field}")
+
+
+def test_an_answer_by_a_schema_may_say_that_it_is_json() -> None:
+    for form in ("application/json", "{{ deps.a }}", None):
+        assert misfit({"schema": SCHEMA, "config": {"response_mime_type": form}}, vertex=None) is None
+    assert misfit({"config": {"response_mime_type": "text/plain"}}, vertex=None) is None
 
 
 def test_what_vertex_ai_has_not_is_refused_with_it_alone() -> None:
