@@ -44,7 +44,9 @@ _MOST_FILES: Final = 10 * 1024 * 1024
 )
 @click.option("--agent", metavar="NAME", help="A persona; `handlers` lists them.")
 @click.option("--system", metavar="TEXT", help="The system instruction.")
-@click.option("--schema", metavar="FILE|JSON", help="A JSON Schema that the answer must fit: a file, or the schema itself.")
+@click.option(
+    "--schema", metavar="FILE|JSON", help="A JSON Schema that the answer must fit: a file, or the schema itself."
+)
 @click.option("--max-reasks", type=click.IntRange(0, 20), metavar="N", help="Ask so often again when it does not.")
 @click.option(
     "--file", "files", multiple=True, metavar="FILE", help="A file or image of this machine; may be given again."

@@ -304,7 +304,7 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     if goes_on(lane, ended) or (joined and (task.cancelled or ended.outcome is Outcome.CANCELLED)):
         return None  # if the task ends with that, it is looked at then (`engine.batches`)
     usage = _unpacked(ended.usage)
-    untold = ended.outcome is Outcome.DONE and _calls(lane) and not tells_tokens(usage or {})
+    untold = ended.outcome is Outcome.DONE and calls_a_model(lane) and not tells_tokens(usage or {})
     if usage is None:
         if not untold:
             asked = not joined and task.number not in turn.unasked
@@ -341,7 +341,7 @@ def settle(turn: Turn, task: Task, ended: Ended) -> bytes | None:
     return packed
 
 
-def _calls(lane: Lane) -> bool:
+def calls_a_model(lane: Lane) -> bool:
     """Whether an attempt that has succeeded has had an answer of a model."""
     return model_of(lane.key.bucket) is not None or is_in_batch(lane)
 
@@ -370,7 +370,10 @@ def _may_cost(lane: Lane, ended: Ended) -> bool:
         return True
     if ended.outcome not in _SAID or (ended.outcome not in _FAILED and is_in_batch(lane)) or not ended.payload:
         return False
-    error = msgpack.unpackb(ended.payload, strict_map_key=False, unicode_errors="replace")
+    try:
+        error = msgpack.unpackb(ended.payload, strict_map_key=False, unicode_errors="replace")
+    except ValueError:
+        return False
     return isinstance(error, dict) and error.get("code") in _UNANSWERED
 
 

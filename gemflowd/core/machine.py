@@ -228,7 +228,7 @@ def record(turn: Turn, task: Task, ended: Ended, *, unclean: bool = False) -> bo
         Whether it was a success. Then the task is to be told with `Turn.succeed`, together with others for which that is so.
     """
     lane = turn.lanes[task.lane]
-    if ended.usage is not None or lane.key.bucket is not None or turn.accounts.reservations:
+    if ended.usage is not None or turn.accounts.reservations or (lane.shares and budgets.calls_a_model(lane)):
         ended = replace(ended, usage=budgets.settle(turn, task, ended))  # with its cost
     if lane.shares or turn.queues:
         limits.settle(turn, lane, ended)
