@@ -296,6 +296,7 @@ class CoroutineWorker:
         self._thread = threading.get_ident()
         self._sending = threading.Lock()
         self._queued = 0  # messages from other threads that wait for the loop
+        self._pending = bytearray()  # what the loop has said in this turn of it
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._contexts: dict[tuple[int, int], AnyContext] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -315,6 +316,7 @@ class CoroutineWorker:
         with suppress(asyncio.CancelledError):
             await reading
         await self._shut_down_handlers()
+        self._flush()
         await self._writer.drain()
         self._writer.close()
         with suppress(OSError):
@@ -351,13 +353,30 @@ class CoroutineWorker:
         data = msgpack.packb(message)
         with self._sending:
             if threading.get_ident() == self._thread:
-                self._writer.write(data)
+                if not self._pending:
+                    self._loop.call_soon(self._flush)
+                self._pending += data
                 return
-            if not self._queued and self._writer.transport.get_write_buffer_size() == 0 and self._wrote(data):
+            waiting = self._queued or self._writer.transport.get_write_buffer_size()
+            if not waiting and self._wrote(bytes(self._pending + data)):
+                self._pending.clear()
                 return
             self._queued += 1
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._send_queued, data)
+
+    def _flush(self) -> None:
+        """What one turn of the loop has to say goes together: a system call for each wakes the daemon for each.
+
+        It is lost with the worker, as are the answers that the loop has not come to: both are attempts in flight.
+        """
+        assert self._writer is not None
+        if Log.forked:
+            return  # its parent says it
+        with self._sending:
+            if self._pending:
+                self._writer.write(bytes(self._pending))
+                self._pending.clear()
 
     def _wrote(self, data: bytes) -> bool:
         """Write a whole frame, or nothing of it where the channel is full."""
@@ -376,7 +395,8 @@ class CoroutineWorker:
         assert self._writer is not None
         with self._sending:
             self._queued -= 1
-            self._writer.write(data)
+            self._writer.write(bytes(self._pending + data))
+            self._pending.clear()
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, action)

@@ -316,11 +316,14 @@ def _usage(context: AnyContext) -> bytes | None:
     left: list[str] = []
     packed = b""
     try:
-        for name, value in context.usage.items():
-            try:
-                kept |= _stored({name: value})
-            except Exception as error:  # noqa: BLE001 - a handler may have put anything there
-                left.append(_text_of(error)[:200])
+        try:
+            kept = _stored(dict(context.usage))
+        except Exception:  # noqa: BLE001 - a handler may have put anything there: what of it is it?
+            for name, value in context.usage.items():
+                try:
+                    kept |= _stored({name: value})
+                except Exception as error:  # noqa: BLE001
+                    left.append(_text_of(error)[:200])
         packed = msgpack.packb(kept)
         if len(packed) > MOST_USAGE:
             left, kept = [f"it has {len(packed)} bytes, and may have {MOST_USAGE}"], {}

@@ -236,8 +236,8 @@ async def shutdown() -> None:
 
 async def _ask(client: Client, request: Request, listening: AsyncContext | None) -> types.GenerateContentResponse:
     """One request; its answer in pieces for who listens."""
-    # A list of the union's members is not a list of the union to the type checker.
-    contents: list[Any] = list(request.contents)
+    # To find out what a list is the SDK tries all that it might be: 0.3 ms of CPU, a quarter of a call.
+    contents: Any = request.contents[0] if len(request.contents) == 1 else list(request.contents)
     models = client.aio.models
     if listening is None:
         return await models.generate_content(model=request.model, contents=contents, config=request.config)
