@@ -39,15 +39,14 @@ class Means:
         weight = 1.0 if mean is None or seconds > 4 * mean + _FLOOR else _WEIGHT
         self._means[task_type] = seconds if mean is None else mean + weight * (seconds - mean)
 
-    def estimate(self, task_type: str) -> float:
-        """The same for putting work in order: what is not known counts as short, so that it does not go before what is known to be long."""
+    def of(self, task_type: str, unknown: float = WHOLE_SLOT) -> float:
+        """Expected seconds; `unknown` where nothing is known."""
         mean = self._means.get(task_type)
-        return HAND_OVER_SECONDS if mean is None else max(mean, _FLOOR)
+        return unknown if mean is None else max(mean, _FLOOR)
 
-    def of(self, task_type: str) -> float:
-        """Expected seconds, `WHOLE_SLOT` where nothing is known."""
-        mean = self._means.get(task_type)
-        return WHOLE_SLOT if mean is None else max(mean, _FLOOR)
+    def for_order(self, task_type: str) -> float:
+        """The same for putting work in order: what is not known counts as short, and does not go before what is known to be long."""
+        return self.of(task_type, HAND_OVER_SECONDS)
 
 
 @dataclass(slots=True)

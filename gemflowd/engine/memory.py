@@ -36,9 +36,8 @@ class Memory:
         self.slots: dict[str, Slot] = {}
         self.means = Means()
         self.lane_means: dict[int, float] = {}  # of the type that was started last
-        self.least_ahead = (
-            NOTHING_AHEAD  # at most the urgency of what waits in workers behind a task that is not very short
-        )
+        # At most the urgency of what waits in workers behind a task that is not very short.
+        self.least_ahead = NOTHING_AHEAD
         self.handlers: dict[str, HandlerInfo] = {}
         self.lanes: dict[int, Lane] = {}
         self.lane_by_key: dict[LaneKey, Lane] = {}

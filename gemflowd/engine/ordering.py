@@ -35,7 +35,7 @@ def put_in_order(rows: Rows, limit: int) -> tuple[int, bool]:
         return 0, False  # not all of its dependencies are there yet
     progress = memory.ordering
     if progress is None or progress.flow != flow.number or progress.fair != turn.rules.fair:
-        progress = Progress(rows.store.paths, flow.number, memory.means.estimate, fair=turn.rules.fair)
+        progress = Progress(rows.store.paths, flow.number, memory.means.for_order, fair=turn.rules.fair)
         memory.ordering = progress
     touched = 0
     while touched < limit:

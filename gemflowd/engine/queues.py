@@ -19,8 +19,9 @@ def set_queue(rows: Rows, fact: SetQueue) -> None:
     queue.paused = fact.change.get("paused", queue.paused)
     queue.most = fact.change.get("most", queue.most)
     rows.store.put_queue(queue)
-    turn.take_back(Retract.ALL)
-    if not queue.paused and queue.most is None:
+    if queue.paused or queue.most is not None:
+        turn.take_back(Retract.ALL)
+    else:
         del turn.queues[fact.queue]  # as if nobody had changed it
     body = {"queue": queue.name, "paused": queue.paused, "limit": queue.most}
     turn.events.append(Event(QUEUE_TOPIC, body))

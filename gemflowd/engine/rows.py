@@ -18,9 +18,9 @@ MOST_REFERENCED = 2_000
 _TOO_MANY = f"at most {MOST_REFERENCED} tasks and flows by number; name the flow instead of its tasks"
 
 
-def stale(task: int) -> Refused:
-    """For who asks for something as an attempt that is not the live one of its task."""
-    return Refused("stale_attempt", f"task {task} does not run with that token (any more)")
+def stale(task: int, path: str | None = None) -> Refused:
+    """For who asks for something as an attempt that is not the live one of its task. `path`: of the field that says so."""
+    return Refused("stale_attempt", f"task {task} does not run with that token (any more)", path)
 
 
 class Rows:

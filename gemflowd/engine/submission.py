@@ -12,7 +12,7 @@ from gemflowd.core.turn import Chunk, CursorKind, Turn
 from gemflowd.engine import budgets, keys, ordering
 from gemflowd.engine.errors import watch
 from gemflowd.engine.links import put_aside
-from gemflowd.engine.rows import Rows
+from gemflowd.engine.rows import Rows, stale
 from gemflowd.model.errors import Refused, echo
 from gemflowd.model.facts import MOST_EDGES, Grow, NewDependency, NewTask, Submit, TaskNumber
 from gemflowd.model.lane import Lane
@@ -108,7 +108,7 @@ def grow(rows: Rows, fact: Submit, wish: Grow, *, accepting: bool) -> dict[str, 
     """
     task = rows.tasks([wish.task]).get(wish.task)
     if task is None or task.state is not State.RUNNING or task.token != wish.token:
-        raise Refused("stale_attempt", f"task {wish.task} does not run with that token (any more)", "grow")
+        raise stale(wish.task, "grow")
     name = fact.submission if wish.step is None else f"{task.number}/{wish.step}"
     added = rows.store.keys.addition(name)
     if added is not None:
@@ -204,7 +204,7 @@ def _number(tasks: list[Task], dependency: NewDependency) -> int:
 def _order(rows: Rows, flow: Flow, tasks: list[Task], new: list[NewTask]) -> None:
     """Longest remaining path first: the flow's share of the order is given out once, in that order."""
     means = rows.memory.means
-    seconds = [it.estimate if it.estimate is not None else means.estimate(it.type) for it in new]
+    seconds = [it.estimate if it.estimate is not None else means.for_order(it.type) for it in new]
     parents = [[d.target for d in it.deps if isinstance(d.target, int)] for it in new]
     *_, remaining = remaining_paths(seconds, parents)
     assert remaining is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from gemflowd.handlers.gemini.failures import explain
-from gemflowd.handlers.gemini.request import build_request
+from gemflowd.handlers.gemini.request import as_sent, build_request
 from gemflowd.handlers.gemini.result import result_of, usage_of
 from gemflowd.handlers.gemini.structured import value_of
 
@@ -33,7 +33,7 @@ def one_call() -> None:
         options = types.HttpOptions(httpx_client=http, retry_options=types.HttpRetryOptions(attempts=1))
         with Client(api_key="warm-up", vertexai=False, http_options=options) as client:
             response = client.models.generate_content(
-                model=request.model, contents=list(request.contents), config=request.config
+                model=request.model, contents=as_sent(request.contents), config=request.config
             )
     result_of(response, request, usage_of(response))
     value_of("{}", request.schema)
